@@ -1,0 +1,1 @@
+"""The state database: tables, transactions, migrations. SQLAlchemy Core only, SQLite in WAL mode."""
