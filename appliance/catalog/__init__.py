@@ -1,0 +1,1 @@
+"""Model files: where their bytes lie, and what they say of themselves."""

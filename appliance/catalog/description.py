@@ -1,0 +1,31 @@
+"""What is known of a model without loading it: one form for every file format."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in figures. An integer that the files do not state is 0; a text that they do not state is empty."""
+
+    format: str
+    """gguf | safetensors"""
+    architecture: str
+    """llama, qwen2, bert, …"""
+    name: str
+    """what the publisher calls it"""
+    parameters: int
+    context_length: int
+    """tokens"""
+    vocabulary: int
+    """tokens"""
+    quantisation: str
+    """F32, BF16, Q4_K_M, … or the quantisation method"""
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    licence: str
+    has_chat_template: bool
+    size: int
+    """bytes of all files"""

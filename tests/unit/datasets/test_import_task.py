@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import pytest
+
+from appliance.datasets import import_task
+from appliance.jobs.spec import Environment, JobKind, JobSpec
+from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.kernel.errors import BadInput, Forbidden, IntramurosError, StorageFailure
+
+
+class Import(Protocol):
+    def __call__(self, source: Path, **parameters: Any) -> tuple[Workspace, dict[str, Any]]: ...
+
+
+class Opener(Protocol):
+    def __call__(self, source: object, **parameters: Any) -> Workspace: ...
+
+
+@pytest.fixture
+def open_workspace(tmp_path: Path) -> Iterator[Opener]:
+    """Make the next job of a state directory; event logs are closed at the end."""
+    opened: list[Workspace] = []
+
+    def make(source: object, *, seed: int = 0, **parameters: Any) -> Workspace:
+        directory = tmp_path / "state" / "jobs" / str(len(opened))
+        directory.mkdir(parents=True)
+        spec = JobSpec(
+            kind=JobKind.IMPORT_DATASET,
+            inputs={},
+            parameters={"source": source, "name": "set"} | parameters,
+            seed=seed,
+            environment=Environment(code="", packages={}, threads=1, device="cpu", cpu=""),
+        )
+        (directory / "spec.json").write_bytes(msgspec.json.encode(spec))
+        opened.append(Workspace(directory))
+        return opened[-1]
+
+    yield make
+    for workspace in opened:
+        workspace.close()
+
+
+@pytest.fixture
+def run_import(open_workspace: Opener) -> Import:
+    def run(source: Path, **parameters: Any) -> tuple[Workspace, dict[str, Any]]:
+        workspace = open_workspace(str(source), **parameters)
+        return workspace, import_task.run(workspace)
+
+    return run
+
+
+def write_csv(path: Path, rows: int = 200) -> Path:
+    lines = ["question,answer", *(f"What is {i}?,It is {i}." for i in range(rows)), "What is 1?,It is 1.", "broken"]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def outputs(workspace: Workspace) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(workspace.output.iterdir())}
+
+
+def rows_of(workspace: Workspace, part: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (workspace.output / f"{part}.jsonl").read_text().splitlines()]
+
+
+def test_rows_are_split_counted_and_reported(tmp_path: Path, run_import: Import) -> None:
+    workspace, summary = run_import(write_csv(tmp_path / "x.csv"))
+    train, heldout = rows_of(workspace, "train"), rows_of(workspace, "heldout")
+    assert (summary["train_rows"], summary["heldout_rows"]) == (len(train), len(heldout))
+    assert len(train) + len(heldout) == 200
+    assert 5 <= len(heldout) <= 40
+    assert (summary["form"], summary["rejected_rows"], summary["duplicate_rows"]) == ("chat", 1, 1)
+    assert summary["rejected"] == [{"line": 203, "code": "row.columns", "reason": "it has 1 columns and the header 2"}]
+    assert train[0]["messages"][0]["role"] == "user"
+    assert summary["statistics"]["train"]["rows"] == len(train)
+    assert len(summary["samples"]) == 5
+    report = json.loads((workspace.output / "report.json").read_text())
+    assert report["rejected"] == summary["rejected"]
+    assert report["statistics"] == summary["statistics"]
+    assert list(workspace.scratch.iterdir()) == []
+
+
+def test_equal_files_give_equal_bytes(tmp_path: Path, run_import: Import) -> None:
+    first, _ = run_import(write_csv(tmp_path / "x.csv"))
+    again, _ = run_import(write_csv(tmp_path / "y.csv"))
+    assert sorted(outputs(first)) == ["heldout.jsonl", "report.json", "train.jsonl"]
+    assert outputs(first) == outputs(again)
+    other, _ = run_import(tmp_path / "x.csv", seed=1)
+    assert outputs(first)["train.jsonl"] != outputs(other)["train.jsonl"]
+
+
+def test_content_stays_out_of_events(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.jsonl"
+    source.write_text('{"text":"top secret"}\n{"text":"top secret \\u0000"}\ntop secret\n')
+    workspace, summary = run_import(source)
+    assert summary["rejected_rows"] == 2
+    assert "secret" not in (workspace.directory / "events.jsonl").read_text()
+
+
+def test_the_split_column_decides_and_leaks_are_set_aside(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.csv"
+    source.write_text("question,answer,split\na,1,train\nb,2,test\nB ,3,train\nc,4,validation\n")
+    workspace, summary = run_import(source)
+    assert (summary["train_rows"], summary["heldout_rows"], summary["rejected_rows"]) == (1, 2, 1)
+    assert summary["rejected"] == [{"line": 4, "code": "row.leak", "reason": "a held-out row asks the same"}]
+    assert summary["statistics"]["leaked_rows"] == 1
+    assert [row["messages"][1]["content"] for row in rows_of(workspace, "heldout")] == ["2", "4"]
+
+
+def test_unused_columns_are_named(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.csv"
+    source.write_text("text,category\na,1\n")
+    _, summary = run_import(source)
+    assert (summary["form"], summary["statistics"]["unused_fields"]) == ("text", "category")
+    _, mapped = run_import(source, mapping={"prompt": "text", "answer": "category"})
+    assert (mapped["form"], mapped["statistics"]["unused_fields"]) == ("chat", "")
+
+
+def test_the_first_good_row_decides_the_form(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.jsonl"
+    source.write_text('{"text":"a"}\n{"question":"q","answer":"a"}\n')
+    _, summary = run_import(source)
+    assert summary["rejected"][0]["code"] == "row.form"
+
+
+def test_the_report_keeps_a_thousand_rejected_rows_and_counts_all(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.jsonl"
+    source.write_text('{"text":"a"}\n' + "x\n" * 1500)
+    workspace, summary = run_import(source)
+    assert summary["rejected_rows"] == 1500
+    assert len(summary["rejected"]) == 20
+    assert len(json.loads((workspace.output / "report.json").read_text())["rejected"]) == 1000
+
+
+def test_long_samples_are_cut(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.jsonl"
+    source.write_text(json.dumps({"text": "x" * 1_000_000}))
+    workspace, summary = run_import(source)
+    assert len(summary["samples"][0]["text"]) == 400
+    assert len(rows_of(workspace, "train")[0]["text"]) == 1_000_000
+
+
+def test_a_stopped_import_starts_again(tmp_path: Path, open_workspace: Opener) -> None:
+    workspace = open_workspace(str(write_csv(tmp_path / "x.csv")))
+    before = signal.getsignal(signal.SIGTERM)
+    workspace.listen_for_stop()
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Interrupted):
+            import_task.run(workspace)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    resumed = Workspace(workspace.directory)
+    assert import_task.run(resumed)["train_rows"] > 100
+    resumed.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "parameters", "code"),
+    [
+        ("x.csv", b"question,answer\n", {}, "dataset.no_rows"),
+        ("x.csv", b"question,answer\nsecret\n", {}, "dataset.no_rows"),
+        ("x.csv", b"\x7fELF\x02\x01" + bytes(200), {}, "dataset.not_text"),
+        ("x.json", b"secret", {}, "dataset.not_json"),
+        ("x.jsonl", b"", {}, "dataset.no_rows"),
+        ("x.xlsx", b"PK", {}, "dataset.unsupported"),
+        ("x.jsonl", b'{"text":"secret","split":"test"}', {}, "dataset.no_train_rows"),
+        ("x.jsonl", b'{"text":"a"}', {"heldout_percent": 100}, "dataset.heldout_percent"),
+        ("x.jsonl", b'{"text":"a"}', {"heldout_percent": "10"}, "dataset.heldout_percent"),
+        ("x.jsonl", b'{"text":"a"}', {"mapping": {"answer": "a"}}, "dataset.mapping"),
+    ],
+)
+def test_bad_sources_have_one_clear_error(
+    tmp_path: Path, run_import: Import, name: str, data: bytes, parameters: dict[str, Any], code: str
+) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadInput) as raised:
+        run_import(tmp_path / name, **parameters)
+    assert raised.value.code == code
+    assert "secret" not in str(raised.value)
+
+
+def test_devices_fifos_and_folders_are_refused(tmp_path: Path, run_import: Import) -> None:
+    os.mkfifo(tmp_path / "x.csv")
+    for source in (tmp_path / "x.csv", Path("/dev/zero"), tmp_path):
+        with pytest.raises(IntramurosError) as raised:
+            run_import(source)
+        assert raised.value.code == "source.not_a_file"
+
+
+def test_a_link_into_the_appliances_secrets_is_forbidden(tmp_path: Path, run_import: Import) -> None:
+    secrets = tmp_path / "state" / "secrets"
+    secrets.mkdir(parents=True)
+    (secrets / "ca.key").write_text("key")
+    (tmp_path / "x.txt").symlink_to(secrets / "ca.key")
+    with pytest.raises(Forbidden):
+        run_import(tmp_path / "x.txt")
+
+
+def test_a_source_larger_than_the_disk_is_refused_first(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.jsonl"
+    source.write_text('{"text":"a"}\n')
+    try:
+        os.truncate(source, 6 << 40)
+    except OSError:
+        pytest.skip("this file system has no files of 6 TiB")
+    with pytest.raises(StorageFailure) as raised:
+        run_import(source)
+    assert raised.value.code == "storage.full"
