@@ -1,0 +1,1 @@
+"""Who may do what: certificates, API keys, roles and approvals."""

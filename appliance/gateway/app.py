@@ -1,0 +1,161 @@
+"""The public ASGI application: five paths, each answered in OpenAI's shapes.
+
+Raw ASGI rather than a framework: an exact look-up replaces routing on a measured path, and events go from the
+engine's frame to the socket without layers between. Here, and only here, an unforeseen exception becomes a 500.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from appliance.gateway.answers import ChatForm, Form, Identity, TextForm
+from appliance.gateway.engine_link import ClientGone
+from appliance.gateway.gate import Turnstile, authenticate, may_use, require_model
+from appliance.gateway.generation import Generation
+from appliance.gateway.inlet import Inlet, Receive
+from appliance.gateway.observe import Observer, Visit
+from appliance.gateway.openai_types import Plan, parse_chat, parse_completion
+from appliance.gateway.refusals import Refusal, defect, method_wrong, model_unknown, route_unknown
+from appliance.gateway.reply import Reply, Send
+from appliance.gateway.switchboard import Switchboard
+from appliance.gateway.table import KeyEntry, Route
+from appliance.kernel.clock import to_text, utc_now
+
+_HUNG_UP: Final = 499
+"""status in log and metrics of a request whose client left before the answer began (nginx's number)"""
+
+log = logging.getLogger(__name__)
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of /v1/models."""
+
+    id: str
+    object: str = "model"
+    created: int
+    owned_by: str = "intramuros"
+
+
+class ModelList(msgspec.Struct, frozen=True, kw_only=True):
+    """/v1/models."""
+
+    object: str = "list"
+    data: list[ModelCard]
+
+
+class PublicSide:
+    """What end users see."""
+
+    def __init__(self, board: Switchboard, turnstile: Turnstile, observer: Observer) -> None:
+        self._board = board
+        self._turnstile = turnstile
+        self._observer = observer
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        loop = asyncio.get_running_loop()
+        visit = Visit(id=f"req-{secrets.token_hex(12)}", at=to_text(utc_now()), started=loop.time())
+        reply = Reply(send, visit)
+        inlet = Inlet(receive, scope["headers"])
+        try:
+            await self._answer(scope, inlet, reply, visit)
+        except Refusal as refusal:
+            await _refuse(reply, refusal, inlet)
+        except ClientGone:
+            visit.code = "client_gone"
+        except asyncio.CancelledError:
+            visit.code = "drain_timeout"
+            raise
+        except Exception:  # the border: nothing of ours may leave a client waiting
+            log.exception("request %s failed", visit.id)
+            visit.code = "internal_error"
+            if not reply.started:
+                await reply.refuse(defect())
+        finally:
+            visit.status = visit.status or _HUNG_UP
+            self._observer.close_visit(visit, loop.time())
+
+    async def _answer(self, scope: Any, inlet: Inlet, reply: Reply, visit: Visit) -> None:
+        method, path = scope["method"], scope["path"]
+        if path == "/healthz":
+            visit.route = path
+            _require(method, "GET", path)
+            await reply.json(b'{"status":"ok"}')
+        elif path in _GENERATIONS:
+            visit.route = path
+            _require(method, "POST", path)
+            key = self._enter(scope, visit)
+            with (
+                self._turnstile.pass_through(key.id, self._board.limits),
+                self._observer.in_flight.track_inprogress(),
+            ):
+                await self._generate(path, key, inlet, reply, visit)
+        elif path == "/v1/models" or path.startswith("/v1/models/"):
+            visit.route = "/v1/models"
+            _require(method, "GET", path)
+            key = self._enter(scope, visit)
+            await reply.json(self._models(key, path.removeprefix("/v1/models").removeprefix("/")))
+        else:
+            raise route_unknown(path)
+
+    def _enter(self, scope: Any, visit: Visit) -> KeyEntry:
+        key = authenticate(scope["headers"], self._board.keys, time.time())
+        visit.key = key.id
+        return key
+
+    def _models(self, key: KeyEntry, name: str) -> bytes:
+        if name:
+            return msgspec.json.encode(_card(name, self._route(key, name)))
+        routes = sorted(self._board.table.routes.items())
+        return msgspec.json.encode(ModelList(data=[_card(name, route) for name, route in routes if may_use(key, name)]))
+
+    def _route(self, key: KeyEntry, model: str) -> Route:
+        route = self._board.route(model)
+        if route is None:
+            raise model_unknown(model)
+        require_model(key, model)
+        return route
+
+    async def _generate(self, path: str, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit) -> None:
+        body = await inlet.body(self._board.limits.body_limit)
+        parse, form = _GENERATIONS[path]
+        plan = parse(body)
+        route = self._route(key, plan.model)
+        visit.model, visit.revision = plan.model, route.revision
+        identity = Identity(
+            id=("chatcmpl-" if form is ChatForm else "cmpl-") + secrets.token_hex(12),
+            created=int(time.time()),
+            model=plan.model,
+            system_fingerprint=f"r{route.revision}-{route.digest[:12]}",
+        )
+        await Generation(plan, form(identity), visit).run(self._board.link(route), key.id, inlet.receive, reply)
+
+
+_GENERATIONS: Final[dict[str, tuple[Callable[[bytes], Plan], Callable[[Identity], Form]]]] = {
+    "/v1/chat/completions": (parse_chat, ChatForm),
+    "/v1/completions": (parse_completion, TextForm),
+}
+
+
+async def _refuse(reply: Reply, refusal: Refusal, inlet: Inlet) -> None:
+    """Answer with an error. A long unread body ends the connection, but only once the client could see why."""
+    if inlet.long_unread:
+        await reply.refuse(refusal, close=True, before_end=inlet.discard)
+    else:
+        await reply.refuse(refusal)
+
+
+def _require(method: str, wanted: str, path: str) -> None:
+    if method != wanted:
+        raise method_wrong(method, path)
+
+
+def _card(name: str, route: Route) -> ModelCard:
+    return ModelCard(id=name, created=route.created)

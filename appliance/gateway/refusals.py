@@ -1,0 +1,124 @@
+"""What a client is told when it gets no answer: OpenAI's error document and the HTTP status that goes with it.
+
+The closed list of refusals lives here, so that status, `type` and `code` stay together and stable.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from appliance.engine.frames import Failed
+from appliance.kernel.errors import IntramurosError
+
+RETRY_AFTER_SECONDS: Final = 1
+_CONTEXT_CODE: Final = "engine.context_length"
+
+
+class Refusal(IntramurosError):
+    """A request that is answered by an error document. `status` is the HTTP status before the first byte."""
+
+    def __init__(
+        self, status: int, kind: str, code: str, message: str, *, param: str | None = None, retry: bool = False
+    ) -> None:
+        super().__init__(code, message)
+        self.status = status
+        self.kind = kind
+        self.param = param
+        self.retry = retry
+
+    def document(self) -> bytes:
+        """Return `{"error": {…}}` as JSON."""
+        body = _Body(message=self.message, type=self.kind, param=self.param, code=self.code)
+        return msgspec.json.encode(_Document(error=body))
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class _Document(msgspec.Struct, frozen=True, kw_only=True):
+    error: _Body
+
+
+def bad_request(message: str, *, param: str | None = None, code: str = "invalid_request_error") -> Refusal:
+    """400: the request itself is wrong."""
+    return Refusal(400, "invalid_request_error", code, message, param=param)
+
+
+def unsupported(field: str, what: str) -> Refusal:
+    """400: a field of the API that this appliance does not serve; better said than silently ignored."""
+    return bad_request(f"{field}: {what} is not supported by this appliance.", param=field, code="unsupported")
+
+
+def unauthenticated(code: str, message: str) -> Refusal:
+    """401: no key, a wrong one, or one that ended."""
+    return Refusal(401, "authentication_error", code, message)
+
+
+def model_forbidden(model: str) -> Refusal:
+    """403: the key is good, but not for this model."""
+    return Refusal(
+        403, "permission_error", "model_not_allowed", f"This API key may not use the model {model!r}.", param="model"
+    )
+
+
+def model_unknown(model: str) -> Refusal:
+    """404: nothing is deployed under this name."""
+    return Refusal(
+        404, "invalid_request_error", "model_not_found", f"The model {model!r} does not exist here.", param="model"
+    )
+
+
+def route_unknown(path: str) -> Refusal:
+    """404: no such path."""
+    return Refusal(404, "invalid_request_error", "unknown_url", f"There is nothing at {path}.")
+
+
+def method_wrong(method: str, path: str) -> Refusal:
+    """405: the path exists, the method does not."""
+    return Refusal(405, "invalid_request_error", "method_not_allowed", f"{path} does not answer to {method}.")
+
+
+def body_slow() -> Refusal:
+    """408: the body did not arrive in time."""
+    return Refusal(408, "invalid_request_error", "request_timeout", "The request body did not arrive in time.")
+
+
+def body_too_large(limit: int) -> Refusal:
+    """413: more than the appliance reads."""
+    return Refusal(413, "invalid_request_error", "body_too_large", f"The request body exceeds {limit} bytes.")
+
+
+def too_many(message: str) -> Refusal:
+    """429: come back in a moment."""
+    return Refusal(429, "rate_limit_error", "rate_limit_exceeded", message, retry=True)
+
+
+def engine_unavailable(model: str) -> Refusal:
+    """503: the engine is starting, draining or has died; the same request may succeed at once elsewhere or later."""
+    return Refusal(
+        503,
+        "server_error",
+        "engine_unavailable",
+        f"The model {model!r} cannot answer just now; try again.",
+        retry=True,
+    )
+
+
+def defect() -> Refusal:
+    """500: a defect of ours; the log of the gateway has the details."""
+    return Refusal(500, "server_error", "internal_error", "The gateway failed while handling this request.")
+
+
+def from_engine(failed: Failed, model: str) -> Refusal:
+    """Translate what an engine said about one request."""
+    if failed.code == _CONTEXT_CODE:
+        return bad_request(failed.message, code="context_length_exceeded")
+    if failed.retryable:
+        return engine_unavailable(model)
+    return bad_request(failed.message)

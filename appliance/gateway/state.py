@@ -1,0 +1,35 @@
+"""What `/state` on the gateway's private socket says; the daemon decides by it when an engine has drained.
+
+An old engine may stop when `table` is the digest of the table that no longer names it (`sha256_hex(encode_table(…))`)
+and its revision is absent from `revisions` or has `active` 0.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class RevisionState(msgspec.Struct, frozen=True, kw_only=True):
+    """One deployment revision as the gateway sees it."""
+
+    active: int
+    """requests under way"""
+    connected: bool
+    retired: bool
+    """no longer in the table: only finishes what it has"""
+
+
+class GatewayState(msgspec.Struct, frozen=True, kw_only=True):
+    """The gateway now. That it answers at all means that the TLS port is open."""
+
+    pid: int
+    host: str
+    port: int
+    table: str
+    """SHA-256 of the routing table in force"""
+    table_problem: str
+    """why the newest document was not adopted, or empty"""
+    draining: bool
+    requests: int
+    """requests under way, all revisions"""
+    revisions: dict[str, RevisionState]

@@ -1,0 +1,71 @@
+"""The routing table in force and the engine links it asks for.
+
+Adopting a table is one synchronous step: a request sees the old table or the new one. Requests under way stay on the
+revision they began on; its link is retired and lives until the last of them has ended.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from appliance.gateway.engine_link import EngineLink
+from appliance.gateway.state import RevisionState
+from appliance.gateway.table import KeyEntry, Limits, Route, RoutingTable
+from appliance.kernel.canonical import sha256_hex
+
+
+class Switchboard:
+    """Finds routes, keys and links; holds one table at a time."""
+
+    def __init__(self, table: RoutingTable, document: bytes) -> None:
+        self.adopted = 0
+        """how many tables were adopted"""
+        self._links: dict[int, EngineLink] = {}
+        self._retired: set[EngineLink] = set()
+        self.adopt(table, document)
+
+    def adopt(self, table: RoutingTable, document: bytes) -> None:
+        """Put a table in force. `document` are its bytes, whose digest tells the daemon which one that is."""
+        self.table = table
+        self.digest = sha256_hex(document)
+        self.adopted += 1
+        self.keys: dict[str, KeyEntry] = {key.id: key for key in table.keys}
+        wanted = {route.revision: Path(route.socket) for route in table.routes.values()}
+        for revision, link in list(self._links.items()):
+            if wanted.get(revision) != link.socket:
+                del self._links[revision]
+                self._retired.add(link)
+                link.retire()
+        for revision, socket in wanted.items():
+            if revision not in self._links:
+                self._links[revision] = EngineLink(revision, socket)
+        self._forget_empty()
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self.table.limits
+
+    def route(self, model: str) -> Route | None:
+        """Return where new requests for a deployment go, or None when nothing is deployed under that name."""
+        return self.table.routes.get(model)
+
+    def link(self, route: Route) -> EngineLink:
+        """Return the link of a route of the table in force."""
+        return self._links[route.revision]
+
+    def revisions(self) -> dict[str, RevisionState]:
+        """Return the load of each revision, those that only finish their streams included."""
+        self._forget_empty()
+        states: dict[str, RevisionState] = {}
+        for link in [*self._retired, *self._links.values()]:
+            earlier = states.get(str(link.revision))
+            states[str(link.revision)] = RevisionState(
+                active=link.active + (earlier.active if earlier else 0),
+                connected=link.connected,
+                retired=link.retired,
+            )
+        return states
+
+    def _forget_empty(self) -> None:
+        self._retired = {link for link in self._retired if link.active}

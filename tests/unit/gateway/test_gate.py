@@ -1,0 +1,71 @@
+"""Keys at the gate, and how many may be inside."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.access.keys import new_key
+from appliance.gateway.gate import Turnstile, authenticate, may_use, require_model
+from appliance.gateway.refusals import Refusal
+from appliance.gateway.table import KeyEntry, Limits
+
+FRESH = new_key()
+ENTRY = KeyEntry(id=FRESH.id, hash=FRESH.hash, name="desk", expires_at=1000.0, models=("a",))
+KEYS = {ENTRY.id: ENTRY}
+
+
+def bearer(text: str) -> list[tuple[bytes, bytes]]:
+    return [(b"host", b"x"), (b"authorization", text.encode("latin-1"))]
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_a_good_key_is_let_in(scheme: str) -> None:
+    assert authenticate(bearer(f"{scheme} {FRESH.secret}"), KEYS, now=999.9) is ENTRY
+
+
+@pytest.mark.parametrize(
+    ("headers", "now", "code"),
+    [
+        ([], 0, "missing_api_key"),
+        (bearer(""), 0, "missing_api_key"),
+        (bearer("Bearer "), 0, "missing_api_key"),
+        (bearer(f"Basic {FRESH.secret}"), 0, "missing_api_key"),
+        (bearer("Bearer nonsense"), 0, "invalid_api_key"),
+        (bearer("Bearer \xff\xfe"), 0, "invalid_api_key"),
+        (bearer(f"Bearer {new_key().secret}"), 0, "invalid_api_key"),
+        (bearer(f"Bearer im-{FRESH.id}-{'A' * 43}"), 0, "invalid_api_key"),
+        (bearer(f"Bearer {FRESH.secret}"), 1000.0, "expired_api_key"),
+    ],
+)
+def test_everyone_else_is_told_why_but_not_what(headers: list[tuple[bytes, bytes]], now: float, code: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        authenticate(headers, KEYS, now=now)
+    assert (caught.value.status, caught.value.code) == (401, code)
+    assert FRESH.secret not in caught.value.document().decode()
+
+
+def test_an_expired_key_says_so_only_to_its_owner() -> None:
+    with pytest.raises(Refusal) as caught:
+        authenticate(bearer(f"Bearer im-{FRESH.id}-{'A' * 43}"), KEYS, now=2000.0)
+    assert caught.value.code == "invalid_api_key"
+
+
+def test_models_of_a_key() -> None:
+    assert may_use(ENTRY, "a")
+    with pytest.raises(Refusal) as caught:
+        require_model(ENTRY, "b")
+    assert caught.value.status == 403
+    require_model(KeyEntry(id="x", hash="", name="", models=()), "b")
+
+
+def test_the_turnstile_counts_out_whoever_it_counted_in() -> None:
+    turnstile, limits = Turnstile(), Limits(concurrency=3, key_concurrency=2)
+    with turnstile.pass_through("a", limits), turnstile.pass_through("a", limits):
+        with pytest.raises(Refusal, match="API key a"):
+            turnstile.pass_through("a", limits).__enter__()
+        with turnstile.pass_through("b", limits), pytest.raises(Refusal, match="The appliance"):
+            turnstile.pass_through("b", limits).__enter__()
+        assert turnstile.inside == 2
+    with pytest.raises(ZeroDivisionError), turnstile.pass_through("a", limits):
+        raise ZeroDivisionError
+    assert turnstile.inside == 0
