@@ -1,0 +1,223 @@
+"""Every call of the control API, as data: method, path, request body and the type of the answer.
+
+One table serves the synchronous CLI and the asynchronous console, so neither is a twin of the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+from appliance.api import types as t
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T_co]):
+    """One request whose answer is a `T_co`. `wait` is how long the server may hold it (long poll), in seconds."""
+
+    method: str
+    path: str
+    answer: type[T_co]
+    body: t.Request | None = None
+    wait: float = 0.0
+
+
+def _get(path: str, answer: type[T_co], *, wait: float = 0.0, **query: str | int | float) -> Call[T_co]:
+    kept = {name: value for name, value in query.items() if value != ""}
+    return Call(method="GET", path=f"{path}?{urlencode(kept)}" if kept else path, answer=answer, wait=wait)
+
+
+def _post(path: str, answer: type[T_co], body: t.Request | None = None) -> Call[T_co]:
+    return Call(method="POST", path=path, answer=answer, body=body)
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="@:")
+
+
+def whoami() -> Call[t.WhoAmI]:
+    """Who the appliance takes this caller for."""
+    return _get("/v1/whoami", t.WhoAmI)
+
+
+def status() -> Call[t.StatusView]:
+    """The whole appliance at a glance."""
+    return _get("/v1/status", t.StatusView)
+
+
+def shut_down() -> Call[t.StatusView]:
+    """Stop everything in order: gateway drains, jobs save checkpoints."""
+    return _post("/v1/shutdown", t.StatusView)
+
+
+def models() -> Call[tuple[t.ModelView, ...]]:
+    """Every registered version, newest first."""
+    return _get("/v1/models", tuple[t.ModelView, ...])
+
+
+def model(ref: str) -> Call[t.ModelDetail]:
+    """One version with its lineage. `ref` is `name` (newest) or `name@version`."""
+    return _get(f"/v1/models/{_part(ref)}", t.ModelDetail)
+
+
+def import_model(body: t.ImportModel) -> Call[t.JobView]:
+    """Start an import; follow the job."""
+    return _post("/v1/models/import", t.JobView, body)
+
+
+def register_model(body: t.RegisterModel) -> Call[t.ModelDetail]:
+    """Register a finished run's outputs as a version."""
+    return _post("/v1/models/register", t.ModelDetail, body)
+
+
+def verify_model(ref: str) -> Call[t.ModelDetail]:
+    """Re-hash every file of a version."""
+    return _post(f"/v1/models/{_part(ref)}/verify", t.ModelDetail)
+
+
+def remove_model(ref: str) -> Call[t.ModelView]:
+    """Remove a version that nothing depends on."""
+    return Call(method="DELETE", path=f"/v1/models/{_part(ref)}", answer=t.ModelView)
+
+
+def promote(ref: str, body: t.Promote) -> Call[t.ModelDetail]:
+    """Move a version one stage on; gates and approvals are checked."""
+    return _post(f"/v1/models/{_part(ref)}/promote", t.ModelDetail, body)
+
+
+def approve(ref: str, body: t.Approve) -> Call[t.ModelDetail]:
+    """Consent to a promotion."""
+    return _post(f"/v1/models/{_part(ref)}/approve", t.ModelDetail, body)
+
+
+def datasets() -> Call[tuple[t.DatasetView, ...]]:
+    """Every data set version, newest first."""
+    return _get("/v1/datasets", tuple[t.DatasetView, ...])
+
+
+def dataset(ref: str) -> Call[t.DatasetDetail]:
+    """One data set with statistics and samples."""
+    return _get(f"/v1/datasets/{_part(ref)}", t.DatasetDetail)
+
+
+def import_dataset(body: t.ImportDataset) -> Call[t.JobView]:
+    """Start an import; follow the job."""
+    return _post("/v1/datasets/import", t.JobView, body)
+
+
+def jobs() -> Call[tuple[t.JobView, ...]]:
+    """Queue and history, newest first."""
+    return _get("/v1/jobs", tuple[t.JobView, ...])
+
+
+def job(job_id: str) -> Call[t.JobDetail]:
+    """One job; an unambiguous beginning of the id is enough."""
+    return _get(f"/v1/jobs/{_part(job_id)}", t.JobDetail)
+
+
+def job_events(job_id: str, *, after: int = 0, wait: float = 0.0) -> Call[t.JobEvents]:
+    """A page of a job's log; with `wait`, held until something new happens or the job ends."""
+    return _get(f"/v1/jobs/{_part(job_id)}/events", t.JobEvents, wait=wait, after=after, hold=wait)
+
+
+def submit_job(body: t.SubmitJob) -> Call[t.JobView]:
+    """Queue a run; an equal finished run is returned instead of repeated."""
+    return _post("/v1/jobs", t.JobView, body)
+
+
+def cancel_job(job_id: str) -> Call[t.JobView]:
+    """Stop a job; its checkpoints stay, so it can be resumed."""
+    return _post(f"/v1/jobs/{_part(job_id)}/cancel", t.JobView)
+
+
+def resume_job(job_id: str) -> Call[t.JobView]:
+    """Queue a cancelled, failed or interrupted job again from its newest valid checkpoint."""
+    return _post(f"/v1/jobs/{_part(job_id)}/resume", t.JobView)
+
+
+def deployments() -> Call[tuple[t.DeploymentView, ...]]:
+    """Every served name."""
+    return _get("/v1/deployments", tuple[t.DeploymentView, ...])
+
+
+def deployment(name: str, *, revision: int = 0, wait: float = 0.0) -> Call[t.DeploymentView]:
+    """One served name; with `wait`, held until that revision has left `starting`."""
+    return _get(f"/v1/deployments/{_part(name)}", t.DeploymentView, wait=wait, revision=revision, hold=wait)
+
+
+def deploy(name: str, body: t.Deploy) -> Call[t.DeploymentView]:
+    """Record the wish to serve a version; follow it with `deployment(name, revision=…, wait=…)`."""
+    return _post(f"/v1/deployments/{_part(name)}/deploy", t.DeploymentView, body)
+
+
+def roll_back(name: str, body: t.RollBack) -> Call[t.DeploymentView]:
+    """Record the wish to bring the previous version back."""
+    return _post(f"/v1/deployments/{_part(name)}/rollback", t.DeploymentView, body)
+
+
+def remove_deployment(name: str) -> Call[t.DeploymentView]:
+    """Stop serving a name; its engine drains."""
+    return Call(method="DELETE", path=f"/v1/deployments/{_part(name)}", answer=t.DeploymentView)
+
+
+def try_prompt(name: str, body: t.TryPrompt) -> Call[t.TryAnswer]:
+    """Ask a deployment one question."""
+    return _post(f"/v1/deployments/{_part(name)}/try", t.TryAnswer, body)
+
+
+def keys() -> Call[tuple[t.KeyView, ...]]:
+    """Every API key, without secrets."""
+    return _get("/v1/keys", tuple[t.KeyView, ...])
+
+
+def create_key(body: t.CreateKey) -> Call[t.NewKey]:
+    """Create an API key; the secret is in this answer only."""
+    return _post("/v1/keys", t.NewKey, body)
+
+
+def revoke_key(key_id: str) -> Call[t.KeyView]:
+    """Revoke an API key at once."""
+    return Call(method="DELETE", path=f"/v1/keys/{_part(key_id)}", answer=t.KeyView)
+
+
+def approvers() -> Call[tuple[t.ApproverView, ...]]:
+    """Enrolled approvers."""
+    return _get("/v1/approvers", tuple[t.ApproverView, ...])
+
+
+def enrol_approver(body: t.EnrolApprover) -> Call[t.ApproverView]:
+    """Make a person's public key count."""
+    return _post("/v1/approvers", t.ApproverView, body)
+
+
+def audit(*, before: int = 0, limit: int = 100, action: str = "") -> Call[t.Page]:
+    """Audit events, newest first."""
+    return _get("/v1/audit", t.Page, before=before, limit=limit, action=action)
+
+
+def verify_audit() -> Call[t.AuditVerdict]:
+    """Re-compute the whole chain and every signature."""
+    return _get("/v1/audit/verify", t.AuditVerdict, wait=60.0)
+
+
+def audit_export() -> Call[tuple[str, ...]]:
+    """The whole trail as lines of JSON, for the stand-alone verifier."""
+    return _get("/v1/audit/export", tuple[str, ...], wait=60.0)
+
+
+def backups() -> Call[tuple[t.BackupView, ...]]:
+    """Snapshots in the repository, newest first."""
+    return _get("/v1/backups", tuple[t.BackupView, ...], wait=60.0)
+
+
+def create_backup() -> Call[t.BackupView]:
+    """Take a consistent snapshot while serving."""
+    return Call(method="POST", path="/v1/backups", answer=t.BackupView, wait=600.0)
+
+
+def verify_backup() -> Call[t.BackupView]:
+    """Read back and check every byte of the repository; answers with the newest snapshot."""
+    return Call(method="POST", path="/v1/backups/verify", answer=t.BackupView, wait=600.0)

@@ -1,0 +1,120 @@
+"""Two ways to send a `Call`: synchronously for the CLI, asynchronously for the console. Neither knows any verb.
+
+While the daemon is being restarted its socket is missing or refuses: a call is repeated until `patience` is
+used up. Every change is safe to repeat: the server recognises it by content or by its request id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import msgspec
+
+from appliance.api.calls import Call
+from appliance.kernel.errors import InternalError, IntramurosError, Unavailable
+from appliance.kernel.problem import Problem, error_of
+
+T = TypeVar("T")
+
+_PAUSE = 0.1
+_MARGIN = 30.0
+_RETRIED = (httpx2.ConnectError, httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError)
+
+
+class Client:
+    """Synchronous client; use as a context manager."""
+
+    def __init__(self, socket: Path, *, patience: float = 10.0) -> None:
+        self._socket = socket
+        self._patience = patience
+        self._http = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://appliance")
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def send(self, call: Call[T]) -> T:
+        """Return the answer. Raises the server's own error, or Unavailable when nobody answers."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                response = self._http.request(**_arguments(call))
+            except _RETRIED as error:
+                if time.monotonic() > deadline:
+                    raise _nobody(self._socket) from error
+                time.sleep(_PAUSE)
+                continue
+            except httpx2.TimeoutException as error:
+                raise _timed_out(call) from error
+            return _answer(call, response)
+
+
+class AsyncClient:
+    """Asynchronous client; close it with `aclose`."""
+
+    def __init__(self, socket: Path, *, patience: float = 10.0) -> None:
+        self._socket = socket
+        self._patience = patience
+        self._http = httpx2.AsyncClient(
+            transport=httpx2.AsyncHTTPTransport(uds=str(socket)), base_url="http://appliance"
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._http.aclose()
+
+    async def send(self, call: Call[T]) -> T:
+        """Return the answer. Raises the server's own error, or Unavailable when nobody answers."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                response = await self._http.request(**_arguments(call))
+            except _RETRIED as error:
+                if time.monotonic() > deadline:
+                    raise _nobody(self._socket) from error
+                await asyncio.sleep(_PAUSE)
+                continue
+            except httpx2.TimeoutException as error:
+                raise _timed_out(call) from error
+            return _answer(call, response)
+
+
+def _arguments(call: Call[T]) -> dict[str, Any]:
+    content = msgspec.json.encode(call.body) if call.body is not None else None
+    return {
+        "method": call.method,
+        "url": call.path,
+        "content": content,
+        "timeout": call.wait + _MARGIN,
+    }
+
+
+def _answer(call: Call[T], response: httpx2.Response) -> T:
+    if response.is_success:
+        return msgspec.json.decode(response.content, type=call.answer)
+    raise _problem(response)
+
+
+def _problem(response: httpx2.Response) -> IntramurosError:
+    try:
+        return error_of(msgspec.json.decode(response.content, type=Problem))
+    except msgspec.DecodeError:
+        return InternalError("api.answer", f"The appliance answered HTTP {response.status_code} without a reason.")
+
+
+def _nobody(socket: Path) -> Unavailable:
+    return Unavailable(
+        "api.not_running",
+        f"No appliance answers on {socket}.",
+        hint="Start it with `intramuros up`, or name another state directory with --state.",
+    )
+
+
+def _timed_out(call: Call[T]) -> Unavailable:
+    return Unavailable("api.timeout", f"{call.method} {call.path} took longer than {call.wait + _MARGIN:.0f} s.")

@@ -1,0 +1,257 @@
+"""The control API's server side: routes to services, errors to problems, the caller from SO_PEERCRED.
+
+It decides nothing itself. A service call is synchronous and runs in a thread; what waits (long polls) waits here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+import socket
+import struct
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from appliance.access.roles import roles_of
+from appliance.api import types as t
+from appliance.kernel.errors import BadInput, InternalError, IntramurosError, storage_failure
+from appliance.kernel.events import Progress
+from appliance.kernel.problem import problem_of
+from appliance.services import audit, backups, datasets, deployments, jobs, keys, models, promotion, status
+from appliance.services.context import Appliance, Caller, Context
+
+_HOLD_LIMIT = 60.0
+_BODY_LIMIT = 1 << 20
+_CREDENTIALS = struct.Struct("iII")
+
+B = TypeVar("B")
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Runtime(Protocol):
+    """What the running daemon adds to the services: live progress, waiting, the processes themselves."""
+
+    def progress(self) -> dict[str, Progress]: ...
+
+    def units(self) -> tuple[t.UnitView, ...]: ...
+
+    def isolated(self) -> bool: ...
+
+    def shut_down(self) -> None: ...
+
+    async def job_events(self, ctx: Context, job: str, after: int, hold: float) -> t.JobEvents: ...
+
+    async def deployment(self, ctx: Context, name: str, revision: int, hold: float) -> t.DeploymentView: ...
+
+    async def deployments(self, ctx: Context) -> tuple[t.DeploymentView, ...]: ...
+
+    async def try_prompt(self, ctx: Context, name: str, body: t.TryPrompt) -> t.TryAnswer: ...
+
+
+class PeerProtocol(HttpToolsProtocol):
+    """Puts the peer's uid, as the kernel states it, into each request of a connection."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Read SO_PEERCRED once per connection (unix(7))."""
+        super().connection_made(transport)
+        peer: socket.socket = transport.get_extra_info("socket")
+        raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(raw)
+        self.app_state = {**self.app_state, "uid": uid}
+
+
+def build_app(appliance: Appliance, runtime: Runtime, *, owner_uid: int | None) -> Starlette:
+    """Return the ASGI application. `owner_uid` is the user who is admin of an embedded run."""
+    return Starlette(routes=_Routes(appliance, runtime, owner_uid).table())
+
+
+class _Routes:
+    def __init__(self, appliance: Appliance, runtime: Runtime, owner_uid: int | None) -> None:
+        self._appliance = appliance
+        self._runtime = runtime
+        self._owner_uid = owner_uid
+
+    def table(self) -> list[Route]:
+        """Every route: one line each, in the order of appliance.api.calls."""
+        live = self._runtime.progress
+        return [
+            self._route("GET", "/v1/whoami", self._read(_whoami)),
+            self._route("GET", "/v1/status", self._read(self._status)),
+            self._route("POST", "/v1/shutdown", self._read(self._shut_down)),
+            self._route("GET", "/v1/models", self._read(models.list_models)),
+            self._route("POST", "/v1/models/import", self._write(t.ImportModel, models.import_model)),
+            self._route("POST", "/v1/models/register", self._write(t.RegisterModel, models.register)),
+            self._route("GET", "/v1/models/{ref}", self._named("ref", models.show)),
+            self._route("DELETE", "/v1/models/{ref}", self._named("ref", models.remove)),
+            self._route("POST", "/v1/models/{ref}/verify", self._named("ref", models.verify)),
+            self._route("POST", "/v1/models/{ref}/promote", self._change("ref", t.Promote, promotion.promote)),
+            self._route("POST", "/v1/models/{ref}/approve", self._change("ref", t.Approve, promotion.approve)),
+            self._route("GET", "/v1/datasets", self._read(datasets.list_datasets)),
+            self._route("POST", "/v1/datasets/import", self._write(t.ImportDataset, datasets.import_dataset)),
+            self._route("GET", "/v1/datasets/{ref}", self._named("ref", datasets.show)),
+            self._route("GET", "/v1/jobs", self._read(lambda ctx: jobs.list_jobs(ctx, live()))),
+            self._route("POST", "/v1/jobs", self._write(t.SubmitJob, jobs.submit)),
+            self._route("GET", "/v1/jobs/{id}", self._named("id", lambda ctx, job: jobs.show(ctx, job, live()))),
+            self._route("GET", "/v1/jobs/{id}/events", self._job_events),
+            self._route("POST", "/v1/jobs/{id}/cancel", self._named("id", jobs.cancel)),
+            self._route("POST", "/v1/jobs/{id}/resume", self._named("id", jobs.resume)),
+            self._route("GET", "/v1/deployments", self._deployments),
+            self._route("GET", "/v1/deployments/{name}", self._deployment),
+            self._route("DELETE", "/v1/deployments/{name}", self._named("name", deployments.remove)),
+            self._route("POST", "/v1/deployments/{name}/deploy", self._change("name", t.Deploy, deployments.deploy)),
+            self._route(
+                "POST", "/v1/deployments/{name}/rollback", self._change("name", t.RollBack, deployments.roll_back)
+            ),
+            self._route("POST", "/v1/deployments/{name}/try", self._try),
+            self._route("GET", "/v1/keys", self._read(keys.list_keys)),
+            self._route("POST", "/v1/keys", self._write(t.CreateKey, keys.create)),
+            self._route("DELETE", "/v1/keys/{id}", self._named("id", keys.revoke)),
+            self._route("GET", "/v1/approvers", self._read(promotion.list_approvers)),
+            self._route("POST", "/v1/approvers", self._write(t.EnrolApprover, promotion.enrol)),
+            self._route("GET", "/v1/audit", self._audit_page),
+            self._route("GET", "/v1/audit/verify", self._read(audit.verify)),
+            self._route("GET", "/v1/audit/export", self._read(audit.export)),
+            self._route("GET", "/v1/backups", self._read(backups.list_backups)),
+            self._route("POST", "/v1/backups", self._read(backups.create)),
+            self._route("POST", "/v1/backups/verify", self._read(backups.verify)),
+        ]
+
+    def _route(self, method: str, path: str, handler: Handler) -> Route:
+        async def guarded(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except IntramurosError as error:
+                return _problem(error)
+            except OSError as error:
+                return _problem(storage_failure(error, doing=f"answering {method} {path}"))
+            except Exception as error:  # noqa: BLE001 - the border of the request handler
+                traceback.print_exc()
+                return _problem(
+                    InternalError(
+                        "api.defect",
+                        f"{method} {path} stopped on an unexpected {type(error).__name__}.",
+                        hint="logs/daemon.log in the state directory has the details.",
+                    )
+                )
+
+        return Route(path, guarded, methods=[method])
+
+    def _context(self, request: Request) -> Context:
+        uid: int = request.state.uid
+        try:
+            user = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            user = f"uid{uid}"
+        caller = Caller(user=user, uid=uid, roles=roles_of(uid, self._owner_uid))
+        ctx = Context(appliance=self._appliance, caller=caller)
+        ctx.authorise("read", request.url.path)
+        return ctx
+
+    def _read(self, service: Callable[[Context], Any]) -> Handler:
+        async def handler(request: Request) -> Response:
+            return _answer(await asyncio.to_thread(service, self._context(request)))
+
+        return handler
+
+    def _named(self, parameter: str, service: Callable[[Context, str], Any]) -> Handler:
+        async def handler(request: Request) -> Response:
+            ctx, name = self._context(request), request.path_params[parameter]
+            return _answer(await asyncio.to_thread(service, ctx, name))
+
+        return handler
+
+    def _write(self, form: type[B], service: Callable[[Context, B], Any]) -> Handler:
+        async def handler(request: Request) -> Response:
+            ctx, body = self._context(request), await _body(request, form)
+            return _answer(await asyncio.to_thread(service, ctx, body))
+
+        return handler
+
+    def _change(self, parameter: str, form: type[B], service: Callable[[Context, str, B], Any]) -> Handler:
+        async def handler(request: Request) -> Response:
+            ctx, body = self._context(request), await _body(request, form)
+            return _answer(await asyncio.to_thread(service, ctx, request.path_params[parameter], body))
+
+        return handler
+
+    def _status(self, ctx: Context) -> t.StatusView:
+        return status.status(ctx, self._runtime.units(), isolated=self._runtime.isolated())
+
+    def _shut_down(self, ctx: Context) -> t.StatusView:
+        ctx.authorise("appliance.shutdown", "appliance")
+        with ctx.appliance.database.write() as connection:
+            ctx.record(connection, "appliance.shutdown", "appliance")
+        view = self._status(ctx)
+        self._runtime.shut_down()
+        return view
+
+    async def _job_events(self, request: Request) -> Response:
+        ctx = self._context(request)
+        after, hold = _number(request, "after", 0), _hold(request)
+        return _answer(await self._runtime.job_events(ctx, request.path_params["id"], after, hold))
+
+    async def _deployments(self, request: Request) -> Response:
+        return _answer(await self._runtime.deployments(self._context(request)))
+
+    async def _deployment(self, request: Request) -> Response:
+        ctx = self._context(request)
+        revision, hold = _number(request, "revision", 0), _hold(request)
+        return _answer(await self._runtime.deployment(ctx, request.path_params["name"], revision, hold))
+
+    async def _try(self, request: Request) -> Response:
+        ctx, body = self._context(request), await _body(request, t.TryPrompt)
+        return _answer(await self._runtime.try_prompt(ctx, request.path_params["name"], body))
+
+    async def _audit_page(self, request: Request) -> Response:
+        ctx = self._context(request)
+        before, limit = _number(request, "before", 0), _number(request, "limit", 100)
+        action = request.query_params.get("action", "")
+        return _answer(await asyncio.to_thread(lambda: audit.page(ctx, before=before, limit=limit, action=action)))
+
+
+def _whoami(ctx: Context) -> t.WhoAmI:
+    return t.WhoAmI(user=ctx.caller.user, uid=ctx.caller.uid, roles=tuple(sorted(ctx.caller.roles)))
+
+
+async def _body(request: Request, form: type[B]) -> B:
+    data = bytearray()
+    async for piece in request.stream():
+        data += piece
+        if len(data) > _BODY_LIMIT:
+            raise BadInput("api.body_too_large", f"A request body may have {_BODY_LIMIT} bytes at most.")
+    try:
+        return msgspec.json.decode(bytes(data) or b"{}", type=form)
+    except msgspec.DecodeError as error:
+        raise BadInput("api.body", f"The request body is not valid: {error}.") from error
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, "")
+    if text and not text.isdigit():
+        raise BadInput("api.query", f"{name}={text!r} is not a number.")
+    return int(text) if text else default
+
+
+def _hold(request: Request) -> float:
+    text = request.query_params.get("hold", "0")
+    try:
+        return max(0.0, min(float(text), _HOLD_LIMIT))
+    except ValueError as error:
+        raise BadInput("api.query", f"hold={text!r} is not a number of seconds.") from error
+
+
+def _answer(value: Any) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _problem(error: IntramurosError) -> Response:
+    document = msgspec.json.encode(problem_of(error))
+    return Response(document, status_code=error.http_status, media_type="application/json")

@@ -1,0 +1,409 @@
+"""Wire types of the control API. The CLI and the console know the appliance only through these.
+
+Times are RFC 3339 text in UTC, sizes are bytes, digests are SHA-256 in hexadecimal. `ref` is `name@version`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from appliance.jobs.spec import FileEntry
+from appliance.kernel.events import Event, Progress
+from appliance.kernel.problem import Problem as Problem
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what the server tells."""
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what a client asks. Unknown fields are refused."""
+
+
+class WhoAmI(View, frozen=True, kw_only=True):
+    """Who the server takes the caller for."""
+
+    user: str
+    uid: int
+    roles: tuple[str, ...]
+
+
+class UnitView(View, frozen=True, kw_only=True):
+    """A supervised process: gateway or engine."""
+
+    name: str
+    state: str
+    """starting | ready | draining | backing-off | stopped"""
+    pid: int | None = None
+    since: str = ""
+    restarts: int = 0
+    memory_bytes: int = 0
+    detail: str = ""
+
+
+class Attention(View, frozen=True, kw_only=True):
+    """Something a person should look at. `level` is WARN or FAIL."""
+
+    level: str
+    text: str
+    hint: str = ""
+
+
+class StatusView(View, frozen=True, kw_only=True):
+    """The whole appliance at a glance."""
+
+    version: str
+    instance: str = ""
+    """identifier of this appliance; it keys the audit chain and approvals"""
+    state_directory: str
+    started_at: str
+    address: str
+    """https://host:port of the gateway"""
+    units: tuple[UnitView, ...]
+    jobs_running: int
+    jobs_queued: int
+    models: int
+    datasets: int
+    deployments: int
+    disk_free: int
+    disk_total: int
+    memory_available: int
+    audit_events: int
+    audit_checkpoint: str
+    """time of the newest signed checkpoint, or empty"""
+    last_backup: str
+    """time of the newest backup, or empty"""
+    attention: tuple[Attention, ...] = ()
+
+
+class JobView(View, frozen=True, kw_only=True):
+    """One job: queued | running | succeeded | failed | cancelled | interrupted."""
+
+    id: str
+    kind: str
+    title: str
+    run_id: str
+    state: str
+    created_by: str
+    created_at: str
+    started_at: str = ""
+    finished_at: str = ""
+    attempt: int = 0
+    progress: Progress | None = None
+    problem: Problem | None = None
+    summary: dict[str, Any] = {}
+    output_digest: str = ""
+    cached: bool = False
+    """true when an equal run had already succeeded and its result is returned"""
+
+
+class JobDetail(View, frozen=True, kw_only=True):
+    """A job with its specification and output files."""
+
+    job: JobView
+    spec: dict[str, Any]
+    files: tuple[FileEntry, ...] = ()
+
+
+class JobEvent(View, frozen=True, kw_only=True):
+    """One line of a job's log, numbered from 1 without gaps."""
+
+    seq: int
+    at: str
+    event: Event
+
+
+class JobEvents(View, frozen=True, kw_only=True):
+    """A page of a job's log; ask again with `after=next`."""
+
+    events: tuple[JobEvent, ...]
+    next: int
+    state: str
+
+
+class ModelView(View, frozen=True, kw_only=True):
+    """One registered, immutable model version."""
+
+    ref: str
+    name: str
+    version: int
+    digest: str
+    kind: str
+    """imported | seed | tuned"""
+    stage: str
+    """none | dev | test | prod"""
+    formats: tuple[str, ...]
+    architecture: str
+    parameters: int
+    context_length: int
+    size: int
+    licence: str
+    created_by: str
+    created_at: str
+
+
+class EvaluationView(View, frozen=True, kw_only=True):
+    """Measured figures of one model on one data set's held-out part."""
+
+    id: str
+    subject: str
+    dataset: str
+    metrics: dict[str, float]
+    examples: int
+    at: str
+    job: str
+
+
+class ApprovalView(View, frozen=True, kw_only=True):
+    """Somebody's signed or authenticated consent to a promotion."""
+
+    stage: str
+    approver: str
+    method: str
+    """group (Unix group on the box) | key (Ed25519 signature of an enrolled approver)"""
+    at: str
+
+
+class StageView(View, frozen=True, kw_only=True):
+    """One promotion, with the verdict of its gate."""
+
+    stage: str
+    by: str
+    at: str
+    verdict: str
+
+
+class ModelDetail(View, frozen=True, kw_only=True):
+    """A version with its whole lineage."""
+
+    model: ModelView
+    description: dict[str, Any]
+    files: tuple[FileEntry, ...]
+    lineage: dict[str, Any]
+    evaluations: tuple[EvaluationView, ...]
+    approvals: tuple[ApprovalView, ...]
+    stages: tuple[StageView, ...]
+    used_by: tuple[str, ...]
+
+
+class DatasetView(View, frozen=True, kw_only=True):
+    """One immutable data set version."""
+
+    ref: str
+    name: str
+    version: int
+    digest: str
+    form: str
+    """chat | text"""
+    train_rows: int
+    heldout_rows: int
+    rejected_rows: int
+    duplicate_rows: int
+    size: int
+    created_by: str
+    created_at: str
+
+
+class DatasetDetail(View, frozen=True, kw_only=True):
+    """A data set with statistics, samples and the rows that were refused."""
+
+    dataset: DatasetView
+    statistics: dict[str, Any]
+    samples: tuple[dict[str, Any], ...]
+    rejected: tuple[dict[str, Any], ...]
+    files: tuple[FileEntry, ...]
+
+
+class RevisionView(View, frozen=True, kw_only=True):
+    """One deployment revision: starting | live | superseded | failed."""
+
+    number: int
+    model: str
+    digest: str
+    state: str
+    by: str
+    at: str
+    reason: str = ""
+    """why the gate was overridden, or why it failed"""
+
+
+class DeploymentView(View, frozen=True, kw_only=True):
+    """A served name and what answers behind it."""
+
+    name: str
+    state: str
+    """starting | live | failed | stopped"""
+    model: str
+    previous: str
+    """what `rollback` would bring back, or empty"""
+    revision: int
+    since: str
+    worker: UnitView | None = None
+    revisions: tuple[RevisionView, ...] = ()
+
+
+class KeyView(View, frozen=True, kw_only=True):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    created_by: str
+    created_at: str
+    expires_at: str
+    """empty when it never expires"""
+    revoked_at: str = ""
+    models: tuple[str, ...] = ()
+    """deployments it may use; empty means all"""
+
+
+class NewKey(View, frozen=True, kw_only=True):
+    """A fresh API key; `secret` is shown this once and never again."""
+
+    key: KeyView
+    secret: str
+
+
+class ApproverView(View, frozen=True, kw_only=True):
+    """An enrolled approver: a person and the public key that signs for them."""
+
+    name: str
+    public_key: str
+    added_by: str
+    added_at: str
+
+
+class AuditEntry(View, frozen=True, kw_only=True):
+    """One event of the hash chain."""
+
+    seq: int
+    at: str
+    actor: str
+    action: str
+    target: str
+    phase: str
+    """intent | done | failed | refused"""
+    detail: dict[str, Any]
+    hash: str
+
+
+class AuditVerdict(View, frozen=True, kw_only=True):
+    """Result of re-computing the whole chain."""
+
+    ok: bool
+    events: int
+    checkpoints: int
+    head: str
+    problem: str = ""
+
+
+class BackupView(View, frozen=True, kw_only=True):
+    """One backup snapshot."""
+
+    id: str
+    at: str
+    size: int
+    files: int
+    host: str
+
+
+class Page(View, frozen=True, kw_only=True):
+    """Newest first; ask for more with `before=<next>`; `next` is 0 at the end."""
+
+    entries: tuple[AuditEntry, ...]
+    next: int = 0
+
+
+class ImportModel(Request, frozen=True, kw_only=True):
+    """Bring a GGUF file or a Hugging Face folder into the catalogue."""
+
+    source: str
+    name: str
+    licence: str = ""
+
+
+class ImportDataset(Request, frozen=True, kw_only=True):
+    """Bring a CSV or JSONL file in. `mapping` names columns, e.g. {"prompt": "text", "answer": "category"}."""
+
+    source: str
+    name: str
+    mapping: dict[str, str] = {}
+    heldout_percent: int = 10
+
+
+class SubmitJob(Request, frozen=True, kw_only=True):
+    """Train, evaluate or convert. `inputs` maps names to refs (`name@version` or `run:<id>`)."""
+
+    kind: str
+    inputs: dict[str, str]
+    parameters: dict[str, Any] = {}
+    seed: int = 0
+
+
+class RegisterModel(Request, frozen=True, kw_only=True):
+    """Register the outputs of a finished run as the next version of `name`."""
+
+    name: str
+    run: str
+    licence: str = ""
+
+
+class Promote(Request, frozen=True, kw_only=True):
+    """Move a version to the next stage: dev, test or prod."""
+
+    stage: str
+
+
+class Approve(Request, frozen=True, kw_only=True):
+    """Consent to a promotion. `approver` and `signature` (base64) for an enrolled key, else the caller's group."""
+
+    stage: str
+    approver: str = ""
+    signature: str = ""
+
+
+class EnrolApprover(Request, frozen=True, kw_only=True):
+    """Make a person's public key (base64, Ed25519) count for approvals."""
+
+    name: str
+    public_key: str
+
+
+class Deploy(Request, frozen=True, kw_only=True):
+    """Serve `model` as `name`. `override` is the reason for going past the gate; it is audited."""
+
+    model: str
+    override: str = ""
+    request_id: str = ""
+
+
+class RollBack(Request, frozen=True, kw_only=True):
+    """Bring the previous revision back."""
+
+    request_id: str = ""
+
+
+class CreateKey(Request, frozen=True, kw_only=True):
+    """`days` until it expires; 0 means never."""
+
+    name: str
+    days: int = 90
+    models: tuple[str, ...] = ()
+
+
+class TryPrompt(Request, frozen=True, kw_only=True):
+    """Ask a deployment one question from the console."""
+
+    prompt: str
+    max_tokens: int = 128
+
+
+class TryAnswer(View, frozen=True, kw_only=True):
+    """What it answered, with timings in seconds."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    ttft: float
+    total: float

@@ -1,0 +1,108 @@
+"""`intramuros`: finds the verb, loads its module, and turns errors into one line and an exit status.
+
+stdout is data, stderr is for people. Nothing heavy is imported before a verb needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from appliance.kernel.errors import IntramurosError, storage_failure
+
+_VERBS: dict[str, tuple[str, str, str]] = {
+    # verb: module, attribute, one line for --help
+    "up": ("appliance.cli.power", "up", "Start the appliance."),
+    "down": ("appliance.cli.power", "down", "Stop the appliance in order."),
+    "status": ("appliance.cli.status", "status", "Show the whole appliance at a glance."),
+    "doctor": ("appliance.cli.doctor", "doctor", "Check this machine and this state directory."),
+    "console": ("appliance.cli.console", "console", "Open the terminal console."),
+    "tour": ("appliance.cli.tour", "tour", "Walk the whole way once: data, tune, gate, serve, roll back, restore."),
+    "model": ("appliance.cli.model", "model", "Import, register, promote, convert and remove models."),
+    "dataset": ("appliance.cli.dataset", "dataset", "Import and inspect data sets."),
+    "train": ("appliance.cli.train", "train", "Train a seed model, or fine-tune one by LoRA."),
+    "eval": ("appliance.cli.train", "evaluate", "Measure a model on a data set's held-out part."),
+    "job": ("appliance.cli.job", "job", "Follow, cancel and resume jobs."),
+    "deploy": ("appliance.cli.deploy", "deploy", "Serve a model version under a name."),
+    "rollback": ("appliance.cli.deploy", "rollback", "Bring the previous version of a deployment back."),
+    "deployments": ("appliance.cli.deploy", "deployments", "List what is served, with its revisions."),
+    "undeploy": ("appliance.cli.deploy", "undeploy", "Stop serving a name."),
+    "ask": ("appliance.cli.deploy", "ask", "Ask a deployment one question."),
+    "key": ("appliance.cli.key", "key", "Create, list and revoke API keys."),
+    "approver": ("appliance.cli.approver", "approver", "Make and enrol approvers' keys."),
+    "audit": ("appliance.cli.audit", "audit", "Read, verify and export the audit trail."),
+    "backup": ("appliance.cli.backup", "backup", "Take, verify and restore backups."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Knows every verb's name and help line, and imports a verb's module only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        module, attribute, _ = _VERBS[cmd_name]
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in _VERBS.items()])
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="intramuros-appliance", prog_name="intramuros")
+def cli() -> None:
+    """Intramuros, the AI appliance within your walls.
+
+    Every verb takes --state DIR (default: $INTRAMUROS_STATE or ./var) and --json.
+    """
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return the exit status."""
+    try:
+        result = cli.main(args=argv, standalone_mode=False, prog_name="intramuros")
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Abort:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except click.ClickException as error:
+        error.show(file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 141
+    except IntramurosError as error:
+        return _report(error)
+    except OSError as error:
+        return _report(storage_failure(error, doing="running this command"))
+
+
+def _report(error: IntramurosError) -> int:
+    arguments = sys.argv[1:]
+    if "--json" in arguments:
+        import msgspec
+
+        from appliance.kernel.problem import problem_of
+
+        print(msgspec.json.encode(problem_of(error)).decode(), file=sys.stderr)
+    else:
+        print(f"intramuros: {error.message} [{error.code}]", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+    return error.exit_code
+
+
+def run() -> None:
+    """Entry of the installed script."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    run()

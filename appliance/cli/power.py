@@ -1,0 +1,133 @@
+"""`intramuros up` and `down`: the embedded appliance in one directory, as the invoking user."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from appliance.api import calls
+from appliance.api import types as t
+from appliance.api.client import Client
+from appliance.cli.session import Session, verb
+from appliance.kernel.errors import BadInput, Unavailable, storage_errors
+from appliance.kernel.paths import StatePaths
+from appliance.kernel.problem import Problem, error_of
+
+_START_PATIENCE = 60.0
+_STOP_PATIENCE = 60.0
+_POLL = 0.05
+
+
+@click.command()
+@click.option("--host", help="Address the gateway listens on.  [default: 127.0.0.1]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the gateway.  [default: 8443]")
+@verb
+def up(session: Session, host: str | None, port: int | None) -> None:
+    """Start the appliance of a state directory, creating it the first time."""
+    view = start_appliance(session.paths, host=host, port=port)
+    session.show(view, lambda: f"Intramuros {view.version} serves on {view.address} (state: {view.state_directory})")
+
+
+@click.command()
+@verb
+def down(session: Session) -> None:
+    """Stop the appliance: streams finish, jobs save a checkpoint and go on after the next start."""
+    stopped = stop_appliance(session.paths)
+    session.show({"stopped": stopped}, lambda: "stopped" if stopped else "it was not running")
+
+
+def start_appliance(paths: StatePaths, *, host: str | None = None, port: int | None = None) -> t.StatusView:
+    """Start keeper and daemon unless they run, and return the status once the gateway serves."""
+    if (view := _answering(paths)) is not None and not _differs(view, host, port):
+        return _wait_until_served(paths)
+    if view is not None:
+        raise BadInput(
+            "up.other_address",
+            f"The appliance already runs at {view.address}.",
+            hint="Stop it first: `intramuros down`.",
+        )
+    with storage_errors(f"preparing {paths.root}"):
+        paths.root.mkdir(parents=True, exist_ok=True)
+        for folder in (paths.logs, paths.run):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        refused = paths.run / "refused.json"
+        refused.unlink(missing_ok=True)
+        keeper = _start_keeper(paths, host, port)
+    deadline = time.monotonic() + _START_PATIENCE
+    while time.monotonic() < deadline:
+        if refused.exists():
+            raise error_of(msgspec.json.decode(refused.read_bytes(), type=Problem))
+        if _answering(paths) is not None:
+            return _wait_until_served(paths)
+        if keeper.poll() is not None and not refused.exists():
+            break
+        time.sleep(_POLL)
+    raise Unavailable(
+        "up.no_answer",
+        "The appliance did not start.",
+        hint=f"See {paths.logs}/daemon.log",
+    )
+
+
+def stop_appliance(paths: StatePaths) -> bool:
+    """Ask the daemon to stop and wait until it has; False when it was not running."""
+    if _answering(paths) is None:
+        return False
+    with Client(paths.control_socket, patience=5.0) as client:
+        client.send(calls.shut_down())
+    deadline = time.monotonic() + _STOP_PATIENCE
+    while paths.control_socket.exists():
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                "down.timeout", "The appliance did not stop in time.", hint=f"See {paths.logs}/daemon.log"
+            )
+        time.sleep(_POLL)
+    return True
+
+
+def _answering(paths: StatePaths) -> t.StatusView | None:
+    if not paths.control_socket.exists():
+        return None
+    try:
+        with Client(paths.control_socket, patience=0.0) as client:
+            return client.send(calls.status())
+    except Unavailable:
+        return None
+
+
+def _wait_until_served(paths: StatePaths) -> t.StatusView:
+    """Return the status once the gateway and every live engine are ready, or after a while as it is."""
+    deadline = time.monotonic() + _START_PATIENCE
+    with Client(paths.control_socket, patience=10.0) as client:
+        while True:
+            view = client.send(calls.status())
+            gateway = next((unit for unit in view.units if unit.name == "gateway"), None)
+            settled = gateway is not None and all(unit.state == "ready" for unit in view.units)
+            if settled or time.monotonic() > deadline:
+                return view
+            time.sleep(_POLL)
+
+
+def _differs(view: t.StatusView, host: str | None, port: int | None) -> bool:
+    present_host, _, present_port = view.address.removeprefix("https://").rpartition(":")
+    return (port is not None and str(port) != present_port) or (host is not None and host != present_host.strip("[]"))
+
+
+def _start_keeper(paths: StatePaths, host: str | None, port: int | None) -> subprocess.Popen[bytes]:
+    argv = [sys.executable, "-I", "-m", "appliance.daemon.keeper", "--state", str(paths.root), "--embedded"]
+    argv += ["--host", host] if host else []
+    argv += ["--port", str(port)] if port else []
+    with (paths.logs / "daemon.log").open("ab") as log:
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=Path("/"),
+            start_new_session=True,
+        )

@@ -1,0 +1,110 @@
+"""The daemon's own short conversations with an engine: is it there, how busy is it, what does it answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from appliance.api.types import TryAnswer
+from appliance.engine.frames import (
+    Ask,
+    Failed,
+    Finished,
+    FromWorker,
+    Hello,
+    Info,
+    Message,
+    Sampling,
+    State,
+    Step,
+    Submit,
+    ToWorker,
+    encode,
+    worker_stream,
+)
+from appliance.kernel.errors import BadInput, Unavailable
+
+_TENANT = "console"
+
+
+async def greet(socket: Path, *, timeout: float = 2.0) -> Info | None:
+    """Return what the engine says of itself, or None while it does not answer."""
+    try:
+        async with asyncio.timeout(timeout), _frames(socket, Hello()) as frames:
+            async for frame in frames:
+                if isinstance(frame, Info):
+                    return frame
+    except (OSError, TimeoutError):
+        return None
+    return None
+
+
+async def load(socket: Path, *, timeout: float = 2.0) -> State | None:
+    """Return how busy the engine is, or None when it does not answer."""
+    try:
+        async with asyncio.timeout(timeout), _frames(socket, Hello(), Ask()) as frames:
+            async for frame in frames:
+                if isinstance(frame, State):
+                    return frame
+    except (OSError, TimeoutError):
+        return None
+    return None
+
+
+async def answer(socket: Path, *, prompt: str, max_tokens: int, timeout: float = 120.0) -> TryAnswer:
+    """Ask one question, greedily. Raises Unavailable or BadInput."""
+    clock = asyncio.get_running_loop().time
+    info = await greet(socket)
+    if info is None:
+        raise Unavailable("engine.unreachable", "The engine does not answer.", hint="See `intramuros status`.")
+    submit = Submit(
+        id=1,
+        tenant=_TENANT,
+        messages=(Message(role="user", content=prompt),) if info.chat else None,
+        prompt=None if info.chat else prompt,
+        params=Sampling(max_tokens=max_tokens, temperature=0.0),
+    )
+    began = clock()
+    first = 0.0
+    pieces: list[str] = []
+    try:
+        async with asyncio.timeout(timeout), _frames(socket, Hello(), submit) as frames:
+            async for frame in frames:
+                if isinstance(frame, Step):
+                    first = first or clock() - began
+                    pieces += [piece.text for piece in frame.items if piece.id == 1]
+                elif isinstance(frame, Failed):
+                    kind = Unavailable if frame.retryable else BadInput
+                    raise kind(frame.code, frame.message)
+                elif isinstance(frame, Finished):
+                    return TryAnswer(
+                        text="".join(pieces),
+                        prompt_tokens=frame.prompt_tokens,
+                        completion_tokens=frame.completion_tokens,
+                        ttft=first,
+                        total=clock() - began,
+                    )
+    except (OSError, TimeoutError) as error:
+        raise Unavailable("engine.unreachable", "The engine did not answer in time.") from error
+    raise Unavailable("engine.gone", "The engine ended in the middle of its answer.", hint="Try again.")
+
+
+@asynccontextmanager
+async def _frames(socket: Path, *first: ToWorker) -> AsyncIterator[AsyncIterator[FromWorker]]:
+    reader, writer = await asyncio.open_unix_connection(str(socket))
+    try:
+        for frame in first:
+            writer.write(encode(frame))
+        await writer.drain()
+        yield _decoded(reader)
+    finally:
+        writer.close()
+
+
+async def _decoded(reader: asyncio.StreamReader) -> AsyncIterator[FromWorker]:
+    stream = worker_stream()
+    while data := await reader.read(1 << 16):
+        for frame in stream.feed(data):
+            yield frame

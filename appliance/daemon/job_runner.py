@@ -1,0 +1,246 @@
+"""Runs queued jobs, one process each, and settles every one of them exactly once, whatever dies in between.
+
+A job's process outlives the daemon. After a restart the runner finds it by its mark, or finds the sealed result,
+or queues the job again from its newest valid checkpoint; a job that crashes without progress too often has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import traceback
+from functools import partial
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row, select, update
+
+from appliance.daemon.job_log import JobLog
+from appliance.daemon.marks import mark
+from appliance.daemon.supervisor import Supervisor, exited
+from appliance.jobs.spec import JobSpec, TaskResult
+from appliance.kernel.clock import to_text
+from appliance.kernel.durable import write_file
+from appliance.kernel.errors import InternalError, IntramurosError, storage_failure
+from appliance.kernel.events import Progress
+from appliance.kernel.problem import Problem, problem_of
+from appliance.kernel.process import ProcessIdentity, identify, send_signal, start
+from appliance.services import outcomes
+from appliance.services.context import Context
+from appliance.store.schema import jobs
+
+_STOP_PATIENCE = 30.0
+_POLL = 0.2
+
+
+class JobRunner:
+    """The queue's only consumer."""
+
+    def __init__(self, ctx: Context, supervisor: Supervisor, *, prefix: tuple[str, ...]) -> None:
+        self._ctx = ctx
+        self._supervisor = supervisor
+        self._prefix = prefix
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._identities: dict[str, ProcessIdentity] = {}
+        self._logs: dict[str, JobLog] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Look at the queue again."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serve the queue until cancelled."""
+        for row in await asyncio.to_thread(self._rows, "running"):
+            self._begin(row)
+        while True:
+            self._wake.clear()
+            await self._cancel_asked()
+            free = self._ctx.appliance.settings.parallel_jobs - len(self._running)
+            for row in (await asyncio.to_thread(self._rows, "queued"))[: max(0, free)]:
+                self._begin(row)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), 5.0)
+
+    async def stop(self) -> None:
+        """Ask every running job to save a checkpoint and stop; they go on after the next start."""
+        self._stopping = True
+        for identity in self._identities.values():
+            send_signal(identity, signal.SIGTERM)
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=_STOP_PATIENCE)
+        for identity in self._identities.values():
+            send_signal(identity, signal.SIGKILL)
+
+    def progress(self) -> dict[str, Progress]:
+        """Return the newest progress of every running job."""
+        found = {}
+        for job_id in tuple(self._running):
+            log = self.log(job_id)
+            log.refresh()
+            if log.progress is not None:
+                found[job_id] = log.progress
+        return found
+
+    def log(self, job_id: str) -> JobLog:
+        """Return the log of a job, finished ones too."""
+        return self._logs.setdefault(job_id, JobLog(self._ctx.appliance.paths.job(job_id) / "events.jsonl"))
+
+    async def wait_for_events(self, job_id: str, *, after: int, hold: float) -> None:
+        """Return when the job has an event after `after`, is no longer unfinished, or `hold` seconds have passed."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + hold
+        log = self.log(job_id)
+        while True:
+            log.refresh()
+            if len(log.events) > after or loop.time() >= deadline:
+                return
+            if job_id not in self._running and await asyncio.to_thread(self._is_settled, job_id):
+                return
+            await asyncio.sleep(_POLL)
+
+    def _begin(self, row: Row[Any]) -> None:
+        if row.id not in self._running:
+            task = asyncio.create_task(self._guard(row), name=f"job-{row.id}")
+            self._running[row.id] = task
+            task.add_done_callback(partial(self._ended, row.id))
+
+    def _ended(self, job_id: str, _task: asyncio.Task[None]) -> None:
+        self._running.pop(job_id, None)
+        self._identities.pop(job_id, None)
+        self.wake()
+
+    async def _guard(self, row: Row[Any]) -> None:
+        """The border of the job loop: whatever goes wrong around a job is that job's failure."""
+        try:
+            await self._run_job(row)
+        except IntramurosError as error:
+            problem = problem_of(error)
+        except OSError as error:
+            problem = problem_of(storage_failure(error, doing=f"running job {row.id}"))
+        except Exception as error:  # noqa: BLE001 - one of the four borders
+            traceback.print_exc()
+            problem = problem_of(
+                InternalError("job.defect", f"Running job {row.id} stopped on a {type(error).__name__}.")
+            )
+        else:
+            return
+        await asyncio.to_thread(outcomes.fail, self._ctx, row.id, problem)
+
+    async def _run_job(self, row: Row[Any]) -> None:
+        name = f"job-{row.id}"
+        directory = self._ctx.appliance.paths.job(row.id)
+        identity = self._supervisor.claim(name)
+        process = None
+        if identity is None and not (directory / "result.json").exists():
+            spec = await asyncio.to_thread(self._prepare, row)
+            process = start(
+                [*self._prefix, sys.executable, "-I", "-m", "appliance.jobs.worker", str(directory)],
+                log=directory / "process.log",
+                extra_environment=_environment(spec) | mark(name, self._ctx.appliance.paths.root),
+                directory=directory,
+            )
+            identity = identify(process.pid)
+        if identity is not None:
+            self._identities[row.id] = identity
+            await exited(identity)
+        status = process.wait() if process is not None else None
+        if identity is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(identity.pid, signal.SIGKILL)
+        await asyncio.to_thread(self._settle, row.id, status)
+
+    def _prepare(self, row: Row[Any]) -> JobSpec:
+        """Lay out the job's directory, mark it running, and return its specification."""
+        directory = self._ctx.appliance.paths.job(row.id)
+        directory.mkdir(parents=True, exist_ok=True)
+        spec = msgspec.convert(row.spec, JobSpec)
+        (directory / "error.json").unlink(missing_ok=True)
+        write_file(directory / "spec.json", msgspec.json.encode(spec))
+        shutil.rmtree(directory / "in", ignore_errors=True)
+        for name, given in spec.inputs.items():
+            self._ctx.appliance.blobs.link_folder(given.files, directory / "in" / name)
+        with self._ctx.appliance.database.write() as connection:
+            values: dict[str, Any] = {"state": "running", "attempt": row.attempt + 1}
+            if not row.started_at:
+                values["started_at"] = to_text(self._ctx.appliance.clock())
+            connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
+        return spec
+
+    def _settle(self, job_id: str, status: int | None) -> None:
+        directory = self._ctx.appliance.paths.job(job_id)
+        row = self._row(job_id)
+        if (directory / "result.json").exists():
+            result = msgspec.json.decode((directory / "result.json").read_bytes(), type=TaskResult)
+            outcomes.succeed(self._ctx, job_id, result)
+            for folder in ("in", "out", "scratch", "checkpoints"):
+                shutil.rmtree(directory / folder, ignore_errors=True)
+        elif (directory / "error.json").exists():
+            problem = msgspec.json.decode((directory / "error.json").read_bytes(), type=Problem)
+            outcomes.fail(self._ctx, job_id, problem)
+        elif row.cancel_requested:
+            outcomes.cancelled(self._ctx, job_id)
+        else:
+            self._queue_again(row, status)
+
+    def _queue_again(self, row: Row[Any], status: int | None) -> None:
+        log = self.log(row.id)
+        log.refresh()
+        progressed = log.checkpoint_step > row.checkpoint_step
+        stalled = row.stalled if self._stopping else 0 if progressed else row.stalled + 1
+        if stalled > self._ctx.appliance.settings.job_retries:
+            reason = "was killed" if status is None or status < 0 else f"ended with status {status}"
+            problem = Problem(
+                code="job.crashed",
+                message=f"The job {reason} {stalled} times without progress.",
+                hint=f"See `intramuros job log {row.id}`; resume it with `intramuros job resume {row.id}`.",
+                exit_code=70,
+            )
+            outcomes.fail(self._ctx, row.id, problem)
+            return
+        with self._ctx.appliance.database.write() as connection:
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.id == row.id)
+                .values(state="queued", stalled=stalled, checkpoint_step=log.checkpoint_step)
+            )
+            self._ctx.record(connection, "job.interrupted", row.id, step=log.checkpoint_step, attempt=row.attempt)
+
+    async def _cancel_asked(self) -> None:
+        for job_id, identity in tuple(self._identities.items()):
+            if (await asyncio.to_thread(self._row, job_id)).cancel_requested:
+                send_signal(identity, signal.SIGTERM)
+                asyncio.get_running_loop().call_later(_STOP_PATIENCE, send_signal, identity, signal.SIGKILL)
+
+    def _rows(self, state: str) -> list[Row[Any]]:
+        with self._ctx.appliance.database.read() as connection:
+            return list(connection.execute(select(jobs).where(jobs.c.state == state).order_by(jobs.c.id)))
+
+    def _row(self, job_id: str) -> Row[Any]:
+        with self._ctx.appliance.database.read() as connection:
+            return connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+
+    def _is_settled(self, job_id: str) -> bool:
+        return self._row(job_id).state not in ("queued", "running")
+
+
+def _environment(spec: JobSpec) -> dict[str, str]:
+    """Return what decides a job's speed and bits: passive waiting, its thread count, no hub."""
+    threads = str(spec.environment.threads)
+    return {
+        "OMP_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "passive",
+        "GOMP_SPINCOUNT": "0",
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "PYTHONHASHSEED": "0",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }

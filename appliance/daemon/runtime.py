@@ -1,0 +1,202 @@
+"""The running daemon: supervisor, job runner, deployer and control API, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from pathlib import Path
+
+import msgspec
+import uvicorn
+
+from appliance.access.roles import ALL_ROLES
+from appliance.api import types as t
+from appliance.api.server import PeerProtocol, build_app
+from appliance.daemon.deployer import Deployer
+from appliance.daemon.engine_probe import answer
+from appliance.daemon.gateway_unit import gateway_spec, gateway_state, publish_table
+from appliance.daemon.job_runner import JobRunner
+from appliance.daemon.sandbox import network_prefix
+from appliance.daemon.supervisor import Supervisor
+from appliance.kernel.errors import Conflict
+from appliance.kernel.events import Progress
+from appliance.services import deployments as deployment_service
+from appliance.services import jobs as job_service
+from appliance.services.context import Appliance, Caller, Context
+
+_SIGN_EVERY = 60.0
+_GATEWAY_PATIENCE = 30.0
+
+
+class Daemon:
+    """Everything that lives between start and shutdown."""
+
+    def __init__(self, appliance: Appliance, *, owner_uid: int | None) -> None:
+        """Must be called in the running event loop."""
+        prefix = network_prefix()
+        self._appliance = appliance
+        self._owner_uid = owner_uid
+        self._isolated = prefix is not None
+        self._system = Context(appliance=appliance, caller=Caller(user="intramurosd", uid=os.getuid(), roles=ALL_ROLES))
+        self._supervisor = Supervisor(root=appliance.paths.root, logs=appliance.paths.logs)
+        self._runner = JobRunner(self._system, self._supervisor, prefix=prefix or ())
+        self._deployer = Deployer(self._system, self._supervisor, prefix=prefix or ())
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Run until asked to stop, then stop everything in order."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        self._appliance.doorbell.listen(self._ring_from_any_thread)
+        await asyncio.to_thread(publish_table, self._system)
+        self._require_port()
+        self._supervisor.ensure(gateway_spec(self._appliance))
+        with self._appliance.database.write() as connection:
+            self._system.record(connection, "appliance.start", "appliance")
+        background = [
+            asyncio.create_task(self._runner.run(), name="jobs"),
+            asyncio.create_task(self._deployer.run(), name="deployments"),
+            asyncio.create_task(self._sign_regularly(), name="audit"),
+        ]
+        server, serving = self._control_api()
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait({stopping, serving, *background}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()
+        finally:
+            stopping.cancel()
+            await self._shut_down(server, serving, background)
+
+    def progress(self) -> dict[str, Progress]:
+        """Return the newest progress of every running job."""
+        return self._runner.progress()
+
+    def units(self) -> tuple[t.UnitView, ...]:
+        """Return every supervised process."""
+        return self._supervisor.views()
+
+    def isolated(self) -> bool:
+        """Tell whether engines and jobs run without a network."""
+        return self._isolated
+
+    def shut_down(self) -> None:
+        """Ask for the orderly end; safe from any thread."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+
+    async def job_events(self, ctx: Context, job: str, after: int, hold: float) -> t.JobEvents:
+        """Return a page of a job's log, waiting for it up to `hold` seconds."""
+        found = (await asyncio.to_thread(job_service.show, ctx, job, {})).job
+        if hold:
+            await self._runner.wait_for_events(found.id, after=after, hold=hold)
+        log = self._runner.log(found.id)
+        log.refresh()
+        events = log.page(after)
+        state = (await asyncio.to_thread(job_service.show, ctx, found.id, {})).job.state
+        return t.JobEvents(events=events, next=events[-1].seq if events else after, state=state)
+
+    async def deployment(self, ctx: Context, name: str, revision: int, hold: float) -> t.DeploymentView:
+        """Return a deployment, waiting until the revision has left `starting`."""
+        view = await asyncio.to_thread(deployment_service.show, ctx, name)
+        if hold and revision:
+            await self._deployer.wait_until_settled(name, revision, hold)
+            view = await asyncio.to_thread(deployment_service.show, ctx, name)
+        return self._with_worker(view)
+
+    async def deployments(self, ctx: Context) -> tuple[t.DeploymentView, ...]:
+        """Return every deployment with its engine."""
+        return tuple(
+            self._with_worker(view) for view in await asyncio.to_thread(deployment_service.list_deployments, ctx)
+        )
+
+    async def try_prompt(self, ctx: Context, name: str, body: t.TryPrompt) -> t.TryAnswer:
+        """Ask the live engine of a deployment one question."""
+        view = await asyncio.to_thread(deployment_service.show, ctx, name)
+        live = next((entry.number for entry in view.revisions if entry.state == "live"), None)
+        if live is None:
+            raise Conflict("deployment.not_live", f"{name} is not live.", hint="See `intramuros deployments`.")
+        return await answer(self._appliance.paths.worker_socket(live), prompt=body.prompt, max_tokens=body.max_tokens)
+
+    def _with_worker(self, view: t.DeploymentView) -> t.DeploymentView:
+        live = next((entry.number for entry in view.revisions if entry.state == "live"), None)
+        unit = self._deployer.unit_of(live) if live is not None else None
+        return msgspec.structs.replace(view, worker=unit.view()) if unit is not None else view
+
+    def _ring_from_any_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._ring)
+
+    def _ring(self) -> None:
+        self._runner.wake()
+        self._deployer.wake()
+
+    async def _sign_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_SIGN_EVERY)
+            await asyncio.to_thread(self._appliance.trail.sign_head, self._appliance.database)
+
+    def _require_port(self) -> None:
+        """Refuse to start when something else holds the gateway's port."""
+        if gateway_state(self._appliance.paths) is not None or self._supervisor.adoptable("gateway"):
+            return
+        settings = self._appliance.settings
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, settings.port))
+            except OSError as error:
+                raise Conflict(
+                    "gateway.port_taken",
+                    f"{settings.host}:{settings.port} cannot be used: {error.strerror}.",
+                    hint="Stop what listens there, or choose another port with --port.",
+                ) from error
+
+    def _control_api(self) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+        config = uvicorn.Config(
+            build_app(self._appliance, self, owner_uid=self._owner_uid),
+            http=PeerProtocol,
+            loop="none",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=2,
+        )
+        server = uvicorn.Server(config)
+        listener = _listen(self._appliance.paths.control_socket)
+        return server, asyncio.create_task(server.serve(sockets=[listener]), name="control")
+
+    async def _shut_down(
+        self, server: uvicorn.Server, serving: asyncio.Task[None], background: list[asyncio.Task[None]]
+    ) -> None:
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await self._runner.stop()
+        patience = min(self._appliance.settings.drain_timeout, _GATEWAY_PATIENCE)
+        await self._supervisor.stop("gateway", patience=patience)
+        await self._supervisor.stop_all(patience=patience)
+        with self._appliance.database.write() as connection:
+            self._system.record(connection, "appliance.stop", "appliance")
+        self._appliance.trail.sign_head(self._appliance.database)
+        self._appliance.database.close()
+        with contextlib.suppress(FileNotFoundError):
+            self._appliance.paths.control_socket.unlink()
+
+
+def _listen(path: Path) -> socket.socket:
+    """Return a listening Unix socket that appears under its name only when it is ready, mode 0600."""
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(temporary))
+    temporary.chmod(0o600)
+    listener.listen(128)
+    temporary.rename(path)
+    return listener

@@ -1,0 +1,83 @@
+"""What a job is to do. The canonical JSON of a specification is hashed; that digest is the run id.
+
+Two jobs with equal specifications are the same run and must give the same bytes, so everything that decides
+the bytes is in here: inputs by digest, parameters, seed, threads, code, library versions, processor flags.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from appliance.kernel.canonical import digest_of
+
+
+class JobKind(StrEnum):
+    """The kinds of work; each is one function in `appliance.jobs.tasks`."""
+
+    IMPORT_MODEL = "model.import"
+    IMPORT_DATASET = "dataset.import"
+    TRAIN_SEED = "train.seed"
+    TRAIN_LORA = "train.lora"
+    EVALUATE = "evaluate"
+    CONVERT_GGUF = "convert.gguf"
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of an input or output: path relative to its folder, SHA-256, size in bytes."""
+
+    path: str
+    digest: str
+    size: int
+
+
+class InputRef(msgspec.Struct, frozen=True, kw_only=True):
+    """An input folder: what a person called it, the digest of its manifest, and its files."""
+
+    ref: str
+    digest: str
+    files: tuple[FileEntry, ...]
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a run's identity that is the machine and the software."""
+
+    code: str
+    packages: dict[str, str]
+    threads: int
+    device: str
+    cpu: str
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole of one run. `parameters` is a JSON object whose form belongs to the kind."""
+
+    kind: JobKind
+    inputs: dict[str, InputRef]
+    parameters: dict[str, Any]
+    seed: int
+    environment: Environment
+
+    @property
+    def run_id(self) -> str:
+        """SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+        return digest_of(msgspec.to_builtins(self))
+
+
+class TaskResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job sealed: figures for people and gates, and the files below `out/`."""
+
+    summary: dict[str, Any]
+    files: tuple[FileEntry, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Manifest digest of the output files: sorted (path, digest, size)."""
+        return manifest_digest(self.files)
+
+
+def manifest_digest(files: tuple[FileEntry, ...]) -> str:
+    """Return the digest that names a set of files: SHA-256 over its sorted canonical listing."""
+    return digest_of([msgspec.to_builtins(entry) for entry in sorted(files, key=lambda entry: entry.path)])

@@ -1,0 +1,23 @@
+"""Which function does which kind of job. Imports are deferred to the job process that needs them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from appliance.jobs.spec import JobKind
+from appliance.jobs.workspace import Task
+
+_MODULES: dict[JobKind, str] = {
+    JobKind.IMPORT_MODEL: "appliance.catalog.import_task",
+    JobKind.IMPORT_DATASET: "appliance.datasets.import_task",
+    JobKind.TRAIN_SEED: "appliance.training.seed_task",
+    JobKind.TRAIN_LORA: "appliance.training.lora_task",
+    JobKind.EVALUATE: "appliance.evaluation.evaluate_task",
+    JobKind.CONVERT_GGUF: "appliance.conversion.convert_task",
+}
+
+
+def load_task(kind: JobKind) -> Task:
+    """Import the module of a kind and return its `run`."""
+    return cast(Task, import_module(_MODULES[kind]).run)

@@ -1,0 +1,114 @@
+"""The job process: `python -I -m appliance.jobs.worker DIRECTORY`. Runs one task and seals its result.
+
+Whatever happens, the directory says so: result.json (done), error.json (failed), neither (killed: run it again
+and it goes on from the newest valid checkpoint). Exit status: 0 done, 75 interrupted, else the error's own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from appliance.jobs.spec import FileEntry, TaskResult
+from appliance.jobs.tasks import load_task
+from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.kernel.canonical import sha256_file
+from appliance.kernel.durable import fsync_directory, fsync_file, write_file
+from appliance.kernel.errors import IntegrityFailure, InternalError, IntramurosError, Unavailable, storage_failure
+from appliance.kernel.problem import problem_of
+
+EXIT_INTERRUPTED = 75
+
+
+def main(argv: list[str]) -> int:
+    """Run the job in `argv[0]` to its end and return the exit status."""
+    directory = Path(argv[0])
+    _mend_event_log(directory / "events.jsonl")
+    try:
+        workspace = Workspace(directory)
+        workspace.listen_for_stop()
+        _prepare(workspace)
+        summary = load_task(workspace.spec.kind)(workspace)
+        result = TaskResult(summary=summary, files=_seal(workspace.output))
+        write_file(directory / "result.json", msgspec.json.encode(result))
+    except Interrupted:
+        return EXIT_INTERRUPTED
+    except IntramurosError as error:
+        return _report(directory, error)
+    except OSError as error:
+        return _report(directory, storage_failure(error, doing="running the job"))
+    except MemoryError:
+        return _report(
+            directory,
+            Unavailable(
+                "job.out_of_memory",
+                "The job ran out of memory.",
+                hint="Use a smaller batch or a shorter sequence, or stop other jobs.",
+            ),
+        )
+    except Exception as error:  # noqa: BLE001 - the border of the job process
+        traceback.print_exc()
+        return _report(
+            directory,
+            InternalError(
+                "job.defect",
+                f"The job stopped on an unexpected {type(error).__name__}: {str(error)[:300]}",
+                hint="The job's log has the details.",
+            ),
+        )
+    return 0
+
+
+def _prepare(workspace: Workspace) -> None:
+    for name, source in workspace.spec.inputs.items():
+        for entry in source.files:
+            path = workspace.input(name) / entry.path
+            if sha256_file(path) != entry.digest:
+                raise IntegrityFailure(
+                    "blob.corrupt",
+                    f"{entry.path} of {source.ref} does not match its digest {entry.digest[:12]}….",
+                    hint="Restore the file from a backup; the disk may be failing.",
+                )
+    shutil.rmtree(workspace.output, ignore_errors=True)
+    shutil.rmtree(workspace.scratch, ignore_errors=True)
+    for folder in (workspace.output, workspace.checkpoints, workspace.scratch):
+        folder.mkdir(exist_ok=True)
+
+
+def _seal(output: Path) -> tuple[FileEntry, ...]:
+    entries = []
+    for folder, _, names in os.walk(output):
+        for name in names:
+            path = Path(folder) / name
+            fsync_file(path)
+            entries.append(
+                FileEntry(
+                    path=path.relative_to(output).as_posix(), digest=sha256_file(path), size=path.stat().st_size
+                )
+            )
+        fsync_directory(Path(folder))
+    return tuple(sorted(entries, key=lambda entry: entry.path))
+
+
+def _mend_event_log(log: Path) -> None:
+    """Cut off the half line that a killed predecessor may have left."""
+    if not log.exists():
+        return
+    data = log.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole != len(data):
+        os.truncate(log, whole)
+
+
+def _report(directory: Path, error: IntramurosError) -> int:
+    write_file(directory / "error.json", msgspec.json.encode(problem_of(error)))
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

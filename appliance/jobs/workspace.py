@@ -1,0 +1,84 @@
+"""A job's own directory, seen from inside the job process.
+
+    spec.json      what to do            in/<name>/…    inputs, links to verified read-only blobs
+    checkpoints/   sealed, newest wins   out/…          results, adopted by the daemon
+    events.jsonl   appended progress     result.json    written last; its presence means success
+    error.json     why it failed
+
+A task may write only below `output`, `checkpoints` and `scratch`.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import msgspec
+
+from appliance.jobs.spec import JobSpec
+from appliance.kernel.clock import to_text, utc_now
+from appliance.kernel.events import Event, Progress
+
+_PROGRESS_INTERVAL = 0.25
+
+
+class Interrupted(Exception):
+    """The task saw `stop_requested`, saved a checkpoint and stopped; it can be resumed."""
+
+
+class Workspace:
+    """The door between a task and the rest of the appliance."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.spec = msgspec.json.decode((directory / "spec.json").read_bytes(), type=JobSpec)
+        self.output = directory / "out"
+        self.checkpoints = directory / "checkpoints"
+        self.scratch = directory / "scratch"
+        self._events = (directory / "events.jsonl").open("ab", buffering=0)
+        self._last_progress = 0.0
+        self._stop = False
+
+    def input(self, name: str) -> Path:
+        """Return the folder that holds one declared input's files."""
+        return self.directory / "in" / name
+
+    def emit(self, event: Event) -> None:
+        """Append an event; progress is thinned to four lines a second, except the last (`fraction` 1)."""
+        if isinstance(event, Progress):
+            now = time.monotonic()
+            if event.fraction < 1 and now - self._last_progress < _PROGRESS_INTERVAL:
+                return
+            self._last_progress = now
+        line: dict[str, Any] = {"at": to_text(utc_now()), "event": event}
+        self._events.write(msgspec.json.encode(line) + b"\n")
+
+    def stop_requested(self) -> bool:
+        """True after SIGTERM: save a checkpoint at the next step and raise `Interrupted`."""
+        return self._stop
+
+    def close(self) -> None:
+        """Close the event log; nothing can be emitted afterwards."""
+        self._events.close()
+
+    def listen_for_stop(self) -> None:
+        """Install the SIGTERM handler; called once by the job process."""
+
+        def remember(_number: int, _frame: FrameType | None) -> None:
+            self._stop = True
+
+        signal.signal(signal.SIGTERM, remember)
+
+
+class Task(Protocol):
+    """One kind of work. Returns the summary; files are whatever it left below `workspace.output`."""
+
+    def __call__(self, workspace: Workspace) -> dict[str, Any]: ...
+
+
+TaskLoader = Callable[[], Task]
+"""Defers the heavy imports of a task to the job process that runs it."""

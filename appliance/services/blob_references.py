@@ -1,0 +1,48 @@
+"""Which blobs are still needed. A blob is named by model versions, data sets and the outputs of finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, null, select, update
+
+from appliance.jobs.spec import FileEntry
+from appliance.services.records import file_entries
+from appliance.store.schema import blobs, datasets, jobs, models
+
+
+def note_blobs(connection: Connection, files: Iterable[FileEntry], at: str) -> None:
+    """Record that these blobs are in the store."""
+    known = set(connection.execute(select(blobs.c.digest)).scalars())
+    for entry in {entry.digest: entry for entry in files}.values():
+        if entry.digest not in known:
+            connection.execute(insert(blobs).values(digest=entry.digest, size=entry.size, added_at=at))
+
+
+def release_unreferenced(connection: Connection, files: Iterable[FileEntry]) -> tuple[str, ...]:
+    """Forget the blobs of a removed version that nothing else names; return their digests for deletion.
+
+    A finished run that only this version conserved loses its outputs: an equal run would be made again.
+    """
+    wanted = {entry.digest for entry in files}
+    documents = connection.execute(select(models.c.files).where(models.c.removed_at == "")).scalars().all()
+    documents = [*documents, *connection.execute(select(datasets.c.files)).scalars().all()]
+    lost = wanted - _digests(documents)
+    finished = connection.execute(select(jobs.c.id, jobs.c.files).where(jobs.c.files.is_not(None))).all()
+    emptied = [row for row in finished if lost & _digests([row.files])]
+    for row in emptied:
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(files=null(), output_digest=""))
+    remaining = [row.files for row in finished if row not in emptied]
+    gone = (wanted | _digests(row.files for row in emptied)) - _digests([*documents, *remaining])
+    connection.execute(delete(blobs).where(blobs.c.digest.in_(gone)))
+    return tuple(sorted(gone))
+
+
+def _digests(documents: Iterable[Any]) -> set[str]:
+    return {entry.digest for document in documents for entry in file_entries(document)}
+
+
+def known_digests(connection: Connection) -> frozenset[str]:
+    """Return every blob that the database names."""
+    return frozenset(connection.execute(select(blobs.c.digest)).scalars())

@@ -1,0 +1,277 @@
+"""Records which version is wanted under which served name. The daemon's deployer makes it so.
+
+A revision is never changed in place: starting -> live -> superseded, or starting -> failed. `rollback` is a new
+revision that points at the version before the live one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from appliance.api import types as t
+from appliance.kernel.clock import to_text
+from appliance.kernel.errors import BadInput, Conflict, IntramurosError, NotFound
+from appliance.registry.refs import check_name
+from appliance.registry.stages import Stage
+from appliance.services.context import Context
+from appliance.services.promotion import gate_verdict, refusal
+from appliance.services.records import file_entries, find_model, ref_of, stage_of
+from appliance.store.schema import deployments, models, revisions
+
+_SHOWN = 20
+
+
+def deploy(ctx: Context, name: str, body: t.Deploy) -> t.DeploymentView:
+    """Wish for a version behind a name. Needs stage prod, or an override with a reason, which is audited."""
+    check_name(name, what="deployment")
+    ctx.authorise("deployment.deploy", name)
+    if body.override:
+        ctx.authorise("deployment.override", name)
+    with ctx.appliance.database.write() as connection:
+        if (again := _repeated(connection, name, body.request_id)) is not None:
+            return again
+        row = find_model(connection, body.model)
+        ref = ref_of(row)
+        _weights(row, ref)
+        present = _live_row(connection, name)
+        if present is not None and present.model_id == row.id and not _starting(connection, name):
+            return deployment_view(connection, name)
+        refused: IntramurosError | None = None
+        if stage_of(connection, row.id) != Stage.PROD and not body.override:
+            verdict = gate_verdict(ctx, connection, row, Stage.PROD)
+            refused = refusal(ref, Stage.PROD, verdict)
+            if verdict.passed:
+                refused = Conflict(
+                    "deploy.not_in_prod",
+                    f"{ref} is at {stage_of(connection, row.id)}; only versions at prod are deployed.",
+                    hint=f"Promote it with `intramuros model promote {ref} --to prod`.",
+                )
+            ctx.record(connection, "deployment.deploy", name, phase="refused", model=ref, why=refused.code)
+        else:
+            _insert(ctx, connection, name, row, request_id=body.request_id, reason=body.override)
+            ctx.record(
+                connection,
+                "deployment.deploy",
+                name,
+                phase="intent",
+                model=ref,
+                digest=row.digest,
+                override=body.override,
+            )
+            view = deployment_view(connection, name)
+    if refused is not None:
+        raise refused
+    ctx.appliance.doorbell.ring()
+    return view
+
+
+def roll_back(ctx: Context, name: str, body: t.RollBack) -> t.DeploymentView:
+    """Wish for the version that was live before. Raises Conflict when there is none."""
+    ctx.authorise("deployment.rollback", name)
+    with ctx.appliance.database.write() as connection:
+        if (again := _repeated(connection, name, body.request_id)) is not None:
+            return again
+        _find(connection, name)
+        live = _live_row(connection, name)
+        previous = _previous_model(connection, live)
+        if live is None or previous is None:
+            raise Conflict(
+                "rollback.nothing_before",
+                f"{name} has no earlier version to return to.",
+                hint="See `intramuros deployments` for its revisions.",
+            )
+        _insert(ctx, connection, name, previous, request_id=body.request_id, reason="rollback")
+        ctx.record(
+            connection, "deployment.rollback", name, phase="intent", model=ref_of(previous), digest=previous.digest
+        )
+        view = deployment_view(connection, name)
+    ctx.appliance.doorbell.ring()
+    return view
+
+
+def remove(ctx: Context, name: str) -> t.DeploymentView:
+    """Stop serving a name. Streams in flight finish."""
+    ctx.authorise("deployment.deploy", name)
+    with ctx.appliance.database.write() as connection:
+        _find(connection, name)
+        now = to_text(ctx.appliance.clock())
+        connection.execute(
+            update(revisions)
+            .where(revisions.c.deployment == name, revisions.c.state.in_(("starting", "live", "superseded")))
+            .values(state="retired")
+        )
+        connection.execute(
+            update(deployments).where(deployments.c.name == name).values(removed_at=now, live_revision=None)
+        )
+        ctx.record(connection, "deployment.remove", name)
+        view = deployment_view(connection, name)
+    ctx.appliance.doorbell.ring()
+    return view
+
+
+def mark_live(ctx: Context, number: int) -> None:
+    """Record that a revision's engine answered and that traffic now goes there."""
+    with ctx.appliance.database.write() as connection:
+        row = connection.execute(select(revisions).where(revisions.c.number == number)).one()
+        if row.state != "starting":
+            return
+        connection.execute(
+            update(revisions)
+            .where(revisions.c.deployment == row.deployment, revisions.c.state == "live")
+            .values(state="superseded")
+        )
+        connection.execute(update(revisions).where(revisions.c.number == number).values(state="live"))
+        connection.execute(update(deployments).where(deployments.c.name == row.deployment).values(live_revision=number))
+        action = "deployment.rollback" if row.reason == "rollback" else "deployment.deploy"
+        ctx.record(connection, action, row.deployment, revision=number)
+
+
+def mark_failed(ctx: Context, number: int, reason: str) -> None:
+    """Record that a revision could not start; what was live stays live."""
+    with ctx.appliance.database.write() as connection:
+        row = connection.execute(select(revisions).where(revisions.c.number == number)).one()
+        if row.state != "starting":
+            return
+        connection.execute(update(revisions).where(revisions.c.number == number).values(state="failed", reason=reason))
+        ctx.record(connection, "deployment.deploy", row.deployment, phase="failed", revision=number, why=reason)
+
+
+def list_deployments(ctx: Context) -> tuple[t.DeploymentView, ...]:
+    """Return every served name."""
+    with ctx.appliance.database.read() as connection:
+        names = connection.execute(
+            select(deployments.c.name).where(deployments.c.removed_at == "").order_by(deployments.c.name)
+        ).scalars()
+        return tuple(deployment_view(connection, name) for name in names)
+
+
+def show(ctx: Context, name: str) -> t.DeploymentView:
+    """Return one served name with its revisions."""
+    with ctx.appliance.database.read() as connection:
+        _find(connection, name)
+        return deployment_view(connection, name)
+
+
+def deployment_view(connection: Connection, name: str) -> t.DeploymentView:
+    """Return a deployment with its newest revisions."""
+    rows = connection.execute(
+        select(revisions, models.c.name.label("model_name"), models.c.version, models.c.digest)
+        .join(models, models.c.id == revisions.c.model_id)
+        .where(revisions.c.deployment == name)
+        .order_by(revisions.c.number.desc())
+        .limit(_SHOWN)
+    ).all()
+    live = _live_row(connection, name)
+    previous = _previous_model(connection, live)
+    newest = rows[0] if rows else None
+    if newest is not None and newest.state in ("starting", "failed"):
+        state = newest.state
+    else:
+        state = "live" if live is not None else "stopped"
+    live_model = connection.execute(select(models).where(models.c.id == live.model_id)).one() if live else None
+    return t.DeploymentView(
+        name=name,
+        state=state,
+        model=ref_of(live_model) if live_model else "",
+        previous=ref_of(previous) if previous else "",
+        revision=newest.number if newest else 0,
+        since=live.at if live else "",
+        revisions=tuple(
+            t.RevisionView(
+                number=row.number,
+                model=f"{row.model_name}@{row.version}",
+                digest=row.digest,
+                state=row.state,
+                by=row.by,
+                at=row.at,
+                reason=row.reason,
+            )
+            for row in rows
+        ),
+    )
+
+
+def gguf_digest(row: Row[Any]) -> str:
+    """Return the digest of a version's GGUF file. Raises BadInput when it has none."""
+    return _weights(row, ref_of(row))
+
+
+def _weights(row: Row[Any], ref: str) -> str:
+    for entry in file_entries(row.files):
+        if entry.path.endswith(".gguf"):
+            return entry.digest
+    raise BadInput(
+        "deploy.no_gguf",
+        f"{ref} has no GGUF file and cannot be served.",
+        hint=f"Convert it first: `intramuros model convert {ref}`.",
+    )
+
+
+def _insert(ctx: Context, connection: Connection, name: str, model: Row[Any], *, request_id: str, reason: str) -> None:
+    now = to_text(ctx.appliance.clock())
+    known = connection.execute(select(deployments).where(deployments.c.name == name)).first()
+    if known is None:
+        connection.execute(insert(deployments).values(name=name, created_at=now))
+    elif known.removed_at:
+        connection.execute(update(deployments).where(deployments.c.name == name).values(removed_at=""))
+    # A wish that was not fulfilled yet gives way to the newer one.
+    connection.execute(
+        update(revisions)
+        .where(revisions.c.deployment == name, revisions.c.state == "starting")
+        .values(state="failed", reason="a newer revision was asked for")
+    )
+    connection.execute(
+        insert(revisions).values(
+            deployment=name,
+            model_id=model.id,
+            previous=known.live_revision if known is not None else None,
+            state="starting",
+            reason=reason,
+            request_id=request_id or None,
+            by=ctx.caller.user,
+            at=now,
+        )
+    )
+
+
+def _repeated(connection: Connection, name: str, request_id: str) -> t.DeploymentView | None:
+    if not request_id:
+        return None
+    known = connection.execute(select(revisions.c.number).where(revisions.c.request_id == request_id)).first()
+    return deployment_view(connection, name) if known is not None else None
+
+
+def _find(connection: Connection, name: str) -> Row[Any]:
+    row = connection.execute(
+        select(deployments).where(deployments.c.name == name, deployments.c.removed_at == "")
+    ).first()
+    if row is None:
+        raise NotFound("deployment.unknown", f"Nothing is deployed as {name}.", hint="See `intramuros deployments`.")
+    return row
+
+
+def _live_row(connection: Connection, name: str) -> Row[Any] | None:
+    return connection.execute(
+        select(revisions)
+        .join(deployments, deployments.c.live_revision == revisions.c.number)
+        .where(deployments.c.name == name)
+    ).first()
+
+
+def _starting(connection: Connection, name: str) -> bool:
+    query = select(revisions.c.number).where(revisions.c.deployment == name, revisions.c.state == "starting")
+    return connection.execute(query).first() is not None
+
+
+def _previous_model(connection: Connection, live: Row[Any] | None) -> Row[Any] | None:
+    """Return the version that was live before `live`, skipping revisions of the same version."""
+    seen = live
+    while seen is not None and seen.previous is not None:
+        seen = connection.execute(select(revisions).where(revisions.c.number == seen.previous)).first()
+        if seen is not None and live is not None and seen.model_id != live.model_id:
+            return connection.execute(
+                select(models).where(models.c.id == seen.model_id, models.c.removed_at == "")
+            ).first()
+    return None

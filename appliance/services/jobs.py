@@ -1,0 +1,231 @@
+"""Queues, cancels and resumes jobs, and turns what a person asked for into a canonical specification.
+
+An equal specification that already succeeded is returned instead of repeated: its bytes would be the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+
+from appliance.api import types as t
+from appliance.jobs.spec import Environment, FileEntry, InputRef, JobKind, JobSpec, manifest_digest
+from appliance.kernel.clock import new_id, to_text
+from appliance.kernel.errors import BadInput, Conflict
+from appliance.kernel.events import Progress
+from appliance.kernel.problem import Problem
+from appliance.services.context import Context
+from appliance.services.machine import environment
+from appliance.services.planning import check_plan
+from appliance.services.records import file_entries, find_dataset, find_job, find_model, ref_of
+from appliance.store.schema import jobs
+from appliance.training.recipe import parse_recipe
+
+UNFINISHED = ("queued", "running")
+
+_WANTED: dict[JobKind, tuple[frozenset[str], frozenset[str]]] = {
+    JobKind.TRAIN_SEED: (frozenset({"corpus"}), frozenset()),
+    JobKind.TRAIN_LORA: (frozenset({"base", "dataset"}), frozenset()),
+    JobKind.EVALUATE: (frozenset({"model", "dataset"}), frozenset()),
+    JobKind.CONVERT_GGUF: (frozenset({"model"}), frozenset({"dataset"})),
+}
+_DATASET_INPUTS = frozenset({"corpus", "dataset"})
+_OUTPUTS_OF_MODELS = (JobKind.TRAIN_SEED, JobKind.TRAIN_LORA)
+
+
+def submit(ctx: Context, body: t.SubmitJob) -> t.JobView:
+    """Queue a training, evaluation or conversion run."""
+    ctx.authorise("job.submit", body.kind)
+    kind = _kind(body.kind)
+    inputs = _resolve(ctx, kind, body.inputs)
+    parameters = body.parameters
+    if kind in _OUTPUTS_OF_MODELS:
+        recipe = parse_recipe(kind, body.parameters)
+        check_plan(ctx, kind, inputs, recipe)
+        parameters = msgspec.to_builtins(recipe)
+    spec = JobSpec(
+        kind=kind,
+        inputs=inputs,
+        parameters=parameters,
+        seed=body.seed,
+        environment=environment(ctx.appliance.settings.training_threads, ctx.appliance.code_digest),
+    )
+    title = f"{kind} {' '.join(f'{name}={ref.ref}' for name, ref in sorted(inputs.items()))}"
+    return enqueue(ctx, spec, title=title, reuse=True)
+
+
+def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool) -> t.JobView:
+    """Record a job and wake the runner; with `reuse`, an equal queued, running or succeeded run is returned."""
+    run_id = spec.run_id
+    job_id = new_id()
+    with ctx.appliance.database.write() as connection:
+        if reuse and (row := _equal_run(connection, run_id)) is not None:
+            return job_view(row, cached=row.state == "succeeded")
+        connection.execute(
+            insert(jobs).values(
+                id=job_id,
+                kind=spec.kind,
+                title=title,
+                run_id=run_id,
+                spec=msgspec.to_builtins(spec),
+                state="queued",
+                created_by=ctx.caller.user,
+                created_at=to_text(ctx.appliance.clock()),
+            )
+        )
+        ctx.record(connection, "job.submit", job_id, kind=str(spec.kind), run_id=run_id)
+        view = job_view(find_job(connection, job_id))
+    ctx.appliance.doorbell.ring()
+    return view
+
+
+def cancel(ctx: Context, text: str) -> t.JobView:
+    """Stop a job; what it has saved stays."""
+    with ctx.appliance.database.read() as connection:
+        row = find_job(connection, text)
+    ctx.authorise("job.cancel", row.id)
+    with ctx.appliance.database.write() as connection:
+        row = find_job(connection, row.id)
+        if row.state not in UNFINISHED:
+            raise Conflict("job.not_running", f"Job {row.id} is already {row.state}.")
+        values: dict[str, Any] = {"cancel_requested": True}
+        if row.state == "queued":
+            values |= {"state": "cancelled", "finished_at": to_text(ctx.appliance.clock())}
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
+        ctx.record(connection, "job.cancel", row.id)
+        view = job_view(find_job(connection, row.id))
+    ctx.appliance.doorbell.ring()
+    return view
+
+
+def resume(ctx: Context, text: str) -> t.JobView:
+    """Queue a stopped job again; it goes on from its newest valid checkpoint."""
+    with ctx.appliance.database.read() as connection:
+        row = find_job(connection, text)
+    ctx.authorise("job.submit", row.id)
+    with ctx.appliance.database.write() as connection:
+        row = find_job(connection, row.id)
+        if row.state not in ("cancelled", "failed", "interrupted"):
+            raise Conflict(
+                "job.not_stopped",
+                f"Job {row.id} is {row.state}; only a stopped job can be resumed.",
+                hint="Follow it with `intramuros job log`.",
+            )
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id == row.id)
+            .values(state="queued", cancel_requested=False, problem=None, stalled=0, finished_at="")
+        )
+        ctx.record(connection, "job.resume", row.id)
+        view = job_view(find_job(connection, row.id))
+    ctx.appliance.doorbell.ring()
+    return view
+
+
+def list_jobs(ctx: Context, live: dict[str, Progress]) -> tuple[t.JobView, ...]:
+    """Return queue and history, newest first, with the live progress of running ones."""
+    with ctx.appliance.database.read() as connection:
+        rows = connection.execute(select(jobs).order_by(jobs.c.id.desc()).limit(500)).all()
+    return tuple(job_view(row, progress=live.get(row.id)) for row in rows)
+
+
+def show(ctx: Context, text: str, live: dict[str, Progress]) -> t.JobDetail:
+    """Return one job with its specification."""
+    with ctx.appliance.database.read() as connection:
+        row = find_job(connection, text)
+    return t.JobDetail(job=job_view(row, progress=live.get(row.id)), spec=row.spec, files=file_entries(row.files))
+
+
+def job_view(row: Row[Any], *, progress: Progress | None = None, cached: bool = False) -> t.JobView:
+    """Return one job as the control API tells it."""
+    return t.JobView(
+        id=row.id,
+        kind=row.kind,
+        title=row.title,
+        run_id=row.run_id,
+        state=row.state,
+        created_by=row.created_by,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        attempt=row.attempt,
+        progress=progress,
+        problem=msgspec.convert(row.problem, Problem) if row.problem else None,
+        summary=row.summary or {},
+        output_digest=row.output_digest,
+        cached=cached,
+    )
+
+
+def bare_environment(ctx: Context) -> Environment:
+    """Return the environment of jobs that only copy and parse."""
+    return environment(1, ctx.appliance.code_digest)
+
+
+def _equal_run(connection: Connection, run_id: str) -> Row[Any] | None:
+    return connection.execute(
+        select(jobs)
+        .where(jobs.c.run_id == run_id, jobs.c.state.in_((*UNFINISHED, "succeeded")), jobs.c.spec.is_not(None))
+        .where((jobs.c.state != "succeeded") | (jobs.c.output_digest != ""))
+        .order_by(jobs.c.id.desc())
+        .limit(1)
+    ).first()
+
+
+def _kind(text: str) -> JobKind:
+    if text not in {str(kind) for kind in _WANTED}:
+        raise BadInput("job.kind", f"{text!r} is not a kind of job.", hint=f"Kinds: {', '.join(sorted(_WANTED))}.")
+    return JobKind(text)
+
+
+def _resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, InputRef]:
+    required, optional = _WANTED[kind]
+    missing, unknown = required - given.keys(), given.keys() - required - optional
+    if missing or unknown:
+        what = f"misses {', '.join(sorted(missing))}" if missing else f"has no input {', '.join(sorted(unknown))}"
+        raise BadInput("job.inputs", f"A {kind} job {what}.", hint=f"Inputs: {', '.join(sorted(required))}.")
+    with ctx.appliance.database.read() as connection:
+        return {
+            name: _dataset_input(connection, text) if name in _DATASET_INPUTS else model_input(connection, text)
+            for name, text in given.items()
+        }
+
+
+def _dataset_input(connection: Connection, text: str) -> InputRef:
+    row = find_dataset(connection, text)
+    return InputRef(ref=ref_of(row), digest=row.digest, files=file_entries(row.files))
+
+
+def model_input(connection: Connection, text: str) -> InputRef:
+    """Return the Hugging Face part of a version's or a finished run's files as a job input."""
+    if text.startswith("run:"):
+        row = find_job(connection, text)
+        if row.state != "succeeded" or row.kind not in _OUTPUTS_OF_MODELS:
+            raise BadInput(
+                "ref.not_a_model",
+                f"{text} is {row.state} {row.kind}, not a finished training run.",
+                hint="See `intramuros job list`.",
+            )
+        ref, files = f"run:{row.id}", file_entries(row.files)
+    else:
+        row = find_model(connection, text)
+        ref, files = ref_of(row), file_entries(row.files)
+    folder = huggingface_part(files)
+    if not folder:
+        raise BadInput(
+            "model.no_weights",
+            f"{text} has no safetensors weights; training, evaluation and conversion need them.",
+            hint="Import the Hugging Face folder of the model as well.",
+        )
+    return InputRef(ref=ref, digest=manifest_digest(folder), files=folder)
+
+
+def huggingface_part(files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
+    """Return the top-level files of a model's Hugging Face folder: no adapter, no GGUF, no report."""
+    return tuple(
+        entry
+        for entry in files
+        if "/" not in entry.path and not entry.path.endswith(".gguf") and entry.path != "parity.json"
+    )

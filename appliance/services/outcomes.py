@@ -1,0 +1,140 @@
+"""What becomes of a job that ended: its files are adopted, its figures recorded, its state settled.
+
+Everything here can be repeated: a daemon killed in the middle settles the same job again after its restart.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from appliance.jobs.spec import JobKind, JobSpec, TaskResult
+from appliance.kernel.clock import new_id, to_text
+from appliance.kernel.problem import Problem
+from appliance.services.blob_references import note_blobs
+from appliance.services.context import Context
+from appliance.services.models import insert_version
+from appliance.services.records import find_dataset, find_job, ref_of
+from appliance.store.schema import datasets, evaluations, jobs
+
+
+def succeed(ctx: Context, job_id: str, result: TaskResult) -> None:
+    """Adopt the sealed output files into the store and record what the job brought, in one transaction."""
+    outputs = ctx.appliance.paths.job(job_id) / "out"
+    for entry in result.files:
+        ctx.appliance.blobs.adopt(outputs / entry.path, entry.digest, entry.size)
+    with ctx.appliance.database.write() as connection:
+        row = find_job(connection, job_id)
+        if row.state == "succeeded":
+            return
+        now = to_text(ctx.appliance.clock())
+        note_blobs(connection, result.files, now)
+        summary = dict(result.summary)
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job_id)
+            .values(
+                state="succeeded",
+                finished_at=now,
+                problem=None,
+                files=msgspec.to_builtins(result.files),
+                output_digest=result.digest,
+            )
+        )
+        match row.kind:
+            case JobKind.IMPORT_MODEL:
+                summary["ref"] = _register_import(ctx, connection, row, result)
+            case JobKind.IMPORT_DATASET:
+                summary["ref"] = _register_dataset(ctx, connection, row, result)
+            case JobKind.EVALUATE:
+                _record_evaluation(connection, row, result, now)
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(summary=summary))
+        ctx.record(connection, "job.finish", job_id, kind=row.kind, output=result.digest, attempt=row.attempt)
+
+
+def fail(ctx: Context, job_id: str, problem: Problem) -> None:
+    """Record that a job failed, and why."""
+    _settle(ctx, job_id, "failed", problem=msgspec.to_builtins(problem), code=problem.code)
+
+
+def cancelled(ctx: Context, job_id: str) -> None:
+    """Record that a job stopped because somebody asked."""
+    _settle(ctx, job_id, "cancelled", problem=None, code="")
+
+
+def _settle(ctx: Context, job_id: str, state: str, *, problem: Any, code: str) -> None:
+    with ctx.appliance.database.write() as connection:
+        connection.execute(
+            update(jobs)
+            .where(jobs.c.id == job_id)
+            .values(state=state, problem=problem, finished_at=to_text(ctx.appliance.clock()))
+        )
+        ctx.record(connection, "job.finish", job_id, phase="failed" if code else "done", state=state, code=code)
+
+
+def _register_import(ctx: Context, connection: Connection, row: Row[Any], result: TaskResult) -> str:
+    spec = msgspec.convert(row.spec, JobSpec)
+    version = insert_version(
+        ctx,
+        connection,
+        name=spec.parameters["name"],
+        kind="imported",
+        licence=spec.parameters["licence"] or str(result.summary.get("licence") or "unknown"),
+        description=result.summary,
+        files=result.files,
+        lineage={
+            "base": None,
+            "datasets": [],
+            "runs": [],
+            "authors": [row.created_by],
+            "source": spec.parameters["source"],
+        },
+        parity=None,
+        created_by=row.created_by,
+    )
+    return ref_of(version)
+
+
+def _register_dataset(ctx: Context, connection: Connection, row: Row[Any], result: TaskResult) -> str:
+    spec = msgspec.convert(row.spec, JobSpec)
+    name, digest = spec.parameters["name"], result.digest
+    same = connection.execute(select(datasets).where(datasets.c.name == name, datasets.c.digest == digest)).first()
+    if same is not None:
+        return ref_of(same)
+    newest = connection.execute(select(func.max(datasets.c.version)).where(datasets.c.name == name)).scalar() or 0
+    connection.execute(
+        insert(datasets).values(
+            id=new_id(),
+            name=name,
+            version=newest + 1,
+            digest=digest,
+            files=msgspec.to_builtins(result.files),
+            summary=result.summary,
+            job_id=row.id,
+            created_by=row.created_by,
+            created_at=to_text(ctx.appliance.clock()),
+        )
+    )
+    ref = ref_of(find_dataset(connection, f"{name}@{newest + 1}"))
+    ctx.record(connection, "dataset.register", ref, digest=digest)
+    return ref
+
+
+def _record_evaluation(connection: Connection, row: Row[Any], result: TaskResult, now: str) -> None:
+    spec = msgspec.convert(row.spec, JobSpec)
+    subject, dataset = spec.inputs["model"], spec.inputs["dataset"]
+    connection.execute(
+        insert(evaluations).values(
+            id=new_id(),
+            subject_digest=subject.digest,
+            subject=subject.ref,
+            dataset=dataset.ref,
+            dataset_digest=dataset.digest,
+            metrics=result.summary["metrics"],
+            examples=result.summary["examples"],
+            job_id=row.id,
+            at=now,
+        )
+    )

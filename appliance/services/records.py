@@ -1,0 +1,146 @@
+"""Reading rows back: how references become rows, and rows become the views of the control API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, select
+
+from appliance.api import types as t
+from appliance.jobs.spec import FileEntry
+from appliance.kernel.errors import NotFound
+from appliance.registry.refs import parse_ref
+from appliance.registry.stages import highest
+from appliance.store.schema import approvals, datasets, evaluations, jobs, models, stages
+
+
+def file_entries(document: Any) -> tuple[FileEntry, ...]:
+    """Decode a `files` column."""
+    return msgspec.convert(document or [], tuple[FileEntry, ...])
+
+
+def find_model(connection: Connection, text: str) -> Row[Any]:
+    """Return the row of `name` (newest) or `name@version`. Raises NotFound."""
+    ref = parse_ref(text, what="model")
+    query = select(models).where(models.c.name == ref.name, models.c.removed_at == "")
+    if ref.version:
+        query = query.where(models.c.version == ref.version)
+    row = connection.execute(query.order_by(models.c.version.desc()).limit(1)).first()
+    if row is None:
+        raise NotFound("model.unknown", f"There is no model {text}.", hint="See `intramuros model list`.")
+    return row
+
+
+def find_dataset(connection: Connection, text: str) -> Row[Any]:
+    """Return the row of a data set. Raises NotFound."""
+    ref = parse_ref(text, what="data set")
+    query = select(datasets).where(datasets.c.name == ref.name)
+    if ref.version:
+        query = query.where(datasets.c.version == ref.version)
+    row = connection.execute(query.order_by(datasets.c.version.desc()).limit(1)).first()
+    if row is None:
+        raise NotFound("dataset.unknown", f"There is no data set {text}.", hint="See `intramuros dataset list`.")
+    return row
+
+
+def find_job(connection: Connection, text: str) -> Row[Any]:
+    """Return the job whose id starts with `text`. Raises NotFound when none or several do."""
+    wanted = text.removeprefix("run:").upper()
+    rows = connection.execute(select(jobs).where(jobs.c.id.startswith(wanted, autoescape=True)).limit(2)).all()
+    if len(rows) != 1:
+        why = "There is no job" if not rows else "More than one job starts with"
+        raise NotFound("job.unknown", f"{why} {text}.", hint="See `intramuros job list`.")
+    return rows[0]
+
+
+def ref_of(row: Row[Any]) -> str:
+    """Return `name@version`."""
+    return f"{row.name}@{row.version}"
+
+
+def stage_of(connection: Connection, model_id: str) -> str:
+    """Return the furthest stage of a model version."""
+    return highest(
+        {row.stage for row in connection.execute(select(stages.c.stage).where(stages.c.model_id == model_id))}
+    )
+
+
+def model_view(connection: Connection, row: Row[Any]) -> t.ModelView:
+    """Return one registered version."""
+    files = file_entries(row.files)
+    described: dict[str, Any] = row.description
+    return t.ModelView(
+        ref=ref_of(row),
+        name=row.name,
+        version=row.version,
+        digest=row.digest,
+        kind=row.kind,
+        stage=stage_of(connection, row.id),
+        formats=formats_of(files),
+        architecture=str(described.get("architecture", "")),
+        parameters=int(described.get("parameters") or 0),
+        context_length=int(described.get("context_length") or 0),
+        size=sum(entry.size for entry in files),
+        licence=row.licence,
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )
+
+
+def formats_of(files: Iterable[FileEntry]) -> tuple[str, ...]:
+    """Return which weight formats a version has."""
+    names = [entry.path for entry in files]
+    found = []
+    if any(name.endswith(".safetensors") for name in names):
+        found.append("safetensors")
+    if any(name.endswith(".gguf") for name in names):
+        found.append("gguf")
+    return tuple(found)
+
+
+def dataset_view(row: Row[Any]) -> t.DatasetView:
+    """Return one data set version."""
+    summary: dict[str, Any] = row.summary
+    return t.DatasetView(
+        ref=ref_of(row),
+        name=row.name,
+        version=row.version,
+        digest=row.digest,
+        form=summary["form"],
+        train_rows=summary["train_rows"],
+        heldout_rows=summary["heldout_rows"],
+        rejected_rows=summary["rejected_rows"],
+        duplicate_rows=summary["duplicate_rows"],
+        size=sum(entry.size for entry in file_entries(row.files)),
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )
+
+
+def evaluation_views(connection: Connection, subject_digest: str) -> tuple[t.EvaluationView, ...]:
+    """Return every evaluation of the weights with that digest, newest first."""
+    rows = connection.execute(
+        select(evaluations)
+        .where(evaluations.c.subject_digest == subject_digest)
+        .order_by(evaluations.c.at.desc(), evaluations.c.id.desc())
+    )
+    return tuple(
+        t.EvaluationView(
+            id=row.id,
+            subject=row.subject,
+            dataset=row.dataset,
+            metrics=row.metrics,
+            examples=row.examples,
+            at=row.at,
+            job=row.job_id,
+        )
+        for row in rows
+    )
+
+
+def approval_views(connection: Connection, model_id: str) -> tuple[t.ApprovalView, ...]:
+    """Return the approvals of a version, oldest first."""
+    rows = connection.execute(select(approvals).where(approvals.c.model_id == model_id).order_by(approvals.c.id))
+    return tuple(t.ApprovalView(stage=row.stage, approver=row.approver, method=row.method, at=row.at) for row in rows)
