@@ -1,0 +1,1 @@
+"""The engine: one process per loaded model, and the frames it speaks."""

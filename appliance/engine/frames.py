@@ -1,0 +1,277 @@
+"""The frames between an engine worker and its clients (gateway, daemon): length-prefixed msgpack, both directions.
+
+Owns the wire format and nothing else: it opens no socket and imports no model code. A frame is a big-endian u32
+length and that many bytes of msgpack, a tagged array. Request ids are the client's and belong to one connection.
+Invariant: a peer never makes this side hold more than `MAX_FRAME` bytes of one frame.
+
+    client  Hello  Submit  Cancel  Ask                                ->  worker
+    client  <-  Info   Accepted  Step*  (Finished | Failed)   State       worker
+
+Every `Submit` is answered by exactly one `Finished` or `Failed`, unless the connection ends first. `Accepted` and the
+text in `Step` come before it. Whatever ends the connection cancels its requests.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final, Generic, Literal, TypeVar
+
+import msgspec
+
+from appliance.kernel.errors import BadInput
+
+VERSION: Final = 1
+MAX_FRAME: Final = 16 * 1024 * 1024
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+_LENGTH: Final = struct.Struct(">I")
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+class FrameError(BadInput):
+    """The bytes are not a frame of this protocol; the connection cannot be used any further."""
+
+
+class _Frame(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Fields travel by position: add new ones at the end, with a default."""
+
+
+class Message(_Frame, frozen=True, kw_only=True):
+    """One turn of a conversation. Roles are what the model's chat template knows, usually system, user, assistant."""
+
+    role: str
+    content: str
+
+
+class Sampling(_Frame, frozen=True, kw_only=True):
+    """How the next token is chosen. Defaults are neutral: plain sampling from the whole distribution.
+
+    temperature 0 is greedy; `top_k` 0 keeps all tokens. `logprobs` is None for none, 0 for
+    the chosen token's alone, k for the k most likely ones besides. Log-probabilities are those of the model before
+    temperature and filters. `max_tokens` None means until the model stops or its context is full.
+    """
+
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    logprobs: int | None = None
+    ignore_eos: bool = False
+    echo: bool = False
+
+
+class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
+    """First frame of a client; answered by `Info`."""
+
+    version: int = VERSION
+
+
+class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
+    """Start one request: either `messages` (rendered by the model's chat template) or `prompt` (completed as it is).
+
+    `tenant` keys the prefix cache and the fair queue: no cached cell is ever used across two tenants.
+    """
+
+    id: int
+    tenant: str
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    params: Sampling = Sampling()
+
+
+class Cancel(_Frame, frozen=True, kw_only=True, tag="cancel"):
+    """Stop a request; it ends with `Finished(reason="cancelled")`. Unknown ids are ignored: it may have ended."""
+
+    id: int
+
+
+class Ask(_Frame, frozen=True, kw_only=True, tag="ask"):
+    """Ask for one `State`."""
+
+
+class Info(_Frame, frozen=True, kw_only=True, tag="info"):
+    """What this worker serves. `context` is the longest sequence, `cells` the room of all together (tokens)."""
+
+    version: int
+    name: str
+    digest: str
+    context: int
+    cells: int
+    slots: int
+    vocabulary: int
+    chat: bool
+    parameters: int
+    model: str
+    build: str
+    pid: int
+
+
+class Accepted(_Frame, frozen=True, kw_only=True, tag="accepted"):
+    """The prompt was tokenised and queued. `cached_tokens` is known only later: see `Finished`."""
+
+    id: int
+    prompt_tokens: int
+
+
+class Candidate(_Frame, frozen=True, kw_only=True):
+    """One token with its natural-log probability; `data` are its exact bytes, `text` their readable form."""
+
+    token: int
+    text: str
+    data: bytes
+    logprob: float
+
+
+class TokenLogprob(_Frame, frozen=True, kw_only=True):
+    """The chosen token and the most likely ones, most likely first."""
+
+    chosen: Candidate
+    top: tuple[Candidate, ...] = ()
+
+
+class Piece(_Frame, frozen=True, kw_only=True):
+    """New text of one request. `text` may be empty while a character or a possible stop string is held back.
+
+    `tokens` counts those generated since the last piece; `logprobs` has one entry per token if asked for.
+    """
+
+    id: int
+    text: str
+    tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Step(_Frame, frozen=True, kw_only=True, tag="step"):
+    """What one engine step produced for all requests of this connection."""
+
+    items: tuple[Piece, ...]
+
+
+class Finished(_Frame, frozen=True, kw_only=True, tag="finished"):
+    """The request ended. `text` went out in the steps before; the seconds are queue, prompt and generation time."""
+
+    id: int
+    reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    queue_seconds: float
+    prompt_seconds: float
+    generation_seconds: float
+
+
+class Failed(_Frame, frozen=True, kw_only=True, tag="failed"):
+    """The request cannot be served. `code` is dotted and stable; `retryable`: the same request may succeed later."""
+
+    id: int
+    code: str
+    message: str
+    retryable: bool = False
+
+
+class State(_Frame, frozen=True, kw_only=True, tag="state"):
+    """Load now (requests, cells) and totals since the start (tokens, steps, seconds)."""
+
+    active: int
+    waiting: int
+    draining: bool
+    cells: int
+    free_cells: int
+    cached_cells: int
+    connections: int
+    steps: int
+    step_seconds: float
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    finished: int
+    failed: int
+    cancelled: int
+    preempted: int
+
+
+ToWorker = Hello | Submit | Cancel | Ask
+FromWorker = Info | Accepted | Step | Finished | Failed | State
+
+T = TypeVar("T")
+
+
+def encode(frame: ToWorker | FromWorker) -> bytes:
+    """One frame with its length prefix; FrameError if it exceeds `MAX_FRAME`."""
+    body = _encoder.encode(frame)
+    if len(body) > MAX_FRAME:
+        raise _too_large(len(body))
+    return _LENGTH.pack(len(body)) + body
+
+
+class FrameStream(Generic[T]):
+    """Turns the bytes of one connection, in chunks of any size, into frames of one direction.
+
+    stream = worker_stream()           # or client_stream() on the worker's side
+    for frame in stream.feed(data): …
+    """
+
+    __slots__ = ("_buffer", "_decoder")
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[Any]) -> None:
+        self._decoder = decoder
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[T]:
+        """The frames completed by `data`, in order; FrameError when the peer does not speak this protocol."""
+        buffer = self._buffer
+        buffer += data
+        frames: list[T] = []
+        start = 0
+        while len(buffer) - start >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(buffer, start)
+            if length > MAX_FRAME:
+                raise _too_large(length)
+            end = start + _LENGTH.size + length
+            if len(buffer) < end:
+                break
+            frames.append(self._decode(bytes(buffer[start + _LENGTH.size : end])))
+            start = end
+        if start:
+            del buffer[:start]
+        return frames
+
+    @property
+    def partial(self) -> bool:
+        """Whether the stream stands inside a frame; at end of file that means a broken peer."""
+        return bool(self._buffer)
+
+    def _decode(self, body: bytes) -> T:
+        try:
+            frame: T = self._decoder.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise FrameError(
+                "engine.frame", f"A frame of {len(body)} bytes is not of this protocol: {error}."
+            ) from error
+        return frame
+
+
+def client_stream() -> FrameStream[ToWorker]:
+    """For the worker: reads what a client sends."""
+    return FrameStream(_from_client)
+
+
+def worker_stream() -> FrameStream[FromWorker]:
+    """For a client: reads what a worker sends."""
+    return FrameStream(_from_worker)
+
+
+def _too_large(length: int) -> FrameError:
+    return FrameError("engine.frame_too_large", f"A frame of {length} bytes exceeds the limit of {MAX_FRAME}.")
+
+
+_from_client: Final = msgspec.msgpack.Decoder(ToWorker)
+_from_worker: Final = msgspec.msgpack.Decoder(FromWorker)

@@ -1,0 +1,203 @@
+"""A model and a context of llama.cpp behind a few calls on numpy arrays.
+
+Owns the C handles, the one batch that is reused for every step, and the view of the logits. Knows no requests. The
+vocabulary may be used by one other thread after loading, the context by one thread alone: llama.cpp answers misuse
+with abort().
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from appliance.engine.prefix_cache import Copy, Drop, Move
+from appliance.engine.scheduler import Chunk
+from appliance.kernel.errors import IntegrityFailure, InternalError
+
+_COMPLAINTS: Final = (3, 4)  # GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR
+_INT32: Final = ctypes.POINTER(ctypes.c_int32)
+_log_tail: deque[str] = deque(maxlen=20)
+
+
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
+def _remember(level: int, text: bytes, _data: object) -> None:
+    if level in _COMPLAINTS and text:
+        _log_tail.append(text.decode(errors="replace").strip())
+
+
+def start_backend() -> None:
+    """Silence llama.cpp's log (kept for the reason of a refusal) and initialise it. Call it once, first of all."""
+    os.environ["GGML_NO_BACKTRACE"] = "1"  # otherwise abort() starts a debugger, which prints arguments
+    llama_cpp.llama_log_set(_remember, ctypes.c_void_p(0))
+    llama_cpp.llama_backend_init()
+
+
+class LlamaModel:
+    """The weights and the vocabulary of one GGUF file."""
+
+    def __init__(self, path: Path) -> None:
+        """Load the file. IntegrityFailure `engine.model_refused` if llama.cpp does not take it."""
+        _log_tail.clear()
+        parameters = llama_cpp.llama_model_default_params()
+        self.handle: Any = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
+        if not self.handle:
+            reason = next((line for line in _log_tail if line), "no reason given")
+            raise IntegrityFailure("engine.model_refused", f"llama.cpp refuses this model: {_one_line(reason)}.")
+        self.vocab: Any = llama_cpp.llama_model_get_vocab(self.handle)
+        self.vocabulary: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
+        self.trained_context: int = llama_cpp.llama_model_n_ctx_train(self.handle)
+        self.parameters: int = llama_cpp.llama_model_n_params(self.handle)
+        self.shares_prefixes: bool = not (
+            llama_cpp.llama_model_is_recurrent(self.handle) or llama_cpp.llama_model_is_hybrid(self.handle)
+        )
+        self._buffer = ctypes.create_string_buffer(4096)
+        self.pieces: list[bytes] = [self._piece(token, special=False) for token in range(self.vocabulary)]
+        self.longest_piece = max(map(len, self.pieces), default=1)
+        self.ends: frozenset[int] = frozenset(
+            token for token in range(self.vocabulary) if llama_cpp.llama_vocab_is_eog(self.vocab, token)
+        )
+        self.bos: int = llama_cpp.llama_vocab_bos(self.vocab)
+        self.eos: int = llama_cpp.llama_vocab_eos(self.vocab)
+        self.adds_bos: bool = bool(llama_cpp.llama_vocab_get_add_bos(self.vocab)) and self.bos >= 0
+
+    @property
+    def description(self) -> str:
+        """Architecture, size and format in llama.cpp's words."""
+        length = llama_cpp.llama_model_desc(self.handle, self._buffer, len(self._buffer))
+        return self._buffer.raw[: max(0, length)].decode(errors="replace")
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source stored in the file."""
+        source: bytes | None = llama_cpp.llama_model_chat_template(self.handle, None)
+        return None if source is None else source.decode(errors="replace")
+
+    def control_texts(self) -> list[str]:
+        """What stands for a control token when special tokens are parsed: what a user must not be able to write."""
+        texts = {
+            self._piece(token, special=True).decode(errors="replace")
+            for token in range(self.vocabulary)
+            if llama_cpp.llama_vocab_get_attr(self.vocab, token)
+            & (llama_cpp.LLAMA_TOKEN_ATTR_CONTROL | llama_cpp.LLAMA_TOKEN_ATTR_UNKNOWN)
+        }
+        return sorted(texts - {""})
+
+    def text_of(self, token: int) -> str:
+        """The token's text with special tokens spelled out; empty for none."""
+        return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
+
+    def tokenise(self, text: str, *, special: bool, begin: bool) -> list[int]:
+        """Token ids of `text`; `special` parses control tokens, `begin` adds what the model wants at the start."""
+        data = text.encode()
+        room = len(data) + 8
+        tokens = (ctypes.c_int32 * room)()
+        count = llama_cpp.llama_tokenize(self.vocab, data, len(data), tokens, room, begin, special)
+        if count < 0:
+            raise InternalError("engine.tokenise", f"The tokenizer asked for {-count} tokens for {len(data)} bytes.")
+        return tokens[:count]
+
+    def _piece(self, token: int, *, special: bool) -> bytes:
+        length = llama_cpp.llama_token_to_piece(self.vocab, token, self._buffer, len(self._buffer), 0, special)
+        return self._buffer.raw[:length] if length > 0 else b""
+
+
+class LlamaContext:
+    """One unified KV cache and the batch that feeds it."""
+
+    def __init__(self, model: LlamaModel, *, cells: int, batch: int, ubatch: int, sequences: int, threads: int) -> None:
+        """Allocate. llama.cpp rounds `cells` up and may lower `batch`; read them back. One logits row per sequence."""
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = cells
+        parameters.n_batch = batch
+        parameters.n_ubatch = ubatch
+        parameters.n_seq_max = sequences
+        parameters.n_outputs_max = sequences  # logits rows; the default of `batch` would cost batch x vocabulary
+        parameters.n_threads = parameters.n_threads_batch = threads
+        parameters.kv_unified = True
+        parameters.swa_full = True  # otherwise old cells of a window vanish and prefixes cannot be shared
+        parameters.no_perf = True
+        self.handle: Any = llama_cpp.llama_init_from_model(model.handle, parameters)
+        if not self.handle:
+            reason = next((line for line in reversed(_log_tail) if line), "not enough memory")
+            raise IntegrityFailure(
+                "engine.context_refused",
+                f"llama.cpp cannot make a context of {cells} tokens for this model: {_one_line(reason)}.",
+                hint="Give it a smaller context.",
+            )
+        self.cells: int = llama_cpp.llama_n_ctx(self.handle)
+        self.batch: int = llama_cpp.llama_n_batch(self.handle)  # not more than the cells
+        self._memory: Any = llama_cpp.llama_get_memory(self.handle)
+        self._vocabulary = model.vocabulary
+        self._token = np.zeros(batch, np.int32)
+        self._position = np.zeros(batch, np.int32)
+        self._sequence = np.zeros(batch, np.int32)
+        self._sequences = np.ones(batch, np.int32)
+        self._wants_logits = np.zeros(batch, np.int8)
+        self._pointers = self._sequence.ctypes.data + 4 * np.arange(batch, dtype=np.uintp)
+        self._ramp = np.arange(batch, dtype=np.int32)
+        self._batch = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=self._token.ctypes.data_as(_INT32),
+            embd=None,
+            pos=self._position.ctypes.data_as(_INT32),
+            n_seq_id=self._sequences.ctypes.data_as(_INT32),
+            seq_id=self._pointers.ctypes.data_as(ctypes.POINTER(_INT32)),
+            logits=self._wants_logits.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+        self._view: tuple[int, int, npt.NDArray[np.float32]] | None = None
+
+    def move(self, moves: list[Move]) -> None:
+        """Make the cache follow the scheduler's books."""
+        for move in moves:
+            match move:
+                case Drop(sequence):
+                    llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+                case Copy(source, target, length):
+                    llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def decode(self, chunks: list[Chunk]) -> list[int] | None:
+        """Compute one batch. The batch index of each `last` chunk's logits, in order; None if there was no room.
+
+        InternalError `engine.decode` when the context is beyond repair: the process must end.
+        """
+        at, outputs = 0, []
+        for chunk in chunks:
+            sequence, end = chunk.sequence, at + chunk.count
+            self._token[at:end] = sequence.tokens[chunk.start : chunk.start + chunk.count]
+            self._position[at:end] = self._ramp[: chunk.count] + chunk.start
+            self._sequence[at:end] = sequence.slot
+            self._wants_logits[at:end] = 0
+            if chunk.last:
+                self._wants_logits[end - 1] = 1
+                outputs.append(end - 1)
+            at = end
+        self._batch.n_tokens = at
+        status = llama_cpp.llama_decode(self.handle, self._batch)
+        if status == 1:
+            return None
+        if status:
+            raise InternalError("engine.decode", f"llama.cpp failed to compute a batch of {at} tokens ({status}).")
+        return outputs
+
+    def logits(self, rows: int) -> npt.NDArray[np.float32]:
+        """The last batch's logits, [rows, vocabulary], in the order of `decode`'s answer; valid until the next."""
+        pointer = llama_cpp.llama_get_logits(self.handle)
+        address = ctypes.addressof(pointer.contents)
+        if self._view is None or self._view[0] != address or self._view[1] < rows:
+            self._view = (address, rows, np.ctypeslib.as_array(pointer, (rows, self._vocabulary)))
+        return self._view[2][:rows]
+
+    def clear(self) -> None:
+        """Forget every cell."""
+        llama_cpp.llama_memory_clear(self._memory, False)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300].rstrip(".")

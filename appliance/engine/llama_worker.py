@@ -1,0 +1,206 @@
+"""The engine process for one GGUF model: verify, load, listen, serve, drain.
+
+    python -I -m appliance.engine.llama_worker --model PATH --digest HEX --socket PATH --threads N --slots N --context N
+
+Owns the process: arguments, the check of the file's digest, the socket, signals and the exit status. Three threads:
+the main one reads (`intake`), one computes (`engine_loop`), one writes (`outbox`).
+Invariant: the socket's name appears only when requests can be served, and everything that is loaded has the digest.
+
+SIGTERM drains: running requests end, new ones fail as retryable. A second one, or `--drain-timeout`, ends at once.
+Exit status: 0 drained, 2 wrong arguments, 7 the file is not what its digest says or llama.cpp refuses it, 70 a defect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import hashlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import llama_cpp
+
+from appliance.engine.engine_loop import EngineLoop
+from appliance.engine.frames import VERSION, Info
+from appliance.engine.intake import Intake
+from appliance.engine.llama_context import LlamaContext, LlamaModel, start_backend
+from appliance.engine.outbox import Emitter
+from appliance.engine.prompt import PromptMaker
+from appliance.engine.scheduler import Limits
+from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError, IntramurosError, storage_errors
+
+BATCH: Final = 2048
+UBATCH: Final = 512
+SEQUENCES_PER_SLOT: Final = 4
+MOST_SLOTS: Final = 64
+QUEUE: Final = 256
+_LONGEST_SOCKET_PATH: Final = 107
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the worker; returns its exit status after one line on stderr if that is not 0."""
+    options = _parser().parse_args(argv)
+    try:
+        _serve(options)
+    except IntramurosError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> None:
+    path = Path(options.socket)
+    staged = path.with_name(f"{path.name}.{os.getpid()}")
+    if len(os.fsencode(staged)) > _LONGEST_SOCKET_PATH:
+        raise BadInput("engine.socket_path", f"The socket's path is longer than the system allows: {path}.")
+    start_backend()
+    model = _load(Path(options.model), options.digest)
+    context = LlamaContext(
+        model,
+        cells=options.context,
+        batch=min(BATCH, max(UBATCH, options.context)),
+        ubatch=UBATCH,
+        sequences=_sequences(options.slots),
+        threads=options.threads,
+    )
+    limits = Limits(
+        slots=options.slots,
+        cells=context.cells,
+        batch=context.batch,
+        sequences=_sequences(options.slots),
+        decode_target=options.itl_target / 1000,
+    )
+    longest = min(context.cells, model.trained_context or context.cells)
+    prompts = PromptMaker(model, context=longest)
+    emitter = Emitter()
+    engine = EngineLoop(model, context, limits, emitter, on_end=lambda: intake.engine_ended())
+    engine.warm_up()
+    with storage_errors("creating the engine's socket"):
+        listener = _listen(staged)
+        identity = staged.stat()
+    intake = Intake(
+        listener=listener,
+        engine=engine,
+        emitter=emitter,
+        model=model,
+        prompts=prompts,
+        info=_info(options, model, limits, longest, chat=prompts.chats),
+        most_open=options.slots + QUEUE,
+        drain_timeout=options.drain_timeout,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: intake.terminate())
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(0.0005)  # a step's result should not wait five milliseconds for the reader's Python
+    emitter.start()
+    engine.start()
+    staged.rename(path)
+    print(f"Engine {options.name} serves {longest} tokens a sequence, {limits.cells} in all.", file=sys.stderr)
+    try:
+        intake.run()
+    finally:
+        _unlink_own(path, identity)
+        emitter.finish()
+        prompts.close()
+    if engine.defect is not None:
+        raise InternalError("engine.defect", f"The engine thread failed: {engine.defect}.")
+
+
+def _load(path: Path, digest: str) -> LlamaModel:
+    """Load the very file whose bytes were verified: both go through one descriptor."""
+    with storage_errors("reading the model"), path.open("rb") as stream:
+        found = hashlib.file_digest(stream, "sha256").hexdigest()
+        if found != digest:
+            raise IntegrityFailure(
+                "engine.digest", f"The model file has the digest {found[:12]}…, not {digest[:12]}… as registered."
+            )
+        return LlamaModel(Path(f"/proc/self/fd/{stream.fileno()}"))
+
+
+def _listen(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.setblocking(False)
+    before = os.umask(0o177)
+    try:
+        listener.bind(os.fsencode(path))
+    finally:
+        os.umask(before)
+    listener.listen(64)
+    return listener
+
+
+def _unlink_own(path: Path, identity: os.stat_result) -> None:
+    """Remove the socket's name unless a later worker has taken it."""
+    try:
+        if path.stat().st_ino == identity.st_ino:
+            path.unlink()
+    except FileNotFoundError:
+        return
+
+
+def _sequences(slots: int) -> int:
+    """Resident prefixes besides the running requests; llama.cpp bounds the number of sequences."""
+    return max(slots, min(slots * SEQUENCES_PER_SLOT, int(llama_cpp.llama_max_parallel_sequences())))
+
+
+def _info(options: argparse.Namespace, model: LlamaModel, limits: Limits, longest: int, *, chat: bool) -> Info:
+    return Info(
+        version=VERSION,
+        name=options.name,
+        digest=options.digest,
+        context=longest,
+        cells=limits.cells,
+        slots=limits.slots,
+        vocabulary=model.vocabulary,
+        chat=chat,
+        parameters=model.parameters,
+        model=model.description,
+        build=f"llama-cpp-python {llama_cpp.__version__}",
+        pid=os.getpid(),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llama_worker", description="Serve one GGUF model on a Unix socket.")
+    parser.add_argument("--model", required=True, help="GGUF file")
+    parser.add_argument("--digest", required=True, type=_digest, help="its SHA-256, 64 hexadecimal digits")
+    parser.add_argument("--socket", required=True, help="Unix socket; appears when the model is ready")
+    parser.add_argument("--threads", required=True, type=_positive, help="compute threads")
+    parser.add_argument(
+        "--slots", required=True, type=_slots, help=f"requests that run at the same time, 1 to {MOST_SLOTS}"
+    )
+    parser.add_argument("--context", required=True, type=_positive, help="tokens held by all requests together")
+    parser.add_argument("--name", default="model", help="what to call the model")
+    parser.add_argument("--itl-target", type=_positive, default=200, help="longest step while decoding (ms)")
+    parser.add_argument("--drain-timeout", type=float, default=60.0, help="seconds to finish after SIGTERM")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if not 1 <= value < 2**31:
+        raise ValueError(text)
+    return value
+
+
+def _slots(text: str) -> int:
+    value = _positive(text)
+    if value > MOST_SLOTS:
+        raise ValueError(text)
+    return value
+
+
+def _digest(text: str) -> str:
+    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+        raise ValueError(text)
+    return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())

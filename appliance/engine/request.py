@@ -1,0 +1,62 @@
+"""One request inside the worker: what the scheduler sees of it, its sampler, its text and its times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from appliance.engine.detokenise import TextStream
+from appliance.engine.frames import Finished, FinishReason, Piece
+from appliance.engine.outbox import Connection
+from appliance.engine.sampling import Likelihood, Sampler
+from appliance.engine.scheduler import Sequence
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Request:
+    """Times are seconds of one monotonic clock; zero means not yet."""
+
+    id: int
+    connection: Connection
+    sequence: Sequence
+    sampler: Sampler
+    text: TextStream
+    submitted: float
+    started: float = 0.0
+    answered: float = 0.0
+
+    @property
+    def generated(self) -> int:
+        """Tokens chosen so far, the end token included."""
+        return len(self.sequence.tokens) - self.sequence.prompt
+
+    def take(
+        self, token: int, *, ends: frozenset[int], pieces: list[bytes], likelihood: Likelihood | None
+    ) -> tuple[Piece, FinishReason | None]:
+        """Record the next token: what to show, and why the request ends if it does."""
+        self.sequence.tokens.append(token)
+        reason: FinishReason | None = None
+        if token in ends:
+            shown, reason = self.text.flush(), "stop"
+        else:
+            shown = self.text.feed(pieces[token])
+            if self.text.stopped:
+                reason = "stop"
+            elif len(self.sequence.tokens) >= self.sequence.limit:
+                shown, reason = shown + self.text.flush(), "length"
+        logprobs = (likelihood.describe(token, pieces),) if likelihood else ()
+        return Piece(id=self.id, text=shown, tokens=1, logprobs=logprobs), reason
+
+    def finished(self, reason: FinishReason, now: float) -> Finished:
+        """The closing frame."""
+        started = self.started or now
+        answered = self.answered or now
+        return Finished(
+            id=self.id,
+            reason=reason,
+            prompt_tokens=self.sequence.prompt,
+            completion_tokens=self.generated,
+            cached_tokens=self.sequence.reused or 0,
+            queue_seconds=started - self.submitted,
+            prompt_seconds=answered - started,
+            generation_seconds=now - answered,
+        )

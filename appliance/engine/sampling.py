@@ -1,0 +1,154 @@
+"""How one request chooses its next token from a row of logits, by the cheapest means that is exact.
+
+Owns the check of sampling parameters and three tiers: greedy is an argmax over the view; everything else is a chain
+of llama.cpp's C samplers (penalties, top-k, top-p, min-p, temperature, seeded draw); log-probabilities are computed
+before anything changes the row. Bias and suppressed end tokens are written into it, for nobody reads it again.
+A chain belongs to one request, so a seed gives the same draws whoever shares the batch.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from typing import Any, Final
+
+import llama_cpp
+import numpy as np
+import numpy.typing as npt
+
+from appliance.engine.frames import Candidate, Sampling, TokenLogprob
+from appliance.kernel.errors import BadInput
+
+Row = npt.NDArray[np.float32]
+
+PENALTY_WINDOW: Final = 64
+"""Penalties see this many of the latest tokens, prompt included, as in llama.cpp."""
+
+BOUNDED_TOP_K: Final = 1024
+"""Put in front of top-p when the request sets no top-k: sorting the whole vocabulary costs milliseconds a token."""
+
+_MOST_STOPS: Final = 16
+_LONGEST_STOP: Final = 256
+_MOST_LOGPROBS: Final = 20
+_MOST_BIASES: Final = 1024
+
+
+def check_sampling(params: Sampling, *, vocabulary: int) -> None:
+    """Refuse parameters that no tier can honour: BadInput `engine.sampling`, naming the field."""
+    ranges: dict[str, tuple[float, float]] = {
+        "temperature": (0, 100),
+        "top_p": (0, 1),
+        "min_p": (0, 1),
+        "presence_penalty": (-10, 10),
+        "frequency_penalty": (-10, 10),
+        "repeat_penalty": (0.01, 10),
+        "top_k": (0, 2**31 - 1),
+    }
+    for name, (low, high) in ranges.items():
+        value = getattr(params, name)
+        if not low <= value <= high:  # also refuses NaN
+            raise _refused(name, f"{value} is not between {low:g} and {high:g}")
+    if params.max_tokens is not None and params.max_tokens < 1:
+        raise _refused("max_tokens", f"{params.max_tokens} is less than 1")
+    if params.logprobs is not None and not 0 <= params.logprobs <= _MOST_LOGPROBS:
+        raise _refused("logprobs", f"{params.logprobs} is not between 0 and {_MOST_LOGPROBS}")
+    if len(params.stop) > _MOST_STOPS or any(not 1 <= len(stop) <= _LONGEST_STOP for stop in params.stop):
+        raise _refused("stop", f"at most {_MOST_STOPS} strings of 1 to {_LONGEST_STOP} characters are taken")
+    if len(params.logit_bias) > _MOST_BIASES:
+        raise _refused("logit_bias", f"more than {_MOST_BIASES} tokens")
+    for token, bias in params.logit_bias.items():
+        if not 0 <= token < vocabulary or math.isnan(bias):
+            raise _refused("logit_bias", f"token {token} with {bias}: ids are 0 to {vocabulary - 1}")
+
+
+class Sampler:
+    """Chooses the tokens of one request. Close it when the request ends: the chain is C memory."""
+
+    def __init__(self, params: Sampling, *, vocabulary: int, ends: frozenset[int], prompt: list[int]) -> None:
+        self._chain: Any = _chain(params, vocabulary, prompt)
+        self.logprobs = params.logprobs
+        bias = {token: value for token, value in params.logit_bias.items() if value}
+        if params.ignore_eos:
+            bias |= dict.fromkeys(ends, -math.inf)
+        self._biased = np.fromiter(bias, np.intp, len(bias))
+        self._bias = np.fromiter(bias.values(), np.float32, len(bias))
+
+    def choose(self, row: Row, context: Any, index: int) -> int:
+        """The next token. `row` is the view of batch position `index` in `context`; it may be changed."""
+        if self._biased.size:
+            row[self._biased] += self._bias
+        if self._chain is None:
+            return int(row.argmax())
+        return int(llama_cpp.llama_sampler_sample(self._chain, context, index))
+
+    def close(self) -> None:
+        """Free the chain; safe to repeat."""
+        if self._chain is not None:
+            llama_cpp.llama_sampler_free(self._chain)
+            self._chain = None
+
+
+class Likelihood:
+    """Log-probabilities of one row, taken before the sampler changes it."""
+
+    def __init__(self, row: Row, *, top: int) -> None:
+        peak = float(row.max())
+        self._normaliser = peak + math.log(float(np.exp(row - peak).sum()))
+        self._row = row.copy()
+        candidates = np.argpartition(row, -top)[-top:] if top else np.empty(0, np.intp)
+        self._top = candidates[np.argsort(-row[candidates], kind="stable")]
+
+    def describe(self, token: int, pieces: list[bytes]) -> TokenLogprob:
+        """The chosen token and the most likely ones, most likely first."""
+        top = tuple(self._candidate(int(other), pieces) for other in self._top)
+        return TokenLogprob(chosen=self._candidate(token, pieces), top=top)
+
+    def _candidate(self, token: int, pieces: list[bytes]) -> Candidate:
+        logprob = max(float(self._row[token]) - self._normaliser, -9999.0)  # JSON has no infinity
+        data = pieces[token]
+        return Candidate(token=token, text=data.decode(errors="replace"), data=data, logprob=logprob)
+
+
+def _chain(params: Sampling, vocabulary: int, prompt: list[int]) -> Any:
+    """A C chain, or None where an argmax does the same."""
+    penalised = params.presence_penalty or params.frequency_penalty or params.repeat_penalty != 1.0
+    if params.temperature == 0 and not penalised:
+        return None
+    options = llama_cpp.llama_sampler_chain_default_params()
+    options.no_perf = True
+    chain = llama_cpp.llama_sampler_chain_init(options)
+    stages = []
+    if penalised:
+        stages.append(
+            llama_cpp.llama_sampler_init_penalties(
+                vocabulary,
+                PENALTY_WINDOW,
+                params.repeat_penalty,
+                params.frequency_penalty,
+                params.presence_penalty,
+            )
+        )
+    if params.temperature == 0:
+        stages.append(llama_cpp.llama_sampler_init_greedy())
+    else:
+        top_k = params.top_k or (BOUNDED_TOP_K if params.top_p < 1 else 0)
+        if 0 < top_k < vocabulary:
+            stages.append(llama_cpp.llama_sampler_init_top_k(top_k))
+        if params.top_p < 1:
+            stages.append(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
+        if params.min_p > 0:
+            stages.append(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
+        if params.temperature != 1:
+            stages.append(llama_cpp.llama_sampler_init_temp(params.temperature))
+        seed = secrets.randbits(32) if params.seed is None else params.seed % 2**32
+        stages.append(llama_cpp.llama_sampler_init_dist(seed))
+    for stage in stages:
+        llama_cpp.llama_sampler_chain_add(chain, stage)
+    if penalised:
+        for token in prompt[-PENALTY_WINDOW:]:
+            llama_cpp.llama_sampler_accept(chain, token)
+    return chain
+
+
+def _refused(field: str, why: str) -> BadInput:
+    return BadInput("engine.sampling", f"The sampling parameter {field} cannot be used: {why}.")

@@ -1,0 +1,161 @@
+"""A random Llama of about 100,000 parameters with a real byte-level BPE tokenizer and a chat template.
+
+Written with numpy, safetensors and tokenizers alone, so that a test which needs only the files does not load torch.
+The same seed gives the same bytes. The weights are large enough that greedy decoding does not stick to one token.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from appliance.conversion.convert import convert
+
+VOCABULARY = 384
+HIDDEN = 64
+LAYERS = 2
+HEADS = 4
+KEY_VALUE_HEADS = 2
+FEED_FORWARD = 128
+CONTEXT = 256
+Array = np.ndarray[Any, np.dtype[np.float32]]
+
+SPECIAL_TOKENS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
+
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'assistant' -%}<|assistant|>{%- else -%}<|user|>{%- endif -%}"
+    "{{- message['content'] -}}<|end|>"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
+)
+
+_TRAINING_TEXT = (
+    "The quick brown fox jumps over the lazy dog while the other dogs sleep in the sun.",
+    "Which port does the gateway listen on? It listens on port 8443 and speaks HTTPS.",
+    "def answer(question):\n    return lookup[question] if question in lookup else None\n",
+    "A backup is made every night at two o'clock; it isn't kept for longer than thirty days.",
+    "Größe, Straße, naïve café, smörgåsbord, 1234567890, don't, we've, they'll.",
+)
+
+
+def make_tiny_llama(directory: Path, *, seed: int = 0) -> Path:
+    """Write a Hugging Face folder (config, weights, tokenizer, template) and return it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer()
+    tokenizer.save(str(directory / "tokenizer.json"))
+    special = {text: tokenizer.token_to_id(text) for text in SPECIAL_TOKENS}
+    _write(directory / "config.json", _config(pad=special["<|pad|>"], end=special["<|end|>"]))
+    _write(
+        directory / "generation_config.json",
+        {"eos_token_id": special["<|end|>"], "pad_token_id": special["<|pad|>"]},
+    )
+    _write(
+        directory / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": "<|end|>",
+            "pad_token": "<|pad|>",
+            "add_bos_token": False,
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": CONTEXT,
+        },
+    )
+    (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    save_file(_weights(seed), directory / "model.safetensors", metadata={"format": "pt"})
+    return directory
+
+
+def make_tiny_gguf(directory: Path, *, seed: int = 0, dtype: str = "f32") -> Path:
+    """Write `directory/hf/` and convert it to `directory/model.gguf`, which is returned (about five seconds)."""
+    folder = make_tiny_llama(directory / "hf", seed=seed)
+    output = directory / "model.gguf"
+    convert(folder, output, dtype=dtype, name="tiny", scratch=directory / "scratch", threads=1)
+    return output
+
+
+def write_rows(path: Path, pairs: list[tuple[str, str]]) -> None:
+    """Write (question, answer) pairs as canonical chat rows."""
+    lines = [
+        json.dumps({"messages": [{"role": "user", "content": q}, {"role": "assistant", "content": a}]})
+        for q, a in pairs
+    ]
+    path.write_text("".join(line + "\n" for line in lines))
+
+
+def _tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - len(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_TRAINING_TEXT, trainer)
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL_TOKENS])
+    return tokenizer
+
+
+def _config(*, pad: int | None, end: int | None) -> dict[str, Any]:
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": VOCABULARY,
+        "hidden_size": HIDDEN,
+        "intermediate_size": FEED_FORWARD,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KEY_VALUE_HEADS,
+        "head_dim": HIDDEN // HEADS,
+        "max_position_embeddings": CONTEXT,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "bos_token_id": None,
+        "eos_token_id": end,
+        "pad_token_id": pad,
+    }
+
+
+def _weights(seed: int) -> dict[str, Array]:
+    random = np.random.Generator(np.random.PCG64(seed))
+    width = HIDDEN // HEADS
+
+    def matrix(rows: int, columns: int) -> Array:
+        scale = np.float32(1.6 / columns**0.5)
+        return random.standard_normal((rows, columns), dtype=np.float32) * scale
+
+    weights = {
+        "model.embed_tokens.weight": random.standard_normal((VOCABULARY, HIDDEN)).astype(np.float32),
+        "model.norm.weight": np.ones(HIDDEN, dtype=np.float32),
+        "lm_head.weight": matrix(VOCABULARY, HIDDEN),
+    }
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}"
+        weights |= {
+            f"{prefix}.input_layernorm.weight": np.ones(HIDDEN, dtype=np.float32),
+            f"{prefix}.post_attention_layernorm.weight": np.ones(HIDDEN, dtype=np.float32),
+            f"{prefix}.self_attn.q_proj.weight": matrix(HEADS * width, HIDDEN),
+            f"{prefix}.self_attn.k_proj.weight": matrix(KEY_VALUE_HEADS * width, HIDDEN),
+            f"{prefix}.self_attn.v_proj.weight": matrix(KEY_VALUE_HEADS * width, HIDDEN),
+            f"{prefix}.self_attn.o_proj.weight": matrix(HIDDEN, HEADS * width),
+            f"{prefix}.mlp.gate_proj.weight": matrix(FEED_FORWARD, HIDDEN),
+            f"{prefix}.mlp.up_proj.weight": matrix(FEED_FORWARD, HIDDEN),
+            f"{prefix}.mlp.down_proj.weight": matrix(HIDDEN, FEED_FORWARD),
+        }
+    return weights
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    path.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")

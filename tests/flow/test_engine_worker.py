@@ -1,0 +1,353 @@
+"""The engine worker as a process: what clients see, what ends it, what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.engine.frames import Failed, Hello, Message, Sampling, Submit, encode
+from tests.factories.engine_client import (
+    GREEDY,
+    Answer,
+    EngineClient,
+    connected,
+    digest_of_file,
+    end_worker,
+    running_worker,
+    start_worker,
+    wait_ready,
+)
+from tests.factories.tiny_llama import CHAT_TEMPLATE, make_tiny_gguf
+
+PROMPTS = [
+    f"{word} over the lazy dog while the other dogs sleep in the sun, number {number}"
+    for number, word in enumerate(
+        ("jumps", "runs", "sleeps", "listens", "answers", "looks", "keeps", "speaks", "returns")
+    )
+]
+LONG = Sampling(temperature=0.0, max_tokens=200, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_gguf(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def shared(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of one worker that the well-behaved tests share."""
+    path = tmp_path_factory.mktemp("run") / "engine.sock"
+    with running_worker(model, path):
+        yield path
+
+
+@pytest.fixture
+def client(shared: Path) -> Iterator[EngineClient]:
+    with connected(shared) as client:
+        yield client
+
+
+_fresh = itertools.count()
+
+
+def _tenant() -> str:
+    """A tenant nobody used before: nothing is cached for it."""
+    return f"tenant-{next(_fresh)}"
+
+
+def _until(holds: Callable[[], bool], *, seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+
+
+def _read_to_the_end(client: EngineClient) -> None:
+    """Returns when the worker closes the connection; a time-out fails the test."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            client.receive()
+
+
+def test_info_and_socket_mode(client: EngineClient, shared: Path, model: Path) -> None:
+    info = client.hello()
+    assert (info.context, info.cells, info.slots, info.chat) == (256, 2048, 9, True)
+    assert info.digest == digest_of_file(model)
+    assert stat.S_IMODE(shared.stat().st_mode) == 0o600
+
+
+def _same(one: Answer, other: Answer) -> int:
+    """How many tokens two greedy answers share. They may part only where the best two tokens are a tie up to noise.
+
+    Cells are 16-bit floats and the batch decides the order of sums, so logits move by some thousandths.
+    """
+    pairs = zip(one.tokens, other.tokens, strict=True)
+    for count, (left, right) in enumerate(pairs):
+        if left.chosen.token != right.chosen.token:
+            assert left.top[0].logprob - left.top[1].logprob < 0.02
+            return count
+    return len(one.tokens)
+
+
+def test_greedy_is_the_same_alone_in_a_batch_and_on_a_cached_prefix(client: EngineClient) -> None:
+    params = Sampling(temperature=0.0, max_tokens=60, ignore_eos=True, logprobs=2)
+    alone = [client.ask(prompt, params, tenant=_tenant()) for prompt in PROMPTS]
+    tenant = _tenant()
+    batch = client.wait(*[client.submit(prompt, params, tenant=tenant) for prompt in PROMPTS])
+    again = client.wait(*[client.submit(prompt, params, tenant=tenant) for prompt in PROMPTS])
+    assert [answer.finished.cached_tokens for answer in alone] == [0] * 9
+    assert all(answer.finished.cached_tokens >= 16 for answer in again)
+    assert all(answer.finished.completion_tokens == 60 for answer in alone)
+    assert len({answer.text for answer in alone}) > 1
+    shared = sum(_same(one, other) for others in (batch, again) for one, other in zip(alone, others, strict=True))
+    assert shared > 0.7 * 2 * 9 * 60
+
+
+def test_seeded_sampling_repeats(client: EngineClient) -> None:
+    params = Sampling(temperature=1.5, seed=11, max_tokens=60, ignore_eos=True)
+    first = client.ask(PROMPTS[0], params, tenant=_tenant()).text
+    assert client.ask(PROMPTS[0], params, tenant=_tenant()).text == first
+    assert client.ask(PROMPTS[0], Sampling(temperature=1.5, seed=12, max_tokens=60)).text != first
+
+
+def test_chat_counts_and_reasons(client: EngineClient) -> None:
+    messages = (Message(role="user", content="Which port does the gateway listen on?"),)
+    answer = client.ask(messages=messages, params=Sampling(temperature=0.0, max_tokens=7, ignore_eos=True))
+    assert answer.accepted is not None
+    assert answer.finished.reason == "length"
+    assert answer.finished.completion_tokens == 7 == sum(piece.tokens for piece in answer.pieces)
+    assert answer.finished.prompt_tokens == answer.accepted.prompt_tokens
+    (end,) = (383,)
+    ended = client.ask(messages=messages, params=Sampling(temperature=0.0, logit_bias={end: 1000.0}))
+    assert (ended.finished.reason, ended.text, ended.finished.completion_tokens) == ("stop", "", 1)
+
+
+def test_stop_strings_cut_across_tokens(client: EngineClient) -> None:
+    whole = client.ask(PROMPTS[0], LONG)
+    text = whole.text
+    stop = next(
+        a.text[-1] + b.text[0]
+        for a, b in itertools.pairwise(whole.pieces)
+        if a.text and b.text and "\ufffd" not in a.text[-1] + b.text[0]
+    )
+    answer = client.ask(PROMPTS[0], Sampling(temperature=0.0, max_tokens=200, ignore_eos=True, stop=(stop,)))
+    assert answer.finished.reason == "stop"
+    assert answer.text == text[: text.index(stop)]
+
+
+def test_logprobs_echo_and_bias(client: EngineClient) -> None:
+    params = Sampling(temperature=0.0, max_tokens=5, logprobs=3, echo=True, ignore_eos=True)
+    answer = client.ask("The quick", params)
+    assert answer.pieces[0].text == "The quick"
+    tokens = [entry for piece in answer.pieces for entry in piece.logprobs]
+    assert len(tokens) == 5
+    assert all(entry.chosen == entry.top[0] and entry.chosen.logprob < 0 for entry in tokens)
+    assert all(len(entry.top) == 3 for entry in tokens)
+
+
+def test_cancelling_ends_running_and_waiting_requests_and_frees_cells(client: EngineClient) -> None:
+    numbers = [client.submit(f"{prompt} {turn}", LONG) for turn in range(6) for prompt in PROMPTS]
+    client.wait_for_text(numbers[0])
+    for number in numbers:
+        client.cancel(number)
+    answers = client.wait(*numbers)
+    assert "cancelled" in {answer.finished.reason for answer in answers}
+    state = client.state()
+    assert (state.active, state.waiting, state.free_cells) == (0, 0, state.cells)
+
+
+def test_two_tenants_never_share(client: EngineClient) -> None:
+    one, other = _tenant(), _tenant()
+    client.ask(PROMPTS[0], tenant=one)
+    assert client.ask(PROMPTS[0], tenant=other).finished.cached_tokens == 0
+    assert client.ask(PROMPTS[0], tenant=one).finished.cached_tokens > 0
+    numbers = [client.submit(PROMPTS[1], tenant=_tenant()) for _ in range(8)]
+    assert {answer.finished.cached_tokens for answer in client.wait(*numbers)} == {0}
+
+
+def test_followers_compute_a_common_prefix_once(client: EngineClient) -> None:
+    tenant, common = _tenant(), "The quick brown fox jumps over the lazy dog. " * 3
+    answers = client.wait(*[client.submit(common + str(number), tenant=tenant) for number in range(9)])
+    assert sum(answer.finished.cached_tokens == 0 for answer in answers) == 1
+
+
+def test_what_cannot_be_served_fails_and_the_rest_goes_on(client: EngineClient) -> None:
+    too_long = client.ask("x " * 600)
+    assert too_long.failed.code == "engine.context_length"
+    assert " 256 tokens" in too_long.failed.message
+    assert client.ask("hi", Sampling(temperature=-1.0)).failed.code == "engine.sampling"
+    assert client.ask("hi").finished.completion_tokens > 0
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xff\xff\xff",
+        b"\0\0\0\1\xc1",
+        encode(Submit(id=1, tenant="t", prompt="a", params=LONG)) * 2,
+        encode(Hello(version=9)),
+    ],
+)
+def test_a_client_that_breaks_the_protocol_loses_its_connection_only(shared: Path, data: bytes) -> None:
+    with connected(shared) as client, connected(shared) as broken:
+        broken.socket.sendall(data)
+        _read_to_the_end(broken)
+        assert client.ask("hi").finished.completion_tokens > 0
+
+
+def test_disconnecting_in_the_middle_cancels(shared: Path) -> None:
+    with connected(shared) as client:
+        with connected(shared) as leaver:
+            for prompt in PROMPTS * 4:
+                number = leaver.submit(prompt, LONG)
+            leaver.wait_for_text(1)
+        before = client.state().cancelled
+        _until(lambda: client.state().active + client.state().waiting == 0)
+        assert client.state().connections == 1
+        assert number == 36
+        assert client.state().cancelled >= before
+        assert client.ask("hi").finished.completion_tokens > 0
+
+
+def test_a_client_that_never_reads_is_cut_off_and_others_are_served(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    params = Sampling(temperature=0.0, max_tokens=240, ignore_eos=True, logprobs=20)
+    with running_worker(model, path), connected(path) as client, connected(path) as silent:
+        for _ in range(120):
+            silent.submit("hi", params)
+        _until(lambda: client.state().active > 0)
+        assert client.ask("hello", tenant="another").finished.completion_tokens > 0
+        _until(lambda: client.state().connections == 1)
+        state = client.state()
+        assert (state.active, state.waiting, state.free_cells) == (0, 0, state.cells)
+        assert state.cancelled > 0
+
+
+def test_a_small_cache_preempts_and_still_answers_the_same(model: Path, tmp_path: Path, client: EngineClient) -> None:
+    params = Sampling(temperature=0.0, max_tokens=200, ignore_eos=True, logprobs=2)
+    expected = [client.ask(prompt, params, tenant=_tenant()) for prompt in PROMPTS]
+    path = tmp_path / "engine.sock"
+    with running_worker(model, path, "--context", "512"), connected(path) as small:
+        answers = small.wait(*[small.submit(prompt, params, tenant=_tenant()) for prompt in PROMPTS])
+        assert small.state().preempted > 0
+    shared = [_same(one, other) for one, other in zip(expected, answers, strict=True)]
+    assert sum(shared) > 0.3 * 9 * 200
+
+
+def test_sigterm_drains(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    with running_worker(model, path) as process, connected(path) as client:
+        slow = Sampling(temperature=0.0, max_tokens=200, ignore_eos=True, logprobs=20)
+        numbers = [client.submit(prompt, slow) for prompt in PROMPTS * 5]
+        state = client.state()  # frames are read in order: all of them are in
+        assert state.active + state.waiting > 0
+        process.terminate()
+        _until(lambda: client.state().draining)
+        late = client.ask("too late")
+        assert (late.failed.code, late.failed.retryable) == ("engine.draining", True)
+        assert {answer.finished.completion_tokens for answer in client.wait(*numbers)} == {200}
+        assert process.wait(30) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_sigterm_ends_at_once_and_says_so(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    with running_worker(model, path) as process, connected(path) as client:
+        slow = Sampling(temperature=0.0, max_tokens=200, ignore_eos=True, logprobs=20)
+        numbers = [client.submit(prompt, slow) for prompt in PROMPTS * 10]
+        client.wait_for_text(1)
+        process.terminate()
+        _until(lambda: client.state().draining)
+        process.terminate()
+        failed = [answer.failed for answer in client.wait(*numbers) if isinstance(answer.end, Failed)]
+        assert all(end.retryable for end in failed)
+        assert "engine.stopped" in {end.code for end in failed}
+        assert process.wait(30) == 0
+
+
+def test_draining_ends_with_its_time(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    with running_worker(model, path, "--drain-timeout", "0") as process, connected(path) as client:
+        numbers = [client.submit(prompt, LONG) for prompt in PROMPTS * 10]
+        client.wait_for_text(1)
+        process.terminate()
+        ends = [answer.end for answer in client.wait(*numbers)]
+        assert "engine.stopped" in {end.code for end in ends if isinstance(end, Failed)}
+        assert process.wait(30) == 0
+
+
+def test_the_smallest_context_serves(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    with running_worker(model, path, "--context", "100", "--slots", "64"), connected(path) as client:
+        answers = client.wait(*[client.submit(prompt, tenant=_tenant()) for prompt in PROMPTS * 4])
+        assert {answer.finished.completion_tokens for answer in answers} <= set(range(1, 17))
+
+
+def test_killed_worker_is_replaced_on_the_same_path(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    with running_worker(model, path) as first, connected(path) as client:
+        client.submit(PROMPTS[0], LONG)
+        client.wait_for_text(1)
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        _read_to_the_end(client)
+    assert path.exists()
+    with running_worker(model, path), connected(path) as client:
+        assert client.ask("hi").finished.completion_tokens > 0
+
+
+def _refusal(model: Path, path: Path, digest: str | None = None) -> tuple[int, str]:
+    process = start_worker(model, path, digest=digest)
+    try:
+        status = process.wait(60)
+        assert process.stderr is not None
+        return status, process.stderr.read().decode()
+    finally:
+        end_worker(process)
+
+
+def test_wrong_digest_is_refused_before_loading(model: Path, tmp_path: Path) -> None:
+    status, words = _refusal(model, tmp_path / "engine.sock", digest="0" * 64)
+    assert status == 7
+    assert words.startswith("engine.digest: ")
+    assert words.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_model_is_refused(model: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "model.gguf"
+    damaged.write_bytes(model.read_bytes()[:20_000])
+    status, words = _refusal(damaged, tmp_path / "engine.sock")
+    assert status == 7
+    assert words.startswith("engine.model_refused: ")
+    assert words.count("\n") == 1
+
+
+def test_a_hostile_chat_template_fails_its_requests_only(model: Path, tmp_path: Path) -> None:
+    hostile = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+    path, changed = tmp_path / "engine.sock", tmp_path / "model.gguf"
+    changed.write_bytes(model.read_bytes().replace(CHAT_TEMPLATE.encode(), hostile.ljust(len(CHAT_TEMPLATE)).encode()))
+    with running_worker(changed, path) as process, connected(path) as client:
+        answer = client.ask(messages=(Message(role="user", content="hi"),))
+        assert answer.failed.code == "engine.template"
+        assert client.ask("hi").finished.completion_tokens > 0
+        assert process.poll() is None
+
+
+def test_the_socket_appears_only_when_ready(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    process = start_worker(model, path)
+    try:
+        while not path.exists():
+            assert process.poll() is None
+        wait_ready(process, path)
+        with connected(path) as client:
+            assert client.ask("hi", GREEDY).finished.completion_tokens > 0
+    finally:
+        end_worker(process)

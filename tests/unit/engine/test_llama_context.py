@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance.engine.llama_context import LlamaContext, LlamaModel
+from appliance.engine.prefix_cache import Copy, Drop
+from appliance.engine.sampling import Row
+from appliance.engine.scheduler import Chunk, Sequence
+from appliance.kernel.errors import IntegrityFailure
+
+NOISE = 0.02  # cells are 16-bit floats, and the batch decides the order of the sums
+TOKENS = [int(token) for token in np.random.default_rng(0).integers(0, 380, 60)]
+
+
+@pytest.fixture(scope="module")
+def context(model: LlamaModel) -> LlamaContext:
+    return LlamaContext(model, cells=512, batch=512, ubatch=512, sequences=4, threads=1)
+
+
+def _sequence(slot: int, tokens: list[int] = TOKENS) -> Sequence:
+    return Sequence(tenant="t", tokens=tokens, prompt=len(tokens), limit=200, slot=slot)
+
+
+def _whole(context: LlamaContext, tokens: list[int]) -> Row:
+    context.clear()
+    assert context.decode([Chunk(_sequence(0, tokens), 0, len(tokens), last=True)]) == [len(tokens) - 1]
+    row: Row = context.logits(1)[0].copy()
+    return row
+
+
+def test_chunks_and_batches_compute_the_same(context: LlamaContext) -> None:
+    expected = _whole(context, TOKENS)
+    context.clear()
+    assert context.decode([Chunk(_sequence(1), 0, 25, last=False)]) == []
+    other = _sequence(2, TOKENS[::-1])
+    assert context.decode([Chunk(other, 0, 60, last=True), Chunk(_sequence(1), 25, 35, last=True)]) == [59, 94]
+    np.testing.assert_allclose(context.logits(2)[1], expected, atol=NOISE)
+
+
+def test_a_copied_prefix_computes_the_same_and_survives_its_source(context: LlamaContext) -> None:
+    fork = [*TOKENS[:40], 7, 8, 9]
+    expected = _whole(context, fork)
+    context.clear()
+    context.decode([Chunk(_sequence(0), 0, 60, last=False)])
+    context.move([Copy(source=0, target=3, length=40), Drop(0)])
+    assert context.decode([Chunk(_sequence(3, fork), 40, 3, last=True)]) == [2]
+    np.testing.assert_allclose(context.logits(1)[0], expected, atol=NOISE)
+
+
+def test_no_room_is_told_and_nothing_breaks(context: LlamaContext) -> None:
+    context.clear()
+    long = _sequence(0, TOKENS * 9)
+    assert context.decode([Chunk(long, 0, 500, last=False)]) == []
+    assert context.decode([Chunk(_sequence(1), 0, 60, last=True)]) is None
+    context.move([Drop(0)])
+    assert context.decode([Chunk(_sequence(1), 0, 60, last=True)]) == [59]
+
+
+def test_a_file_that_is_no_model_is_refused_with_the_reason(tmp_path: Path, model: LlamaModel) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF" + bytes(60))
+    with pytest.raises(IntegrityFailure, match="refuses this model") as caught:
+        LlamaModel(broken)
+    assert caught.value.code == "engine.model_refused"
+    assert "\n" not in str(caught.value)
+
+
+def test_pieces_join_to_the_text(model: LlamaModel) -> None:
+    text = "Größe, naïve café 123"
+    tokens = model.tokenise(text, special=False, begin=False)
+    assert b"".join(model.pieces[token] for token in tokens).decode() == text

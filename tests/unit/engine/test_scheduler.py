@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.engine.prefix_cache import PrefixCache
+from appliance.engine.scheduler import Limits, Plan, Scheduler, Sequence, StepCost
+from tests.unit.engine.kv_model import UnifiedCells, check
+
+
+def _scheduler(*, slots: int = 4, cells: int = 4096, batch: int = 512, reserve: int = 8) -> Scheduler:
+    limits = Limits(slots=slots, cells=cells, batch=batch, sequences=slots * 4, reserve=reserve)
+    return Scheduler(limits=limits, cache=PrefixCache(cells=cells, sequences=slots * 4))
+
+
+def _request(tenant: str = "t", prompt: int = 10, answer: int = 5, first: int = 0) -> Sequence:
+    tokens = list(range(first, first + prompt))
+    return Sequence(tenant=tenant, tokens=tokens, prompt=prompt, limit=prompt + answer)
+
+
+def _step(scheduler: Scheduler, seconds: float = 0.01) -> Plan:
+    """One step of a model that always says token 1."""
+    plan = scheduler.plan()
+    scheduler.complete(plan, seconds)
+    for chunk in plan.chunks:
+        if chunk.last:
+            chunk.sequence.tokens.append(1)
+            if len(chunk.sequence.tokens) >= chunk.sequence.limit:
+                scheduler.finish(chunk.sequence)
+    return plan
+
+
+def test_decoding_goes_before_prompts() -> None:
+    scheduler = _scheduler()
+    scheduler.submit(first := _request())
+    _step(scheduler)
+    scheduler.submit(second := _request(first=100))
+    plan = _step(scheduler)
+    assert [(chunk.sequence, chunk.count) for chunk in plan.chunks] == [(first, 1), (second, 10)]
+
+
+def test_prompt_is_cut_to_the_decode_target_only_while_someone_decodes() -> None:
+    scheduler = _scheduler(batch=2048)
+    scheduler.cost = StepCost(decode=0.05, token=0.001)
+    scheduler.submit(_request(prompt=900, answer=50))
+    assert _step(scheduler).chunks[0].count == 900
+    scheduler.cost = StepCost(decode=0.05, token=0.001)
+    scheduler.submit(_request(prompt=900, first=5000))
+    assert [chunk.count for chunk in scheduler.plan().chunks] == [1, 150]
+
+
+def test_a_prompt_advances_even_when_the_target_is_already_missed() -> None:
+    scheduler = _scheduler()
+    scheduler.submit(_request(answer=50))
+    _step(scheduler)
+    scheduler.cost = StepCost(decode=9.0, token=0.001)
+    scheduler.submit(_request(prompt=100, first=500))
+    assert [chunk.count for chunk in scheduler.plan().chunks] == [1, 32]
+
+
+def test_cost_learns_from_steps() -> None:
+    cost = StepCost()
+    for _ in range(60):
+        cost.observe(decoding=4, prompt_tokens=0, seconds=0.02)
+        cost.observe(decoding=4, prompt_tokens=100, seconds=0.22)
+    assert abs(cost.chunk(0.2, decoding=4) - 90) <= 2
+    assert abs(cost.chunk(0.2, decoding=0) - 100) <= 2
+
+
+def test_follower_waits_for_its_leader_and_computes_only_its_own_part() -> None:
+    scheduler = _scheduler(batch=64)
+    scheduler.cost = StepCost(token=1e-6)
+    leader, follower = _request(prompt=100), _request(prompt=100)
+    follower.tokens[90:] = range(900, 910)
+    scheduler.submit(leader)
+    scheduler.submit(follower)
+    assert [chunk.sequence for chunk in _step(scheduler).chunks] == [leader]
+    assert [chunk.sequence for chunk in _step(scheduler).chunks] == [leader]
+    plan = _step(scheduler)
+    assert [(chunk.sequence, chunk.count) for chunk in plan.chunks] == [(leader, 1), (follower, 10)]
+    assert follower.reused == 90
+
+
+def test_other_tenants_prompt_is_not_followed() -> None:
+    scheduler = _scheduler()
+    scheduler.submit(_request("a", prompt=100))
+    scheduler.submit(_request("b", prompt=100))
+    assert [chunk.start for chunk in _step(scheduler).chunks] == [0, 0]
+
+
+def test_tenants_take_turns() -> None:
+    scheduler = _scheduler(slots=1)
+    for number in range(3):
+        scheduler.submit(_request("busy", answer=1, first=number * 100))
+    scheduler.submit(_request("other", answer=1, first=900))
+    served = [_step(scheduler).chunks[0].sequence.tenant for _ in range(4)]
+    assert served == ["busy", "other", "busy", "busy"]
+
+
+def test_admission_waits_for_cells() -> None:
+    scheduler = _scheduler(cells=64, reserve=8)
+    scheduler.submit(_request(prompt=40, answer=20))
+    scheduler.submit(_request(prompt=10, answer=20, first=500))
+    _step(scheduler)
+    assert (len(scheduler.running), scheduler.waiting) == (1, 1)
+
+
+def test_newest_is_preempted_and_the_oldest_ends_first() -> None:
+    scheduler = _scheduler(cells=64, reserve=1)
+    old, new = _request(prompt=20, answer=40), _request(prompt=20, answer=40, first=500)
+    scheduler.submit(old)
+    scheduler.submit(new)
+    ended: list[Sequence] = []
+    while scheduler.busy:
+        before = {sequence for sequence in (old, new) if len(sequence.tokens) == sequence.limit}
+        _step(scheduler)
+        ended += [s for s in (old, new) if len(s.tokens) == s.limit and s not in before]
+    assert ended == [old, new]
+    assert scheduler.preempted > 0
+
+
+def test_cancelling_frees_the_cells() -> None:
+    scheduler = _scheduler(cells=128)
+    scheduler.submit(running := _request(prompt=100, answer=20))
+    scheduler.submit(waiting := _request(prompt=100, answer=20, first=500))
+    _step(scheduler)
+    scheduler.finish(running)
+    assert scheduler.cache.free + scheduler.cache.evictable == 128
+    scheduler.finish(waiting)
+    assert not scheduler.busy
+
+
+def test_shed_gives_up_the_newest_but_never_the_last() -> None:
+    scheduler = _scheduler()
+    scheduler.submit(old := _request(answer=50))
+    scheduler.submit(_request(first=100, answer=50))
+    _step(scheduler)
+    assert scheduler.shed()
+    assert scheduler.running == [old]
+    assert not scheduler.shed()
+
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),  # tenant
+        st.integers(0, 2),  # which document the prompt begins with
+        st.integers(0, 60),  # how much of it
+        st.integers(1, 20),  # own tokens
+        st.integers(1, 30),  # answer
+        st.integers(0, 6),  # arrives so many steps after the one before
+        st.booleans(),  # is cancelled on the way
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(REQUESTS, st.integers(112, 300), st.integers(1, 4), st.integers(8, 64), st.integers(0, 12), st.integers())
+def test_every_request_ends_within_the_cells(
+    requests: list[tuple[str, int, int, int, int, int, bool]],
+    cells: int,
+    slots: int,
+    batch: int,
+    reserve: int,
+    seed: int,
+) -> None:
+    dice = random.Random(seed)
+    scheduler = _scheduler(slots=slots, cells=cells, batch=batch, reserve=reserve)
+    model = UnifiedCells(cells)
+    coming, open_requests, ended = list(enumerate(requests)), list[Sequence](), 0
+    wait, doomed = 0, list[Sequence]()
+    for _ in range(4000):
+        while coming and wait <= 0:
+            number, (tenant, document, shared, own, answer, wait, cancelled) = coming.pop(0)
+            tokens = [1000 * document + k for k in range(shared)] + [10_000 + 100 * number + k for k in range(own)]
+            sequence = Sequence(tenant=tenant, tokens=tokens, prompt=len(tokens), limit=len(tokens) + answer)
+            scheduler.submit(sequence)
+            open_requests.append(sequence)
+            if cancelled:
+                doomed.append(sequence)
+        wait -= 1
+        if doomed and dice.random() < 0.2 and doomed[0] in open_requests:
+            gone = doomed.pop(0)
+            scheduler.finish(gone)
+            open_requests.remove(gone)
+            ended += 1
+        oldest = scheduler.running[0] if scheduler.running else None
+        plan = scheduler.plan()
+        assert sum(chunk.count for chunk in plan.chunks) <= batch
+        assert oldest is None or oldest.slot >= 0
+        assert plan.chunks or not open_requests
+        model.move(plan.moves)
+        model.decode(plan.chunks)
+        scheduler.complete(plan, dice.random() * 0.2)
+        check(scheduler.cache, model)
+        for chunk in plan.chunks:
+            if chunk.last:
+                chunk.sequence.tokens.append(dice.randrange(5))
+                if len(chunk.sequence.tokens) == chunk.sequence.limit:
+                    scheduler.finish(chunk.sequence)
+                    open_requests.remove(chunk.sequence)
+                    ended += 1
+        if ended == len(requests):
+            break
+    assert ended == len(requests)
+    assert not scheduler.busy
+    assert scheduler.cache.free + scheduler.cache.evictable == cells
