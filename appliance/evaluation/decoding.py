@@ -1,0 +1,204 @@
+"""Greedy answers and answer likelihoods of one model folder, in float32, batched.
+
+Rows of a batch are padded on the left, masked, and given their own positions, so that a row's tokens are those it
+would get alone. Batches are cut from the prompts sorted by length: the same prompts always meet in the same batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from appliance.evaluation.heldout import Example
+from appliance.kernel.errors import BadInput, IntegrityFailure
+
+BATCH = 16
+_LOGITS_BYTES = 1 << 28
+"""Room for one batch's float32 logits when answers are scored: with a large vocabulary, batches get smaller."""
+
+
+class Decoder:
+    """A model folder in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        """Load tokenizer and weights strictly. Raises IntegrityFailure ("evaluation.model_unreadable")."""
+        transformers_logging.disable_progress_bar()
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            model, loading = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            raise _unreadable(f"{type(error).__name__}: {str(error)[:200]}") from error
+        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if loading[problem]:
+                raise _unreadable(f"{problem.replace('_', ' ')}: {sorted(map(str, loading[problem]))[:3]}")
+        self._model = model.eval()
+        self._vocabulary = int(model.config.vocab_size)
+        self._ends = self._end_tokens()
+
+    @property
+    def context_length(self) -> int:
+        """Positions the model was made for."""
+        return int(self._model.config.max_position_embeddings)
+
+    def prompt_and_answer(self, example: Example) -> tuple[list[int], list[int]]:
+        """Return the tokens of the rendered question and those of the expected answer with its end token.
+
+        Raises BadInput ("evaluation.chat_template") when the template fails or does not extend the question.
+        """
+        context = [{"role": message.role, "content": message.content} for message in example.context]
+        prompt = self._render(context, prompt=True)
+        whole = self._render([*context, {"role": "assistant", "content": example.expected}], prompt=False)
+        if not whole.startswith(prompt):
+            raise BadInput(
+                "evaluation.chat_template",
+                "The chat template renders an answered question differently from the question alone.",
+                hint="The rendered answer must begin with the rendered prompt.",
+            )
+        answer = self._encode(whole.removeprefix(prompt))
+        end = next((place + 1 for place, token in enumerate(answer) if token in self._ends), len(answer))
+        asked = self._encode(prompt)
+        if not asked or not answer:
+            raise BadInput(
+                "evaluation.chat_template",
+                "The chat template renders a question or an answer to nothing.",
+                hint="Only models whose template frames each turn can be evaluated.",
+            )
+        return asked, answer[:end]
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return an answer's text without special tokens; bytes that are no UTF-8 become U+FFFD."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    def answers(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> Iterator[dict[int, list[int]]]:
+        """Yield, batch by batch, the greedy answer's tokens by the prompt's index.
+
+        An answer ends before an end token, after `max_new_tokens`, or where the model's positions end.
+        """
+        for batch in batches([len(prompt) for prompt in prompts], limit=BATCH):
+            found = self._greedy([prompts[index] for index in batch], max_new_tokens=max_new_tokens)
+            yield dict(zip(batch, found, strict=True))
+
+    def likelihoods(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Iterator[dict[int, float]]:
+        """Yield, batch by batch, the negative log likelihood (nats, summed) of each answer given its prompt."""
+        longest = max((len(answer) for _, answer in pairs), default=0) + 1
+        limit = max(1, min(BATCH, _LOGITS_BYTES // (4 * self._vocabulary * longest)))
+        for batch in batches([len(prompt) + len(answer) for prompt, answer in pairs], limit=limit):
+            yield dict(zip(batch, self._nll([pairs[index] for index in batch]), strict=True))
+
+    @torch.inference_mode()
+    def _greedy(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int) -> list[list[int]]:
+        ids, mask = _pad_left(prompts)
+        answers: list[list[int]] = [[] for _ in prompts]
+        open_rows = set(range(len(prompts)))
+        cache: Any = None
+        for _ in range(max_new_tokens):
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+            output = self._model(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = output.past_key_values
+            chosen = _finite(output.logits[:, -1]).argmax(-1)
+            for row in sorted(open_rows):
+                token = int(chosen[row])
+                if token in self._ends:
+                    open_rows.discard(row)
+                    continue
+                answers[row].append(token)
+                if len(prompts[row]) + len(answers[row]) >= self.context_length:
+                    open_rows.discard(row)
+            if not open_rows:
+                break
+            ids = chosen.unsqueeze(-1)
+            mask = torch.cat([mask, torch.ones_like(ids)], dim=-1)
+        return answers
+
+    @torch.inference_mode()
+    def _nll(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+        ids, mask = _pad_left([[*prompt, *answer] for prompt, answer in pairs])
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        longest = max(len(answer) for _, answer in pairs)
+        kept = longest + 1
+        logits = self._model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=kept
+        ).logits
+        found = []
+        for row, (_, answer) in enumerate(pairs):
+            steps = _finite(logits[row, kept - 1 - len(answer) : kept - 1])
+            wanted = torch.tensor([*answer], dtype=torch.long).unsqueeze(-1)
+            found.append(-float(steps.double().log_softmax(-1).gather(-1, wanted).sum()))
+        return found
+
+    def _render(self, messages: list[dict[str, str]], *, prompt: bool) -> str:
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, add_generation_prompt=prompt, tokenize=False))
+        except (jinja2.TemplateError, ValueError) as error:
+            raise BadInput(
+                "evaluation.chat_template",
+                f"The model's chat template is missing or fails: {str(error)[:200]}.",
+                hint="Only models with a chat template can be evaluated on conversations.",
+            ) from error
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        if any(token >= self._vocabulary for token in ids):
+            raise _unreadable(f"the tokenizer gives tokens beyond the {self._vocabulary} of the weights")
+        return ids
+
+    def _end_tokens(self) -> frozenset[int]:
+        named = self._model.generation_config.eos_token_id
+        found = set(named if isinstance(named, list) else [] if named is None else [named])
+        if self.tokenizer.eos_token_id is not None:
+            found.add(self.tokenizer.eos_token_id)
+        return frozenset(found)
+
+
+def batches(lengths: Sequence[int], *, limit: int) -> list[list[int]]:
+    """Return the indices of `lengths` in batches of `limit`, shortest first; equal lengths keep their order."""
+    order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
+    return [order[start : start + limit] for start in range(0, len(order), limit)]
+
+
+def _pad_left(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and mask, both (rows, longest); padding is token 0 under mask 0."""
+    width = max(len(row) for row in rows)
+    ids = torch.zeros((len(rows), width), dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, width - len(row) :] = torch.tensor([*row], dtype=torch.long)
+        mask[index, width - len(row) :] = 1
+    return ids, mask
+
+
+def _finite(logits: torch.Tensor) -> torch.Tensor:
+    if not bool(torch.isfinite(logits).all()):
+        raise IntegrityFailure(
+            "evaluation.not_finite",
+            "The model's logits are not finite numbers; its weights are ruined.",
+            hint="Train it again with a smaller learning rate, or import it again.",
+        )
+    return logits
+
+
+def _unreadable(reason: str) -> IntegrityFailure:
+    return IntegrityFailure(
+        "evaluation.model_unreadable", f"The model folder cannot be loaded: {reason}.", hint="Import the model again."
+    )

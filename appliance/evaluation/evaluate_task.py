@@ -1,0 +1,122 @@
+"""The evaluation job: greedy answers to the held-out questions, scored.
+
+Inputs: "model" (a Hugging Face folder) and "dataset" (form chat; only heldout.jsonl is read). Parameter:
+`max_new_tokens`. Writes `out/predictions.jsonl`, one line for each held-out row, in the data set's order. The same
+model, data set and thread count give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from appliance.evaluation import metrics
+from appliance.evaluation.heldout import Example, read_examples
+from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.kernel.durable import write_file
+from appliance.kernel.errors import BadInput
+from appliance.kernel.events import Metric, Progress
+
+_Found = TypeVar("_Found")
+
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person may choose about an evaluation."""
+
+    max_new_tokens: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of predictions.jsonl."""
+
+    question: str
+    expected: str
+    got: str
+    correct: bool
+
+
+def run(workspace: Workspace) -> dict[str, Any]:
+    """Evaluate, and return {"metrics": {"exact_match", "f1", "perplexity"}, "examples"}.
+
+    Raises BadInput (no held-out rows, wrong form, prompts too long), IntegrityFailure (a ruined model), Interrupted.
+    """
+    parameters = _parameters(workspace.spec.parameters)
+    examples = read_examples(workspace.input("dataset"))
+    workspace.emit(Progress(phase="loading"))
+    # Before torch is imported a wrong data set has already been refused.
+    import torch
+
+    from appliance.evaluation.decoding import Decoder
+
+    torch.set_num_threads(workspace.spec.environment.threads)
+    torch.manual_seed(workspace.spec.seed)
+    decoder = Decoder(workspace.input("model"))
+    pairs = [decoder.prompt_and_answer(example) for example in examples]
+    _require_room(pairs, decoder.context_length)
+
+    answered = decoder.answers([prompt for prompt, _ in pairs], max_new_tokens=parameters.max_new_tokens)
+    tokens = _collect(workspace, answered, phase="answering", count=len(examples), start=0.0, end=0.9)
+    surprise = _collect(
+        workspace, decoder.likelihoods(pairs), phase="perplexity", count=len(examples), start=0.9, end=1.0
+    )
+    predictions = [_prediction(example, decoder.text(tokens[index])) for index, example in enumerate(examples)]
+    lines = b"".join(msgspec.json.encode(prediction) + b"\n" for prediction in predictions)
+    write_file(workspace.output / "predictions.jsonl", lines)
+    figures = {
+        "exact_match": metrics.mean([float(p.correct) for p in predictions]),
+        "f1": metrics.mean([metrics.token_f1(p.expected, p.got) for p in predictions]),
+        "perplexity": metrics.perplexity(list(surprise.values()), [len(answer) for _, answer in pairs]),
+    }
+    for name, value in figures.items():
+        workspace.emit(Metric(name=name, value=value))
+    return {"metrics": figures, "examples": len(examples)}
+
+
+def _prediction(example: Example, got: str) -> Prediction:
+    return Prediction(
+        question=example.question,
+        expected=example.expected,
+        got=got,
+        correct=metrics.exact_match(example.expected, got),
+    )
+
+
+def _collect(
+    workspace: Workspace,
+    batches: Iterable[dict[int, _Found]],
+    *,
+    phase: str,
+    count: int,
+    start: float,
+    end: float,
+) -> dict[int, _Found]:
+    """Gather the batches by index, reporting progress and stopping when asked to."""
+    found: dict[int, _Found] = {}
+    source: Iterator[dict[int, _Found]] = iter(batches)
+    while len(found) < count:
+        if workspace.stop_requested():
+            raise Interrupted
+        found |= next(source)
+        fraction = start + (end - start) * len(found) / count
+        workspace.emit(Progress(phase=phase, fraction=fraction, step=len(found), steps=count))
+    return {index: found[index] for index in range(count)}
+
+
+def _require_room(pairs: list[tuple[list[int], list[int]]], context: int) -> None:
+    for number, (prompt, answer) in enumerate(pairs, start=1):
+        length = len(prompt) + len(answer)
+        if length > context:
+            raise BadInput(
+                "evaluation.too_long",
+                f"Held-out row {number} has {length} tokens, but the model has {context} positions.",
+                hint="Shorten the row or leave it out of the data set.",
+            )
+
+
+def _parameters(values: dict[str, Any]) -> Parameters:
+    try:
+        return msgspec.convert(values, Parameters)
+    except msgspec.ValidationError as error:
+        raise BadInput("evaluation.parameters", f"The evaluation's parameters are not valid: {error}.") from error
