@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import click
+import msgspec
 
 from appliance.api import calls
 from appliance.api import types as t
@@ -44,7 +45,7 @@ def follow(session: Session, job: t.JobView) -> t.JobView:
         raise error_of(ended.problem)
     if ended.state == "cancelled":
         raise Conflict("job.cancelled", f"Job {job.id} was cancelled.", hint=f"intramuros job resume {job.id}")
-    return ended
+    return msgspec.structs.replace(ended, cached=job.cached)
 
 
 def event_text(event: Event) -> str:

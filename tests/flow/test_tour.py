@@ -1,0 +1,161 @@
+"""The tour, undisturbed and under fire: at least twenty kill -9 of daemon, gateway, engine and job while it runs.
+
+The disturbed tour must end well, lose no acknowledged change, keep an audit trail that verifies, and fine-tune to
+weights with the same SHA-256 as the undisturbed one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.factories.box import Box, free_port, run_verb
+
+_KILLS = 20
+_VICTIMS = ("daemon", "gateway", "engine-", "job-")
+
+
+@dataclass
+class Walked:
+    """One finished tour."""
+
+    box: Box
+    summary: dict[str, Any]
+    kills: Counter[str] = field(default_factory=Counter)
+
+
+def walk(root: Path, *options: str) -> tuple[Box, subprocess.Popen[bytes], Path]:
+    """Start a tour as a process of its own."""
+    box = Box(root / "state", free_port())
+    summary = root / "tour.json"
+    argv = [sys.executable, "-I", "-m", "appliance.cli.main", "tour", "--state", str(box.paths.root)]
+    with (root / "tour.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*argv, "--port", str(box.port), "--keep", *options],
+            env={**os.environ, "TOUR_JSON": str(summary)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    return box, process, summary
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
+    """A tour that nobody disturbs; its appliance still runs."""
+    root = tmp_path_factory.mktemp("calm")
+    box, process, summary = walk(root)
+    assert process.wait(timeout=900) == 0, (root / "tour.log").read_text()[-3000:]
+    yield Walked(box, json.loads(summary.read_text()))
+    assert run_verb("down", state=box.paths.root).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def under_fire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
+    """A tour during which processes are killed at random moments; the seed of the moments is fixed."""
+    root = tmp_path_factory.mktemp("fire")
+    box, process, summary = walk(root, "--tolerate-faults")
+    chance = random.Random(20)
+    kills: Counter[str] = Counter()
+    while process.poll() is None:
+        time.sleep(chance.uniform(0.3, 2.5) if kills.total() >= _KILLS else chance.uniform(0.5, 4.0))
+        # After the wanted number of kills the tour may end in peace; a job that never gets a quiet moment cannot.
+        if kills.total() < 2 * _KILLS:
+            victim = chance.choice(_VICTIMS)
+            kills[victim] += box.kill(victim)
+    assert process.returncode == 0, (root / "tour.log").read_text()[-3000:]
+    yield Walked(box, json.loads(summary.read_text()), kills)
+    assert run_verb("down", state=box.paths.root).returncode == 0
+
+
+def tuned_weights(box: Box) -> str:
+    """Return the digest of the good version's fine-tuned weights."""
+    files = box.verb("model", "show", "assistant@1")["files"]
+    return next(str(entry["digest"]) for entry in files if entry["path"] == "model.safetensors")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_tour_does_every_step(undisturbed: Walked) -> None:
+    summary = undisturbed.summary
+    assert summary["ok"]
+    assert summary["exact_match_after"] >= summary["exact_match_before"] + summary["required_gain"]
+    figures = {step["title"]: step["figures"] for step in summary["steps"]}
+    damaged = next(value for title, value in figures.items() if title.startswith("A damaged version"))
+    assert damaged["streams_broken"] == 0
+    assert min(damaged["streams_open_while_switching"]) >= 1
+    assert damaged["exact_match_of_the_damaged_version"] < summary["exact_match_before"] + summary["required_gain"]
+    parity = next(value for title, value in figures.items() if title.startswith("Convert"))
+    assert parity["tokens_equal"] == parity["tokens_total"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_lineage_leads_from_the_served_version_back_to_the_data(undisturbed: Walked) -> None:
+    detail = undisturbed.box.verb("model", "show", "assistant@1")
+    lineage = detail["lineage"]
+    assert lineage["base"]["ref"] == "seed@1"
+    assert [item["ref"] for item in lineage["datasets"]] == ["faq@1"]
+    assert {run["kind"] for run in lineage["runs"]} == {"train.lora", "convert.gguf"}
+    assert all(len(run["run_id"]) == 64 for run in lineage["runs"])
+    assert [step["stage"] for step in detail["stages"]] == ["dev", "test", "prod"]
+    assert detail["approvals"][0]["approver"] == "second-pair-of-eyes"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_second_tour_builds_nothing_again(undisturbed: Walked, tmp_path: Path) -> None:
+    summary = tmp_path / "again.json"
+    began = time.monotonic()
+    argv = [sys.executable, "-I", "-m", "appliance.cli.main", "tour", "--keep"]
+    finished = subprocess.run(
+        [*argv, "--state", str(undisturbed.box.paths.root), "--port", str(undisturbed.box.port)],
+        env={**os.environ, "TOUR_JSON": str(summary)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    assert time.monotonic() - began < 180
+    steps = json.loads(summary.read_text())["steps"]
+    trained = [step["figures"] for step in steps if "from_cache" in step["figures"]]
+    assert len(trained) == 2
+    assert all(figures["from_cache"] for figures in trained)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_tour_survives_twenty_kills(undisturbed: Walked, under_fire: Walked) -> None:
+    assert under_fire.kills.total() >= _KILLS, under_fire.kills
+    assert all(under_fire.kills[victim] for victim in _VICTIMS), under_fire.kills
+    assert under_fire.summary["ok"]
+    assert under_fire.summary["answer"] == undisturbed.summary["answer"]
+    assert tuned_weights(under_fire.box) == tuned_weights(undisturbed.box)
+    assert under_fire.box.verb("audit", "verify")["ok"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_no_acknowledged_change_is_lost_under_fire(under_fire: Walked) -> None:
+    box = under_fire.box
+    assert {item["ref"] for item in box.verb("model", "list")} == {"seed@1", "assistant@1", "assistant@2"}
+    assert box.verb("model", "show", "assistant@1")["model"]["stage"] == "prod"
+    assert box.verb("model", "show", "assistant@2")["model"]["stage"] == "dev"
+    (deployment,) = box.verb("deployments")
+    assert (deployment["model"], deployment["state"]) == ("assistant@1", "live")
+    assert [item["name"] for item in box.verb("key", "list")].count("tour") >= 1
+    assert box.verb("backup", "list")
+    for ref in ("seed@1", "assistant@1", "assistant@2"):
+        box.verb("model", "verify", ref)
