@@ -29,7 +29,7 @@ from appliance.kernel.errors import BadInput, Unavailable
 _TENANT = "console"
 
 
-async def greet(socket: Path, *, timeout: float = 2.0) -> Info | None:
+async def greet(socket: Path, *, timeout: float = 5.0) -> Info | None:
     """Return what the engine says of itself, or None while it does not answer."""
     try:
         async with asyncio.timeout(timeout), _frames(socket, Hello()) as frames:
@@ -41,7 +41,7 @@ async def greet(socket: Path, *, timeout: float = 2.0) -> Info | None:
     return None
 
 
-async def load(socket: Path, *, timeout: float = 2.0) -> State | None:
+async def load(socket: Path, *, timeout: float = 5.0) -> State | None:
     """Return how busy the engine is, or None when it does not answer."""
     try:
         async with asyncio.timeout(timeout), _frames(socket, Hello(), Ask()) as frames:

@@ -43,7 +43,7 @@ def submit(ctx: Context, body: t.SubmitJob) -> t.JobView:
     parameters = body.parameters
     if kind in _OUTPUTS_OF_MODELS:
         recipe = parse_recipe(kind, body.parameters)
-        check_plan(ctx, kind, inputs, recipe)
+        check_plan(ctx, inputs, recipe)
         parameters = msgspec.to_builtins(recipe)
     spec = JobSpec(
         kind=kind,

@@ -53,7 +53,7 @@ def import_model(ctx: Context, body: t.ImportModel) -> t.JobView:
         kind=JobKind.IMPORT_MODEL,
         inputs={},
         parameters={
-            "source": str(resolve_source(body.source, state=ctx.appliance.paths)),
+            "source": source,
             "name": body.name,
             "licence": body.licence,
         },

@@ -1,0 +1,133 @@
+"""Sealed checkpoints: tensors in safetensors, counters in JSON, a manifest of hashes, published by a rename.
+
+    step-00000120/  tensors.safetensors  state.json  MANIFEST.json
+
+The newest checkpoint whose every byte verifies wins; the others are reported and removed. Nothing is ever
+unpickled, and a checkpoint of another run (another fingerprint) is not valid here.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from appliance.kernel.canonical import canonical_json, digest_of, sha256_file
+from appliance.kernel.durable import publish_directory
+from appliance.kernel.errors import IntegrityFailure, storage_errors
+from appliance.kernel.events import CheckpointSkipped
+
+_TENSORS = "tensors.safetensors"
+_STATE = "state.json"
+_MANIFEST = "MANIFEST.json"
+_NAME = re.compile(r"step-(\d{8})")
+_KEPT = 2
+
+
+class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    sha256: str
+    size: int
+
+
+class _Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    fingerprint: str
+    step: int
+    files: dict[str, _Entry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What a training loop needs to go on: after how many steps, its tensors, its counters."""
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+
+
+class CheckpointStore:
+    """The checkpoints of one run below one directory."""
+
+    def __init__(self, directory: Path, *, fingerprint: str) -> None:
+        self._directory = directory
+        self._fingerprint = fingerprint
+
+    def save(self, checkpoint: Checkpoint) -> str:
+        """Seal and publish a checkpoint, keep the last two, return its digest. Raises StorageFailure."""
+        final = self._directory / f"step-{checkpoint.step:08d}"
+        temporary = final.with_suffix(".tmp")
+        with storage_errors(f"saving the checkpoint of step {checkpoint.step}"):
+            self._directory.mkdir(parents=True, exist_ok=True)
+            for leftover in self._directory.glob("*.tmp"):
+                shutil.rmtree(leftover)
+            temporary.mkdir()
+            save_file(dict(checkpoint.tensors), temporary / _TENSORS)
+            (temporary / _STATE).write_bytes(canonical_json(dict(checkpoint.state)))
+            manifest = _Manifest(
+                fingerprint=self._fingerprint,
+                step=checkpoint.step,
+                files={name: _entry(temporary / name) for name in (_TENSORS, _STATE)},
+            )
+            document = msgspec.to_builtins(manifest)
+            (temporary / _MANIFEST).write_bytes(canonical_json(document))
+            if final.exists():
+                shutil.rmtree(final)
+            publish_directory(temporary, final)
+            for old in self._found()[_KEPT:]:
+                shutil.rmtree(old)
+        return digest_of(document)
+
+    def newest(self) -> tuple[Checkpoint | None, list[CheckpointSkipped]]:
+        """Return the newest valid checkpoint, or None, and what had to be skipped (and was removed)."""
+        skipped: list[CheckpointSkipped] = []
+        for candidate in self._found():
+            try:
+                return self._load(candidate), skipped
+            except IntegrityFailure as failure:
+                skipped.append(CheckpointSkipped(name=candidate.name, reason=failure.message))
+                # Removed, so that it never counts as one of the two that are kept.
+                with storage_errors(f"removing the damaged checkpoint {candidate.name}"):
+                    shutil.rmtree(candidate)
+        return None, skipped
+
+    def _found(self) -> list[Path]:
+        """Published checkpoints, newest first."""
+        if not self._directory.is_dir():
+            return []
+        return sorted((path for path in self._directory.iterdir() if _NAME.fullmatch(path.name)), reverse=True)
+
+    def _load(self, directory: Path) -> Checkpoint:
+        try:
+            manifest = msgspec.json.decode((directory / _MANIFEST).read_bytes(), type=_Manifest)
+        except (OSError, msgspec.DecodeError) as error:
+            raise _invalid("its manifest cannot be read") from error
+        if manifest.fingerprint != self._fingerprint:
+            raise _invalid("it belongs to another run")
+        if directory.name != f"step-{manifest.step:08d}" or set(manifest.files) != {_TENSORS, _STATE}:
+            raise _invalid("its manifest does not fit its folder")
+        for name, entry in manifest.files.items():
+            try:
+                found = _entry(directory / name)
+            except OSError as error:
+                raise _invalid(f"{name} cannot be read") from error
+            if found != entry:
+                raise _invalid(f"{name} does not match its hash")
+        return Checkpoint(
+            step=manifest.step,
+            tensors=load_file(directory / _TENSORS),
+            state=msgspec.json.decode((directory / _STATE).read_bytes(), type=dict[str, Any]),
+        )
+
+
+def _entry(file: Path) -> _Entry:
+    return _Entry(sha256=sha256_file(file), size=file.stat().st_size)
+
+
+def _invalid(reason: str) -> IntegrityFailure:
+    return IntegrityFailure("training.checkpoint_invalid", reason)

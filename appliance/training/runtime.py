@@ -1,0 +1,41 @@
+"""Puts torch into the state that a run's identity promises: threads, determinism, device.
+
+Same box, same packages, same threads: same bits. The number of threads decides how sums are split, so it comes
+from the specification and never from the machine. Must be called before any tensor work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+
+import torch
+
+from appliance.kernel.errors import BadInput
+
+
+def prepare(*, threads: int, device: str) -> None:
+    """Set threads and deterministic algorithms. Raises BadInput when the device is not the CPU."""
+    if device != "cpu":
+        raise BadInput(
+            "training.device_unsupported",
+            f"Training on the device {device} is not supported.",
+            hint="Bit-exact resumption is proved for cpu only; use that.",
+        )
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        torch.set_num_interop_threads(1)
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory would only hide a read of uninitialised values; no kernel used here does one.
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 - not in torch's type stubs
+
+
+def derive_seed(seed: int, *parts: int | str) -> int:
+    """Return a 63-bit seed that is a pure function of its arguments and differs for different ones."""
+    text = "/".join(str(part) for part in (seed, *parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of this process so far, in bytes (Linux reports KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
