@@ -25,11 +25,12 @@ def list_(session: Session) -> None:
     session.show(
         found,
         lambda: table(
-            ("JOB", "STATE", "WHAT", "PROGRESS", "CREATED", "BY"),
+            ("JOB", "STATE", "KIND", "WHAT", "PROGRESS", "CREATED", "BY"),
             [
                 (
                     entry.id,
                     entry.state,
+                    entry.kind,
                     entry.title,
                     progress_text(entry.progress) if entry.progress and entry.state == "running" else "",
                     when(entry.created_at),
@@ -89,7 +90,7 @@ def resume(session: Session, id: str, detach: bool) -> None:
 def _text(detail: t.JobDetail) -> str:
     entry = detail.job
     lines = [
-        f"{entry.id}  {entry.state}  {entry.title}",
+        f"{entry.id}  {entry.state}  {entry.kind}  {entry.title}",
         f"  run id      {entry.run_id}",
         f"  by          {entry.created_by} at {when(entry.created_at)}",
         f"  ran         {when(entry.started_at)} to {when(entry.finished_at)}, attempt {entry.attempt}",

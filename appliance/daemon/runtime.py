@@ -20,7 +20,7 @@ from appliance.daemon.engine_probe import answer
 from appliance.daemon.gateway_unit import gateway_spec, gateway_state, publish_table
 from appliance.daemon.job_runner import JobRunner
 from appliance.daemon.sandbox import network_prefix
-from appliance.daemon.supervisor import Supervisor
+from appliance.daemon.supervisor import Supervisor, resident_bytes
 from appliance.kernel.errors import Conflict
 from appliance.kernel.events import Progress
 from appliance.services import deployments as deployment_service
@@ -77,8 +77,15 @@ class Daemon:
         return self._runner.progress()
 
     def units(self) -> tuple[t.UnitView, ...]:
-        """Return every supervised process."""
-        return self._supervisor.views()
+        """Return every process: the daemon itself, then what it supervises."""
+        own = t.UnitView(
+            name="intramurosd",
+            state="ready",
+            pid=os.getpid(),
+            since=self._appliance.started_at,
+            memory_bytes=resident_bytes(os.getpid()),
+        )
+        return (own, *self._supervisor.views())
 
     def isolated(self) -> bool:
         """Tell whether engines and jobs run without a network."""

@@ -64,7 +64,7 @@ class Unit:
             pid=self.identity.pid if self.identity else None,
             since=self.since,
             restarts=self.restarts,
-            memory_bytes=_memory(self.identity),
+            memory_bytes=resident_bytes(self.identity.pid) if self.identity else 0,
             detail=self.detail,
         )
 
@@ -208,10 +208,9 @@ async def exited(identity: ProcessIdentity) -> None:
         os.close(descriptor)
 
 
-def _memory(identity: ProcessIdentity | None) -> int:
-    if identity is None:
-        return 0
+def resident_bytes(pid: int) -> int:
+    """Return the resident set size of a process, 0 when it is gone."""
     try:
-        return int(psutil.Process(identity.pid).memory_info().rss)
+        return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:
         return 0

@@ -33,7 +33,7 @@ def import_dataset(ctx: Context, body: t.ImportDataset) -> t.JobView:
         seed=0,
         environment=bare_environment(ctx),
     )
-    return enqueue(ctx, spec, title=f"dataset.import {body.name}", reuse=False)
+    return enqueue(ctx, spec, title=body.name, reuse=False)
 
 
 def list_datasets(ctx: Context) -> tuple[t.DatasetView, ...]:

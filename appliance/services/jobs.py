@@ -52,7 +52,7 @@ def submit(ctx: Context, body: t.SubmitJob) -> t.JobView:
         seed=body.seed,
         environment=environment(ctx.appliance.settings.training_threads, ctx.appliance.code_digest),
     )
-    title = f"{kind} {' '.join(f'{name}={ref.ref}' for name, ref in sorted(inputs.items()))}"
+    title = " + ".join(ref.ref for name, ref in sorted(inputs.items(), key=lambda item: item[0] in _DATASET_INPUTS))
     return enqueue(ctx, spec, title=title, reuse=True)
 
 

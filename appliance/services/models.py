@@ -60,7 +60,7 @@ def import_model(ctx: Context, body: t.ImportModel) -> t.JobView:
         seed=0,
         environment=bare_environment(ctx),
     )
-    return enqueue(ctx, spec, title=f"model.import {body.name}", reuse=False)
+    return enqueue(ctx, spec, title=body.name, reuse=False)
 
 
 def register(ctx: Context, body: t.RegisterModel) -> t.ModelDetail:

@@ -1,0 +1,45 @@
+# The few commands of this repository. `make` alone lists them.
+# Set-up is tools/setup_environment.py; everything else runs inside .venv.
+
+PYTHON ?= python3
+STATE ?= ./var
+VENV := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format lock docs bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## make .venv from the locks; does nothing when it is up to date
+	@$(PYTHON) -m tools.setup_environment
+
+run: setup ## start the appliance in ./var and walk the tour
+	@$(VENV)/intramuros tour --state $(STATE)
+
+test: setup ## the whole gate: linters, types, contracts, unit and flow tests
+	@$(VENV)/python -m pytest
+
+lint: setup ## only the quick part of the gate
+	@$(VENV)/python -m pytest tests/quality
+
+format: setup ## rewrite the sources in the one format
+	@$(VENV)/ruff check --fix --quiet .
+	@$(VENV)/ruff format --quiet .
+
+lock: setup ## resolve the dependencies again and write requirements/*.lock
+	@$(VENV)/python -m tools.write_locks
+
+docs: setup ## write the generated pages: error codes, settings
+	@$(VENV)/python -m tools.write_error_codes
+	@$(VENV)/python -m tools.write_settings_page
+
+bench: setup ## measure against the peers; builds them first (half an hour the first time)
+	@$(PYTHON) -m tools.setup_environment --bench
+	@$(VENV)/python -m tools.build_llama_server
+	@$(VENV)/python -m benchmarks.serving
+	@$(VENV)/python -m benchmarks.training
+	@$(VENV)/python -m benchmarks.footprint
+
+clean: ## remove the environments and caches of this clone; state in ./var stays
+	rm -rf .venv .venv-bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

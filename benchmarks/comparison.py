@@ -1,0 +1,59 @@
+"""How two programs are compared on a machine that does other things too: in pairs, in turns, by the median ratio.
+
+Pure, but for writing the result. Absolute numbers move with the machine's load; the ratio of two runs made within a
+minute of each other moves little, and the median of several pairs forgives the one that was disturbed.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def turns(first: str, second: str, pairs: int) -> Iterator[tuple[str, str]]:
+    """Yield who goes first and who second in each pair; the order alternates."""
+    for index in range(pairs):
+        yield (first, second) if index % 2 == 0 else (second, first)
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the median of the pairwise ratios ours / theirs. Both have one value per pair, in order."""
+    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return median, smallest and largest, rounded to four significant digits."""
+    return {
+        "median": _rounded(statistics.median(values)),
+        "min": _rounded(min(values)),
+        "max": _rounded(max(values)),
+    }
+
+
+def write_result(name: str, figures: Mapping[str, Any]) -> Path:
+    """Write benchmarks/results/<name>.json with the machine's facts beside the figures."""
+    document = {"machine": _machine(), **figures}
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(document, indent=1) + "\n")
+    return path
+
+
+def _machine() -> dict[str, Any]:
+    model = ""
+    cores = 0
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        field, _, value = line.partition(":")
+        model = value.strip() if field.strip() == "model name" else model
+        cores += field.strip() == "processor"
+    return {"processor": model, "processors": cores, "kernel": platform.release(), "python": platform.python_version()}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,123 @@
+"""A closed-loop client for streamed completions, cheap enough not to be what is measured.
+
+Speaks HTTP/1.1 on raw asyncio streams, with TLS or without, the same code for both sides of a comparison. One stream
+is one connection that sends its requests one after the other. Times are seconds; tokens are what the server counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where to send completions and what to add to each request."""
+
+    port: int
+    model: str
+    tls: ssl.SSLContext | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One finished stream."""
+
+    tokens: int
+    first: float
+    """from sending the request to the first event"""
+    whole: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What a number of streams did together."""
+
+    tokens: int
+    seconds: float
+    answers: tuple[Answer, ...]
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+
+class Refused(RuntimeError):
+    """The server did not answer with a stream."""
+
+
+async def run_load(target: Target, prompts: Sequence[str], *, streams: int, max_tokens: int) -> Load:
+    """Send all prompts over `streams` connections, each its share one after the other."""
+    begun = time.perf_counter()
+    shares = [prompts[index::streams] for index in range(streams)]
+    parts = await asyncio.gather(*(_stream(target, share, max_tokens) for share in shares))
+    seconds = time.perf_counter() - begun
+    answers = tuple(answer for part in parts for answer in part)
+    return Load(tokens=sum(answer.tokens for answer in answers), seconds=seconds, answers=answers)
+
+
+async def _stream(target: Target, prompts: Sequence[str], max_tokens: int) -> list[Answer]:
+    answers = []
+    for prompt in prompts:
+        answers.append(await _complete(target, prompt, max_tokens))
+    return answers
+
+
+async def _complete(target: Target, prompt: str, max_tokens: int) -> Answer:
+    reader, writer = await asyncio.open_connection(target.host, target.port, ssl=target.tls)
+    try:
+        begun = time.perf_counter()
+        writer.write(_request(target, prompt, max_tokens))
+        status = await reader.readline()
+        if b" 200 " not in status:
+            body = (await reader.read(4096)).decode(errors="replace")
+            raise Refused(f"{status.decode().strip()}: {body[-500:]}")
+        while (await reader.readline()) not in (b"\r\n", b""):
+            pass
+        first = 0.0
+        usage: dict[str, Any] = {}
+        # Chunk sizes and empty lines are skipped unread: only lines of events begin with "data:".
+        while line := await reader.readline():
+            if not line.startswith(b"data:"):
+                continue
+            first = first or time.perf_counter() - begun
+            if line.startswith(b"data: [DONE]"):
+                break
+            if b'"usage":{' in line or b'"usage": {' in line:
+                usage = json.loads(line[5:])["usage"]
+        if not usage:
+            raise Refused("The stream ended without a count of its tokens.")
+        return Answer(tokens=int(usage["completion_tokens"]), first=first, whole=time.perf_counter() - begun)
+    finally:
+        writer.close()
+
+
+def _request(target: Target, prompt: str, max_tokens: int) -> bytes:
+    document = {
+        "model": target.model,
+        "prompt": prompt,
+        "max_tokens": max_tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "ignore_eos": True,
+        **target.extra,
+    }
+    body = json.dumps(document).encode()
+    headers = {
+        "Host": target.host,
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        **target.headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST /v1/completions HTTP/1.1\r\n{head}\r\n".encode() + body

@@ -1,0 +1,36 @@
+"""Pages that are written from the sources are what the sources say now, and say enough."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tools import write_error_codes, write_settings_page
+from tools.source_facts import error_uses
+
+_REMEDY = "Run: make docs"
+
+
+def test_error_codes_page_is_current() -> None:
+    assert write_error_codes.PAGE.is_file(), _REMEDY
+    written = set(re.findall(r"^\| `([a-z0-9_.]+)`", write_error_codes.PAGE.read_text(), flags=re.MULTILINE))
+    used = {use.code for use in error_uses()}
+    assert written == used, f"missing: {sorted(used - written)}, stale: {sorted(written - used)}. {_REMEDY}"
+    assert write_error_codes.PAGE.read_text() == write_error_codes.page(), f"The messages changed. {_REMEDY}"
+
+
+def test_error_codes_are_dotted_names() -> None:
+    odd = [use.code for use in error_uses() if not re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_.]*", use.code)]
+    assert not odd, f"A code is <area>.<what>: {odd}"
+
+
+def test_settings_page_is_current() -> None:
+    assert write_settings_page.PAGE.is_file(), _REMEDY
+    assert write_settings_page.PAGE.read_text() == write_settings_page.page(), _REMEDY
+
+
+@pytest.mark.parametrize("field", write_settings_page.fields(), ids=lambda field: field.name)
+def test_setting_is_explained(field: write_settings_page.Field) -> None:
+    assert len(field.meaning) > 10, f"Settings.{field.name} needs a line below it that says what it does"
+    assert f"| `{field.name}` |" in write_settings_page.page()

@@ -1,0 +1,54 @@
+"""The load client counts what the server says and refuses anything but a whole stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from benchmarks.sse_load import Refused, Target, run_load
+
+_STREAM = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    b'data: {"choices":[{"text":"a"}]}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":7}}\n\n'
+    b"data: [DONE]\n\n"
+)
+
+
+@asynccontextmanager
+async def _server(answer: bytes) -> AsyncIterator[Target]:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        await reader.readexactly(length)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield Target(port=server.sockets[0].getsockname()[1], model="m")
+
+
+async def test_every_prompt_is_answered_and_counted() -> None:
+    async with _server(_STREAM) as target:
+        load = await run_load(target, [str(number) for number in range(5)], streams=2, max_tokens=7)
+    assert load.tokens == 35
+    assert len(load.answers) == 5
+    assert all(0 < answer.first <= answer.whole for answer in load.answers)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"HTTP/1.1 503 Busy\r\n\r\nno room", "503"),
+        (b'HTTP/1.1 200 OK\r\n\r\ndata: {"choices":[]}\n\n', "without a count"),
+    ],
+)
+async def test_anything_but_a_whole_stream_is_refused(answer: bytes, why: str) -> None:
+    async with _server(answer) as target:
+        with pytest.raises(Refused, match=why):
+            await run_load(target, ["x"], streams=1, max_tokens=1)

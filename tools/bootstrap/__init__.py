@@ -1,0 +1,1 @@
+"""Set-up of the virtual environments, with the standard library alone."""
