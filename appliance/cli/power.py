@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 import time
@@ -81,13 +82,23 @@ def stop_appliance(paths: StatePaths) -> bool:
     with Client(paths.control_socket, patience=5.0) as client:
         client.send(calls.shut_down())
     deadline = time.monotonic() + _STOP_PATIENCE
-    while paths.control_socket.exists():
+    while paths.control_socket.exists() or _is_locked(paths):
         if time.monotonic() > deadline:
             raise Unavailable(
                 "down.timeout", "The appliance did not stop in time.", hint=f"See {paths.logs}/daemon.log"
             )
         time.sleep(_POLL)
     return True
+
+
+def _is_locked(paths: StatePaths) -> bool:
+    """Tell whether a daemon still holds the state directory; it lets go when its process ends."""
+    with (paths.run / "daemon.lock").open("rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _answering(paths: StatePaths) -> t.StatusView | None:

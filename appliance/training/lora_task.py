@@ -54,6 +54,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
     )
     adapted = _adapt(base, recipe, seed=spec.seed)
     settings = _settings(recipe, steps=recipe.epochs * sampler.steps_per_epoch, seed=spec.seed)
+    adapter_parameters = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     store = CheckpointStore(workspace.checkpoints, fingerprint=spec.run_id)
     result = train(
         adapted, sampler, settings, store, Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested)
@@ -70,7 +71,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
     summary = summarise(merged.model, vocabulary=len(tokenizer), result=result) | {
         "examples": len(training.examples),
         "too_long": training.too_long,
-        "adapter_parameters": sum(weight.numel() for weight in _trainable(adapted)),
+        "adapter_parameters": adapter_parameters,
         "merge_difference": merged.difference,
     }
     if heldout.examples:
@@ -153,7 +154,3 @@ def _batches(examples: Sequence[Example], recipe: LoraRecipe, padding: int) -> l
         pad(examples[start : start + recipe.batch_size], padding=padding)
         for start in range(0, len(examples), recipe.batch_size)
     ]
-
-
-def _trainable(model: Any) -> list[torch.nn.Parameter]:
-    return [weight for weight in model.parameters() if weight.requires_grad]

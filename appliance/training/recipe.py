@@ -61,12 +61,12 @@ class LoraRecipe(_Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     rank: Annotated[int, Meta(ge=1, le=256)] = 16
     alpha: Annotated[float, Meta(gt=0, le=1024)] = 32.0
     """Adapters are scaled by alpha / rank."""
-    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.05
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.1
     max_length: Annotated[int, Meta(ge=16, le=131072)] = 512
     """Longer conversations are left out, and counted."""
     epochs: Annotated[int, Meta(ge=1, le=10_000)] = 10
     batch_size: Annotated[int, Meta(ge=1, le=1024)] = 8
-    learning_rate: _LearningRate = 2e-3
+    learning_rate: _LearningRate = 3e-3
 
 
 Recipe = SeedRecipe | LoraRecipe

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from appliance.daemon.sandbox import network_prefix
 from tests.factories.box import Box, free_port, run_verb
 
 _KILLS = 20
@@ -35,11 +36,23 @@ class Walked:
     kills: Counter[str] = field(default_factory=Counter)
 
 
-def walk(root: Path, *options: str) -> tuple[Box, subprocess.Popen[bytes], Path]:
-    """Start a tour as a process of its own."""
+_LOOPBACK_ONLY = """
+import fcntl, os, socket, struct, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # netdevice(7): SIOCSIFFLAGS, IFF_UP
+    fcntl.ioctl(probe, 0x8914, struct.pack("16sh", b"lo", 1))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def walk(root: Path, *options: str, cut_network: bool = False) -> tuple[Box, subprocess.Popen[bytes], Path]:
+    """Start a tour as a process of its own; with `cut_network`, in a namespace that has only a loopback."""
     box = Box(root / "state", free_port())
     summary = root / "tour.json"
     argv = [sys.executable, "-I", "-m", "appliance.cli.main", "tour", "--state", str(box.paths.root)]
+    if cut_network:
+        prefix = network_prefix()
+        assert prefix is not None, "this machine allows no network namespace; run the tests as root"
+        argv = [*prefix, sys.executable, "-I", "-c", _LOOPBACK_ONLY, *argv]
     with (root / "tour.log").open("wb") as log:
         process = subprocess.Popen(
             [*argv, "--port", str(box.port), "--keep", *options],
@@ -53,9 +66,9 @@ def walk(root: Path, *options: str) -> tuple[Box, subprocess.Popen[bytes], Path]
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
-    """A tour that nobody disturbs; its appliance still runs."""
+    """A tour that nobody disturbs, without any network but the loopback; its appliance still runs."""
     root = tmp_path_factory.mktemp("calm")
-    box, process, summary = walk(root)
+    box, process, summary = walk(root, cut_network=True)
     assert process.wait(timeout=900) == 0, (root / "tour.log").read_text()[-3000:]
     yield Walked(box, json.loads(summary.read_text()))
     assert run_verb("down", state=box.paths.root).returncode == 0

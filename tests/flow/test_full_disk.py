@@ -1,0 +1,81 @@
+"""A full disk and a read-only one, for real: the state lies on a small tmpfs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.factories.box import Box, Refused, free_port, run_verb, running_box, wait_for
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A mounted tmpfs of 24 MiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Use up every free byte."""
+    ballast = disk / "ballast"
+    with ballast.open("wb", buffering=0) as stream:
+        try:
+            while stream.write(b"\0" * 4096):
+                pass
+        except OSError:
+            return ballast
+    return ballast
+
+
+def create_keys(box: Box, folder: Path, number: int) -> None:
+    """Create keys n0, n1, …; the first few may still fit into pages that the database holds."""
+    for name in (f"n{n}" for n in range(number)):
+        box.verb("key", "create", name, "--out", str(folder / name))
+
+
+def test_a_full_disk_refuses_changes_and_loses_nothing(small_disk: Path, tmp_path: Path) -> None:
+    with running_box(small_disk / "state") as box:
+        box.verb("key", "create", "first", "--out", str(small_disk / "key"))
+        ballast = fill(small_disk)
+        with pytest.raises(Refused) as refused:
+            create_keys(box, tmp_path, 200)
+        assert (refused.value.code, refused.value.status) == ("storage.full", 8)
+        kept = {item["name"] for item in box.verb("key", "list")}
+        assert kept == {"first", *(path.name for path in tmp_path.glob("n*"))}
+        ballast.unlink()
+        box.verb("key", "create", "second", "--out", str(small_disk / "key2"))
+        assert {item["name"] for item in box.verb("key", "list")} >= {"first", "second"}
+        assert box.verb("audit", "verify")["ok"]
+
+
+def test_a_job_that_finds_the_disk_full_fails_with_that_reason(small_disk: Path, tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"question": f"q{n} " + "x" * 900, "answer": f"a{n}"}) + "\n" for n in range(30_000))
+    (tmp_path / "big.jsonl").write_text(rows)
+    with running_box(small_disk / "state") as box:
+        with pytest.raises(Refused) as refused:
+            box.verb("dataset", "import", str(tmp_path / "big.jsonl"), "--name", "big")
+        assert refused.value.code == "storage.full"
+        assert box.verb("dataset", "list") == []
+        job = box.verb("job", "list")[0]
+        assert (job["state"], job["problem"]["code"]) == ("failed", "storage.full")
+        box.verb("key", "create", "after", "--out", str(tmp_path / "key"))
+
+
+def test_a_read_only_disk_is_named_at_start(small_disk: Path) -> None:
+    with running_box(small_disk / "state"):
+        pass
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    wait_for(lambda: subprocess.run(remount, check=False).returncode == 0, what="nothing writes there any more")
+    finished = run_verb("up", "--port", str(free_port()), state=small_disk / "state")
+    assert finished.returncode == 8
+    assert json.loads(finished.stderr.splitlines()[-1])["code"] == "storage.not_writable"
