@@ -30,9 +30,10 @@ format: setup ## rewrite the sources in the one format
 lock: setup ## resolve the dependencies again and write requirements/*.lock
 	@$(VENV)/python -m tools.write_locks
 
-docs: setup ## write the generated pages: error codes, settings
+docs: setup ## write the generated pages: error codes, settings, recipes
 	@$(VENV)/python -m tools.write_error_codes
 	@$(VENV)/python -m tools.write_settings_page
+	@$(VENV)/python -m tools.write_recipes_page
 
 bench: setup ## measure against the peers; builds them first (half an hour the first time)
 	@$(PYTHON) -m tools.setup_environment --bench

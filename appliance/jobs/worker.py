@@ -87,9 +87,7 @@ def _seal(output: Path) -> tuple[FileEntry, ...]:
             path = Path(folder) / name
             fsync_file(path)
             entries.append(
-                FileEntry(
-                    path=path.relative_to(output).as_posix(), digest=sha256_file(path), size=path.stat().st_size
-                )
+                FileEntry(path=path.relative_to(output).as_posix(), digest=sha256_file(path), size=path.stat().st_size)
             )
         fsync_directory(Path(folder))
     return tuple(sorted(entries, key=lambda entry: entry.path))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
-from tools import write_error_codes, write_settings_page
+from tools import write_error_codes, write_recipes_page, write_settings_page
+from tools.documented_fields import Field, fields_of
 from tools.source_facts import error_uses
 
 _REMEDY = "Run: make docs"
@@ -25,12 +27,12 @@ def test_error_codes_are_dotted_names() -> None:
     assert not odd, f"A code is <area>.<what>: {odd}"
 
 
-def test_settings_page_is_current() -> None:
-    assert write_settings_page.PAGE.is_file(), _REMEDY
-    assert write_settings_page.PAGE.read_text() == write_settings_page.page(), _REMEDY
+@pytest.mark.parametrize("generator", [write_settings_page, write_recipes_page], ids=["settings", "recipes"])
+def test_page_is_current(generator: Any) -> None:
+    assert generator.PAGE.is_file(), _REMEDY
+    assert generator.PAGE.read_text() == generator.page(), _REMEDY
 
 
-@pytest.mark.parametrize("field", write_settings_page.fields(), ids=lambda field: field.name)
-def test_setting_is_explained(field: write_settings_page.Field) -> None:
+@pytest.mark.parametrize("field", fields_of(write_settings_page.SOURCE, "Settings"), ids=lambda field: field.name)
+def test_setting_is_explained(field: Field) -> None:
     assert len(field.meaning) > 10, f"Settings.{field.name} needs a line below it that says what it does"
-    assert f"| `{field.name}` |" in write_settings_page.page()
