@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import click
+
 from appliance.kernel.errors import InternalError, Unavailable
 from appliance.tour.walk import Step, Walk
 
@@ -119,6 +121,7 @@ class _EndUser:
         process = self._walk.end_user("ask", question, *self._options, "--model", DEPLOYMENT)
         text, _ = process.communicate(timeout=_ASK_TIMEOUT)
         answer: dict[str, Any] = json.loads(text)
+        click.echo(f"     > {answer.get('text', '')[:100]}", err=True)
         if not answer["ok"]:
             raise Unavailable("tour.no_answer", f"The deployment did not answer: {answer.get('problem')}.")
         return answer

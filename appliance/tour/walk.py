@@ -71,7 +71,8 @@ class Walk:
         return error.message
 
     def end_user(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the end user's client program."""
+        """Start the end user's client program; the official `openai` package does the talking."""
+        self._announce(["python", "-m", "appliance.tour.end_user", *arguments])
         return subprocess.Popen(
             [sys.executable, "-I", "-m", "appliance.tour.end_user", *arguments],
             stdin=subprocess.PIPE,
@@ -89,7 +90,7 @@ class Walk:
         return finished.stdout
 
     def _run(self, arguments: Sequence[str], state: Path | None) -> subprocess.CompletedProcess[str]:
-        self._announce(["intramuros", *arguments])
+        self._announce(["intramuros", *arguments, *(("--state", str(state)) if state else ())])
         argv = [sys.executable, "-I", "-m", "appliance.cli.main", *arguments]
         process = subprocess.Popen(
             [*argv, "--json", "--state", str(state or self.state)],

@@ -16,15 +16,16 @@ from appliance.kernel.errors import BadInput
 from appliance.training.recipe import LoraRecipe, Recipe, SeedRecipe
 
 _FLOAT = 4
-_PROCESS = 430 << 20
+_PROCESS = 355 << 20
 """Resident size of a job process that has imported torch, transformers and peft and trains nothing."""
-_PER_TOKEN_HIDDEN = 22
+_PER_TOKEN_HIDDEN = 19
 """Values of hidden size that one layer keeps per token for the backward pass."""
-_PER_TOKEN_INTERMEDIATE = 5
+_PER_TOKEN_INTERMEDIATE = 3
 """Values of intermediate size that one layer keeps per token."""
-_PER_TOKEN_LOGITS = 5
-"""Copies of the logits that are alive at once: output, shifted, log-probabilities and two gradients."""
-_SLACK = 1.1
+_PER_TOKEN_LOGITS = 3.2
+"""Copies of the logits that are alive at once."""
+_PER_TOKEN_ADAPTER = 2.8
+"""Copies of each projection's input that its adapter adds: dropped out, mask, and what it is added to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,17 +92,17 @@ def predict(shape: ModelShape, load: Load, *, available: int) -> MemoryPlan:
     """Predict the peak. Trained values cost a gradient and two moments; activations grow with batch x length."""
     trained = adapter_parameters(shape, load.adapter_rank) if load.adapter_rank else shape.parameters
     tokens = load.batch_size * load.sequence_length
-    per_layer = _PER_TOKEN_HIDDEN * shape.hidden_size + _PER_TOKEN_INTERMEDIATE * shape.intermediate_size
+    per_layer: float = _PER_TOKEN_HIDDEN * shape.hidden_size + _PER_TOKEN_INTERMEDIATE * shape.intermediate_size
     if load.adapter_rank:
-        # Each of the seven projections keeps its dropped-out input and its low-rank value as well.
-        per_layer += 6 * shape.hidden_size + shape.intermediate_size + 7 * load.adapter_rank
+        inputs = 6 * shape.hidden_size + shape.intermediate_size
+        per_layer += _PER_TOKEN_ADAPTER * inputs + 7 * load.adapter_rank
     activations = tokens * (shape.layers * per_layer + _PER_TOKEN_LOGITS * shape.vocabulary) * _FLOAT
     weights = shape.parameters + (trained if load.adapter_rank else 0)
     return MemoryPlan(
         weights=weights * _FLOAT,
         # Gradient, two moments, and the copy that a checkpoint holds while it is written.
         training_state=trained * 4 * _FLOAT,
-        activations=int(activations * _SLACK),
+        activations=int(activations),
         process=_PROCESS,
         available=available,
     )

@@ -52,7 +52,7 @@ class SeedRecipe(_Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     sequence_length: Annotated[int, Meta(ge=16, le=131072)] = 128
     """Tokens of one training sequence."""
     steps: Annotated[int, Meta(ge=1, le=10_000_000)] = 1000
-    learning_rate: _LearningRate = 3e-3
+    learning_rate: _LearningRate = 2e-3
 
 
 class LoraRecipe(_Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):

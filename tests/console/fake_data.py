@@ -1,0 +1,269 @@
+"""One believable appliance, frozen at NOW: what the fake client and the fake server tell the console."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from appliance.api import types as t
+from appliance.jobs.spec import FileEntry
+from appliance.kernel.clock import to_text
+from appliance.kernel.events import CheckpointSaved, Metric, Note, Progress, StateChanged
+
+NOW = datetime(2026, 7, 14, 9, 30, tzinfo=UTC)
+ALL_ROLES = ("admin", "operator", "data_scientist", "approver", "auditor")
+RUNNING = "01K03ZQ5XA0000000000000001"
+FINISHED = "01K02ZQ5XB0000000000000002"
+FAILED = "01K01ZQ5XC0000000000000003"
+
+
+def at(**ago: float) -> str:
+    """An instant before NOW."""
+    return to_text(NOW - timedelta(**ago))
+
+
+def digest(letter: str) -> str:
+    """A digest-shaped text."""
+    return (letter * 64)[:64]
+
+
+UNITS = (
+    t.UnitView(name="gateway", state="ready", pid=811, since=at(days=3), memory_bytes=96 << 20),
+    t.UnitView(
+        name="engine-assistant-4",
+        state="ready",
+        pid=902,
+        since=at(hours=5),
+        memory_bytes=1430 << 20,
+        detail="faq@3, 16 slots",
+    ),
+)
+
+STATUS = t.StatusView(
+    version="0.1.0",
+    state_directory="/var/lib/intramuros",
+    started_at=at(days=3),
+    address="https://box-7:8443",
+    units=UNITS,
+    jobs_running=1,
+    jobs_queued=1,
+    models=3,
+    datasets=2,
+    deployments=2,
+    disk_free=412 << 30,
+    disk_total=930 << 30,
+    memory_available=21 << 30,
+    audit_events=1204,
+    audit_checkpoint=at(minutes=4),
+    last_backup=at(hours=7),
+    attention=(
+        t.Attention(
+            level="WARN",
+            text="the gateway's certificate ends in 9 days",
+            hint="A restart renews it: intramuros down, up.",
+        ),
+    ),
+)
+
+
+def job(id: str, kind: str, title: str, state: str, **more: object) -> t.JobView:
+    """One job."""
+    values: dict[str, object] = {"created_by": "anna", "created_at": at(hours=1), "attempt": 1} | more
+    return t.JobView(id=id, kind=kind, title=title, run_id=digest("7"), state=state, **values)  # type: ignore[arg-type]
+
+
+JOBS = (
+    job(
+        RUNNING,
+        "train.lora",
+        "faq-tune on faq@2",
+        "running",
+        started_at=at(minutes=25),
+        progress=Progress(
+            phase="train", fraction=0.62, step=620, steps=1000, loss=1.21, tokens_per_second=1830.0, eta_seconds=912.0
+        ),
+    ),
+    job("01K03ZQ5XD0000000000000004", "evaluate", "faq@3 on faq@2", "queued"),
+    job(
+        FINISHED,
+        "train.lora",
+        "faq-tune on faq@1",
+        "succeeded",
+        created_at=at(days=1),
+        started_at=at(days=1),
+        finished_at=at(hours=22),
+        summary={"loss": 0.934, "steps": 1000, "tokens": 1_200_345},
+    ),
+    job(
+        FAILED,
+        "dataset.import",
+        "support-mails",
+        "failed",
+        created_at=at(days=2),
+        started_at=at(days=2),
+        finished_at=at(days=2),
+        problem=t.Problem(
+            code="dataset.encoding",
+            message="mails.csv is not UTF-8 at byte 4711.",
+            hint="Save it as UTF-8 and import it again.",
+        ),
+    ),
+)
+
+SPEC = {
+    "kind": "train.lora",
+    "inputs": {"base": {"ref": "seed@1", "digest": digest("a")}},
+    "parameters": {"rank": 8},
+    "seed": 0,
+}
+FILES = (FileEntry(path="adapter.safetensors", digest=digest("b"), size=2 << 20),)
+
+
+def loss_events(count: int = 60) -> tuple[t.JobEvent, ...]:
+    """A log with a falling loss."""
+    events: list[object] = [StateChanged(state="running"), Note(text="1,240 rows, 3 epochs, 1000 steps")]
+    for step in range(count):
+        loss = 1.1 + 2.4 * 0.93**step + (0.06 if step % 3 else 0.0)
+        events.append(Progress(phase="train", fraction=step / 100, step=step * 10, steps=1000, loss=loss))
+        if step and step % 20 == 0:
+            events.append(CheckpointSaved(step=step * 10, digest=digest("c")))
+    events.append(Metric(name="heldout_loss", value=1.2874))
+    return tuple(
+        t.JobEvent(seq=i + 1, at=at(minutes=25 - i * 0.3), event=event)  # type: ignore[arg-type]
+        for i, event in enumerate(events)
+    )
+
+
+def model(name: str, version: int, letter: str, **more: object) -> t.ModelView:
+    """One model version."""
+    values: dict[str, object] = {
+        "kind": "tuned",
+        "stage": "none",
+        "formats": ("safetensors", "gguf"),
+        "architecture": "LlamaForCausalLM",
+        "parameters": 1_100_000_000,
+        "context_length": 2048,
+        "size": 2_300_000_000,
+        "licence": "Apache-2.0",
+        "created_by": "anna",
+        "created_at": at(days=version),
+    } | more
+    return t.ModelView(ref=f"{name}@{version}", name=name, version=version, digest=digest(letter), **values)  # type: ignore[arg-type]
+
+
+MODELS = (
+    model("faq", 3, "d", stage="prod", created_at=at(hours=6)),
+    model("faq", 2, "e", stage="test"),
+    model("seed", 1, "a", kind="seed", parameters=3_400_000, size=14_000_000, stage="dev", licence=""),
+)
+
+LINEAGE = {
+    "base": {"ref": "seed@1", "digest": digest("a")},
+    "datasets": [{"ref": "faq@2", "digest": digest("f")}],
+    "runs": [{"job": FINISHED, "kind": "train.lora", "seed": 0, "by": "anna", "at": at(hours=22)}],
+    "authors": ["anna"],
+}
+
+EVALUATIONS = (
+    t.EvaluationView(
+        id="e1",
+        subject="faq@3",
+        dataset="faq@2",
+        metrics={"exact_match": 0.9132, "loss": 0.934},
+        examples=230,
+        at=at(hours=6),
+        job=FINISHED,
+    ),
+)
+APPROVALS = (t.ApprovalView(stage="prod", approver="bruno", method="group", at=at(hours=5)),)
+STAGES = (t.StageView(stage="prod", by="anna", at=at(hours=5), verdict="passed: exact_match 0.913 >= 0.9"),)
+
+DATASETS = (
+    t.DatasetView(
+        ref="faq@2",
+        name="faq",
+        version=2,
+        digest=digest("f"),
+        form="chat",
+        train_rows=1240,
+        heldout_rows=138,
+        rejected_rows=4,
+        duplicate_rows=11,
+        size=1_800_000,
+        created_by="anna",
+        created_at=at(days=2),
+    ),
+    t.DatasetView(
+        ref="faq@1",
+        name="faq",
+        version=1,
+        digest=digest("9"),
+        form="chat",
+        train_rows=900,
+        heldout_rows=100,
+        rejected_rows=0,
+        duplicate_rows=0,
+        size=1_100_000,
+        created_by="anna",
+        created_at=at(days=9),
+    ),
+)
+SAMPLES = (
+    {
+        "messages": [
+            {"role": "user", "content": "Where is the canteen?"},
+            {"role": "assistant", "content": "Building B."},
+        ]
+    },
+)
+
+DEPLOYMENTS = (
+    t.DeploymentView(
+        name="assistant",
+        state="live",
+        model="faq@3",
+        previous="faq@2",
+        revision=4,
+        since=at(hours=5),
+        worker=UNITS[1],
+        revisions=(
+            t.RevisionView(number=3, model="faq@2", digest=digest("e"), state="superseded", by="anna", at=at(days=2)),
+            t.RevisionView(number=4, model="faq@3", digest=digest("d"), state="live", by="bruno", at=at(hours=5)),
+        ),
+    ),
+    t.DeploymentView(name="draft", state="starting", model="seed@1", previous="", revision=1, since=at(minutes=1)),
+)
+
+KEYS = (
+    t.KeyView(id="k7f3a1b2", name="intranet", created_by="anna", created_at=at(days=20), expires_at=at(days=-70)),
+    t.KeyView(
+        id="k1c9d8e7",
+        name="old-app",
+        created_by="bruno",
+        created_at=at(days=200),
+        expires_at="",
+        revoked_at=at(days=3),
+        models=("assistant",),
+    ),
+)
+
+BACKUPS = (
+    t.BackupView(id=digest("b"), at=at(hours=7), size=4_600_000_000, files=312, host="box-7"),
+    t.BackupView(id=digest("8"), at=at(days=1, hours=7), size=4_500_000_000, files=300, host="box-7"),
+)
+
+
+def _entry(seq: int) -> t.AuditEntry:
+    actions = ("deployment.deploy", "model.promote", "model.approve", "job.submit", "key.create")
+    return t.AuditEntry(
+        seq=seq,
+        at=at(minutes=(1204 - seq) * 7),
+        actor="bruno" if seq % 3 == 0 else "anna",
+        action=actions[seq % 5],
+        target=("assistant", "faq@3", "faq@3", "train.lora", "intranet")[seq % 5],
+        phase="refused" if seq % 11 == 0 else "done",
+        detail={"model": "faq@3", "revision": 4},
+        hash=digest("0123456789abcdef"[seq % 16]),
+    )
+
+
+AUDIT = tuple(_entry(seq) for seq in range(1204, 1004, -1))

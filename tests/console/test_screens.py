@@ -1,0 +1,430 @@
+"""Every screen against the fake appliance, at 80x24 (golden text) and at 120x40."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.kernel.errors import GateRefused, InternalError
+from tests.console.fake_client import FakeAppliance
+from tests.console.fake_data import FAILED, FINISHED
+from tests.console.screen_text import BASIC, RICH, check_golden, running
+from tui.term import Choice
+from tui.widgets.panes import Listing
+
+SCREENS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "home": ((), ("Health", "Newest audit events", "deployment.deploy")),
+    "models": (("1",), ("faq@3", "1 of 3")),
+    "model": (("1", "enter"), ("Evaluations", "Lineage", "seed@1")),
+    "jobs": (("2",), ("faq-tune on faq@2", "dataset.encoding")),
+    "job": (("2", "enter"), ("Loss", "15 min left", "heldout_loss")),
+    "datasets": (("3",), ("faq@2", "1,240")),
+    "dataset": (("3", "enter"), ("Rejected rows", "empty answer")),
+    "serve": (("4",), ("assistant", "faq@3")),
+    "deployment": (("4", "enter"), ("roll back to", "Revisions")),
+    "backups": (("6",), ("box-7", "4.3 GiB")),
+    "audit": (("7",), ("key.create", "1 of 100")),
+    "event": (("7", "enter"), ("sequence", "Evidence")),
+    "access": (("8",), ("intranet", "everything")),
+    "help": (("4", "?"), ("Help: serve", "roll back")),
+    "ask": (("4", "V"), ("Roll back assistant", "[ Back ]")),
+    "palette": (("4", ":"), ("part of a name", "stop serving")),
+}
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+@pytest.mark.parametrize("name", SCREENS)
+async def test_screen_shows_what_it_is_for(name: str, size: tuple[int, int]) -> None:
+    keys, wanted = SCREENS[name]
+    async with running(FakeAppliance(), size=size) as console:
+        await console.shows("Newest audit events")
+        await console.press(*keys)
+        text = await console.shows(*wanted)
+        assert all(len(row) <= size[0] for row in text.splitlines())
+        if size == (80, 24):
+            check_golden(name, text)
+
+
+@pytest.mark.parametrize("name", ["home", "job", "serve", "ask"])
+async def test_basic_look_is_ascii_only(name: str) -> None:
+    keys, wanted = SCREENS[name]
+    async with running(FakeAppliance(), choice=BASIC) as console:
+        await console.shows("Newest audit events")
+        await console.press(*keys)
+        text = await console.shows(*wanted)
+        assert text.isascii()
+        check_golden(f"{name}_basic", text)
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted"),
+    [
+        ("1", "intramuros model import"),
+        ("2", "intramuros train lora"),
+        ("3", "intramuros dataset import"),
+        ("4", "intramuros deploy"),
+        ("6", "intramuros backup create"),
+        ("7", "No event"),
+        ("8", "intramuros key create"),
+    ],
+)
+async def test_empty_list_says_what_to_do_next(key: str, wanted: str) -> None:
+    async with running(FakeAppliance(empty=True)) as console:
+        await console.shows("none yet")
+        await console.press(key)
+        await console.shows(wanted)
+        await console.press("enter", "i", "y")  # nothing under the cursor: nothing happens
+        await console.shows(wanted)
+
+
+async def test_home_never_asks_for_the_trail_without_the_role() -> None:
+    appliance = FakeAppliance(roles=("operator",))
+    async with running(appliance) as console:
+        await console.shows("Only an administrator or an auditor")
+        await console.press("7")
+        await console.shows("audit: needs the role admin or auditor")
+        assert not [path for _, path in appliance.sent if path.startswith("/v1/audit")]
+
+
+async def test_action_without_the_role_is_dimmed_and_says_why() -> None:
+    appliance = FakeAppliance(roles=("auditor",))
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("4")
+        await console.shows("(V roll back)", "(D deploy)")
+        await console.press("V")
+        await console.shows("roll back: needs the role admin or operator")
+        assert all(method == "GET" for method, _ in appliance.sent)
+
+
+async def test_action_that_does_not_fit_the_state_says_why() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("(u resume)")
+        await console.press("u")
+        await console.shows("resume: the job is running")
+
+
+async def test_roll_back_needs_more_than_enter() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("4")
+        await console.shows("faq@3")
+        await console.press("V")
+        await console.shows("assistant goes back from faq@3 to faq@2", "intramuros rollback assistant")
+        await console.press("enter")
+        await console.shows("Nothing was changed")
+        assert ("POST", "/v1/deployments/assistant/rollback") not in appliance.sent
+        await console.press("V")
+        await console.shows(">[ Back ]<")
+        await console.press("right", "enter")
+        await console.shows("assistant is going back to faq@2")
+        assert ("POST", "/v1/deployments/assistant/rollback") in appliance.sent
+
+
+async def test_deploy_sends_the_chosen_version() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("4")
+        await console.shows("faq@3")
+        await console.press("D")
+        await console.shows("intramuros deploy faq@3 --as assistant")
+        await console.press("enter", "down", "enter", "enter", "right", "enter")
+        await console.shows("assistant is switching to faq@2")
+        sent = appliance.bodies[appliance.sent.index(("POST", "/v1/deployments/assistant/deploy"))]
+        assert (sent.model, sent.override, len(sent.request_id)) == ("faq@2", "", 26)
+
+
+async def test_remove_wants_the_name_typed() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("1")
+        await console.shows("faq@3")
+        await console.press("down", "X")
+        await console.shows("Type its name to agree", "intramuros model remove faq@2")
+        await console.press("f", "a", "q", "enter", "right", "enter")
+        await console.shows("Type faq@2 to agree")
+        assert not [method for method, _ in appliance.sent if method == "DELETE"]
+        await console.press("up", "@", "2", "enter", "enter")
+        await console.shows("faq@2 is removed")
+        assert ("DELETE", "/v1/models/faq@2") in appliance.sent
+
+
+async def test_try_shows_answer_and_timings() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("4")
+        await console.shows("faq@3")
+        await console.press("t")
+        await console.shows("Prompt")
+        await console.press(*"Where?", "enter")
+        await console.shows("Building B.", "80 ms", "21 in, 4 out")
+        await console.press("escape")
+        await console.shows("Serve")
+
+
+async def test_new_key_shows_its_secret_once() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("8")
+        await console.shows("intranet")
+        await console.press("n")
+        await console.shows("New key")
+        await console.press(*"web", "enter", "enter", "enter", "enter")
+        await console.shows("im-secret-shown-once")
+        await console.press("escape")
+        await console.until(lambda: "im-secret" not in console.text)
+
+
+async def test_chain_is_verified_on_request() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("7")
+        await console.shows("1204")
+        await console.press("v")
+        await console.shows("The chain is whole", "19 signatures")
+
+
+async def test_audit_can_be_narrowed_and_paged() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("7")
+        await console.shows("1 of 100")
+        await console.press("o")
+        await console.shows("1 of 200")
+        await console.press("a")
+        await console.shows("action: key.create", "1 of 40")
+        await console.press("a")
+        await console.shows("1 of 100")
+
+
+async def test_filter_narrows_and_escape_ends_it() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("1 of 4")
+        await console.press("/", *"fail", "enter")
+        await console.shows("filter: fail", "1 of 1", "support-mails")
+        await console.press("enter")
+        await console.shows("dataset.encoding: mails.csv is not UTF-8")
+        await console.press("escape")
+        await console.shows("filter: fail")
+        await console.press("escape")
+        await console.shows("of 4")
+        await console.press("/", *"zzz")
+        await console.shows("No row has this text")
+        await console.press("escape")
+        await console.shows("of 4")
+
+
+async def test_sort_goes_through_the_columns() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("1")
+        await console.shows("faq@3")
+        await console.press("s")
+        text = await console.shows("by model")
+        assert text.index("faq@2") < text.index("faq@3") < text.index("seed@1")
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        (("7", "v"), "The chain is whole"),
+        (("2", "?"), "Help: jobs"),
+        (("8", "n"), "intramuros key create"),
+    ],
+)
+async def test_keys_typed_ahead_reach_the_new_screen(keys: tuple[str, ...], wanted: str) -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        for key in keys:
+            console.app.simulate_key(key)  # all in the queue before the first one has been handled
+        await console.shows(wanted)
+
+
+async def test_running_job_is_followed_by_long_poll_and_left_alone_when_covered() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("2", "enter")
+        await console.shows("15 min left")
+        await console.until(lambda: appliance.long_polls == 1, "one long poll")
+        await console.press("escape")
+        await console.shows("Created")
+        assert appliance.long_polls == 1
+
+
+async def test_finished_job_shows_its_figures_and_is_not_polled() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("2", "down", "down", "enter")
+        await console.shows("2 h 00 min", "tokens 1.2e+06", FINISHED)
+        assert appliance.long_polls == 0
+        await console.press("l")
+        await console.shows("adapter.safetensors")
+
+
+async def test_refused_deed_shows_code_and_hint() -> None:
+    appliance = FakeAppliance()
+    appliance.failures["POST /v1/models/faq@2/promote"] = GateRefused(
+        "gate.exact_match", "exact_match 0.81 is below 0.9.", hint="Train longer, then evaluate again."
+    )
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("1")
+        await console.shows("faq@2")
+        await console.press("down", "p")
+        await console.shows("intramuros model promote faq@2 --to prod")
+        await console.press("enter", "enter")
+        await console.shows("gate.exact_match", "below 0.9", "Train longer")
+        await console.press("escape")
+        await console.shows("2 of 3")
+
+
+async def test_failing_list_shows_its_error_and_the_console_lives() -> None:
+    appliance = FakeAppliance()
+    appliance.failures["GET /v1/models"] = InternalError(
+        "store.broken", "The registry cannot be read.", hint="See the log."
+    )
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("1")
+        await console.shows("store.broken", "See the log.")
+        appliance.failures.clear()
+        await console.press("r")
+        await console.shows("faq@3")
+
+
+async def test_lost_service_shows_a_banner_until_it_is_back() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("4")
+        await console.shows("assistant")
+        appliance.away = True
+        await console.press("r")
+        await console.shows("FAIL  No control service: models still answer", "(V roll back)", "assistant")
+        await console.press("V")
+        await console.shows("FAIL  No control service")
+        appliance.away = False
+        await console.press("r")
+        await console.until(lambda: "No control service" not in console.text)
+
+
+async def test_small_terminal_says_so_and_recovers() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        for width, height in ((60, 20), (20, 5), (1, 1), (40, 12)):
+            await console.resize(width, height)
+        await console.shows("Enlarge to 80x24 (now 40x12)")
+        await console.press("4", "X")
+        await console.resize(80, 24)
+        await console.shows("Health")
+        await console.press("1", "down")
+        await console.shows("2 of 3")
+
+
+async def test_every_place_can_be_opened_at_a_tiny_size() -> None:
+    async with running(FakeAppliance(), size=(20, 5)) as console:
+        await console.shows("Enlarge to")
+        await console.press("?", "escape", "q")
+        await console.until(lambda: len(console.app.screen_stack) == 2)
+
+
+@pytest.mark.parametrize("choice", [RICH, BASIC], ids=["rich", "basic"])
+async def test_look_can_be_changed_and_back(choice: Choice) -> None:
+    async with running(FakeAppliance(), choice=choice) as console:
+        first = await console.shows("Health")
+        await console.press("f4")
+        await console.until(lambda: console.text.isascii() != first.isascii())
+        await console.press("f4", "f3")
+        await console.until(lambda: console.text.splitlines()[4:] == first.splitlines()[4:])
+
+
+async def test_palette_finds_and_does() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("4")
+        await console.shows("assistant")
+        await console.press(":", *"roll b", "enter")
+        await console.shows("Roll back assistant")
+
+
+async def test_q_at_home_asks_and_escape_stays() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("q")
+        await console.shows("Leave the console?")
+        await console.press("enter")
+        await console.shows("Health")
+        await console.press("escape")
+        assert console.app.is_running
+        await console.press("ctrl+c")
+        await console.shows("Ctrl+Q leaves the console")
+
+
+async def test_escape_at_home_never_asks() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("escape", "1")
+        await console.shows("Models")
+
+
+async def test_hostile_text_cannot_reach_the_terminal() -> None:
+    appliance = FakeAppliance()
+    appliance.jobs = (
+        *appliance.jobs[:1],
+        type(appliance.jobs[0])(
+            **{
+                **{f: getattr(appliance.jobs[1], f) for f in appliance.jobs[1].__struct_fields__},
+                "title": "\x1b[2Jgone [bold]x[/bold] \u202eevil",
+            }
+        ),
+    )
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("2")
+        text = await console.shows("[2Jgone [bold]x")
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+
+async def test_cursor_stays_on_its_thing_when_the_list_changes() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("1 of 4")
+        await console.press("down", "down", "down")
+        await console.shows("4 of 4")
+        appliance.jobs = appliance.jobs[1:]
+        await console.press("r")
+        await console.shows("3 of 3")
+        await console.press("y")
+        await console.shows(FAILED)
+
+
+async def test_hardware_cursor_follows_the_row() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("1 of 4")
+        await console.press("down")
+        await console.until(lambda: console.app.cursor_position.y == 4)
+
+
+async def test_only_changed_lines_are_sent_again() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("1 of 4")
+        listing = console.app.screen.query_one("#body", Listing)
+        assert not listing.changed_rows(listing.lines_now())
+        listing.cursor = 1
+        assert listing.changed_rows(listing.lines_now()) == [1, 2]

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from appliance.kernel.errors import BadInput
+from appliance.training.plan import (
+    Load,
+    adapter_parameters,
+    load_of,
+    plan_memory,
+    predict,
+    shape_of_folder,
+    shape_of_seed,
+)
+from appliance.training.recipe import LoraRecipe, SeedRecipe
+
+GIB = 1 << 30
+SHAPE = shape_of_seed(SeedRecipe(hidden_size=1024, intermediate_size=4096, layers=12, heads=16, kv_heads=4))
+LOAD = Load(batch_size=32, accumulation=1, sequence_length=512)
+
+
+def test_what_fits_is_not_refused() -> None:
+    plan = plan_memory(SHAPE, LOAD, available=1000 * GIB)
+    assert plan.fits
+    assert plan.proposals == ()
+    plan.require()
+
+
+def test_what_does_not_fit_is_refused_with_proposals_that_fit() -> None:
+    needed = predict(SHAPE, LOAD, available=0).total
+    plan = plan_memory(SHAPE, LOAD, available=needed // 2)
+    assert not plan.fits
+    with pytest.raises(BadInput, match="MiB are available") as refused:
+        plan.require()
+    assert refused.value.code == "training.memory"
+    assert "batch_size" in refused.value.hint
+    batch_size, accumulation = (int(word.rstrip(".")) for word in plan.proposals[0].split() if word[0].isdigit())
+    assert batch_size * accumulation >= LOAD.batch_size
+    assert predict(SHAPE, replace(LOAD, batch_size=batch_size), available=needed // 2).fits
+
+
+def test_nothing_is_proposed_when_the_weights_alone_do_not_fit() -> None:
+    plan = plan_memory(SHAPE, LOAD, available=1)
+    assert plan.proposals == ()
+    with pytest.raises(BadInput, match="needs about"):
+        plan.require()
+
+
+def test_accumulation_costs_no_memory_and_adapters_save_it() -> None:
+    whole = predict(SHAPE, LOAD, available=0)
+    assert predict(SHAPE, replace(LOAD, accumulation=8), available=0).total == whole.total
+    assert predict(SHAPE, replace(LOAD, adapter_rank=8), available=0).training_state < whole.training_state / 20
+
+
+def test_a_seed_recipes_shape_is_counted_exactly() -> None:
+    assert shape_of_seed(SeedRecipe(vocabulary=1729, layers=4, intermediate_size=768)).parameters == 3_590_656
+
+
+def test_adapters_are_counted_exactly() -> None:
+    shape = shape_of_seed(SeedRecipe(layers=4, intermediate_size=768))
+    assert adapter_parameters(shape, 16) == 4 * 16 * (2 * 512 + 2 * 384 + 3 * 1024)
+
+
+def test_a_folder_tells_its_shape_without_loading_it(tmp_path: Path) -> None:
+    config = {
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 16,
+        "vocab_size": 30,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    shape = shape_of_folder(tmp_path)
+    assert (shape.parameters, shape.kv_heads, shape.vocabulary) == (22, 2, 30)
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}", "[]"])
+def test_a_folder_without_sizes_is_refused(tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    with pytest.raises(BadInput) as refused:
+        shape_of_folder(tmp_path)
+    assert refused.value.code == "training.shape_unknown"
+
+
+def test_recipes_tell_their_load() -> None:
+    seed, lora = SeedRecipe(batch_size=3), LoraRecipe(rank=5, max_length=99)
+    assert load_of(seed) == Load(batch_size=3, accumulation=1, sequence_length=seed.sequence_length)
+    assert load_of(lora) == Load(batch_size=lora.batch_size, accumulation=1, sequence_length=99, adapter_rank=5)

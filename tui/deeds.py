@@ -1,0 +1,388 @@
+"""The part of the action table that speaks to the appliance: call, consequences, and the CLI line that does the same.
+
+No verb of the control API is known elsewhere in the console, and nothing here decides whether it is allowed.
+"""
+
+from __future__ import annotations
+
+from appliance.api import calls
+from appliance.api import types as t
+from appliance.api.calls import Call
+from appliance.kernel.clock import new_id
+from appliance.kernel.errors import BadInput
+from tui.deed import Action, Answers, Deed, Field, Target
+from tui.session import Session
+from tui.views.records import new_key_lines, verdict_lines
+from tui.views.serve import answer_lines
+
+AUDIT_READERS = frozenset({"admin", "auditor"})
+_RUNS = frozenset({"admin", "operator"})
+_BUILDS = _RUNS | {"data_scientist"}
+_NEXT_STAGE = {"none": "dev", "dev": "test", "test": "prod"}
+
+
+async def _model_refs(session: Session) -> tuple[str, ...]:
+    return tuple(model.ref for model in await session.send(calls.models()))
+
+
+async def _served_names(session: Session) -> tuple[str, ...]:
+    return tuple(one.name for one in await session.send(calls.deployments()))
+
+
+async def _stages(_: Session) -> tuple[str, ...]:
+    return ("dev", "test", "prod")
+
+
+def _next_stage(target: Target) -> str:
+    model = _model(target)
+    return _NEXT_STAGE.get(model.stage, "prod") if model else ""
+
+
+def _model(target: Target) -> t.ModelView | None:
+    item = target.item
+    return item.model if isinstance(item, t.ModelDetail) else item
+
+
+def _job(target: Target) -> t.JobView:
+    item = target.item
+    return item.job if isinstance(item, t.JobDetail) else item
+
+
+def _can_promote(target: Target) -> str:
+    model = _model(target)
+    return "it is in production already" if model and model.stage == "prod" else ""
+
+
+def _can_remove(target: Target) -> str:
+    used = target.item.used_by if isinstance(target.item, t.ModelDetail) else ()
+    return f"it is used by {', '.join(used)}" if used else ""
+
+
+def _can_cancel(target: Target) -> str:
+    state = _job(target).state
+    return "" if state in ("queued", "running") else f"the job is {state}"
+
+
+def _can_resume(target: Target) -> str:
+    state = _job(target).state
+    return "" if state in ("cancelled", "failed", "interrupted") else f"the job is {state}"
+
+
+def _can_roll_back(target: Target) -> str:
+    return "" if target.item.previous else "there is no earlier revision"
+
+
+def _can_ask(target: Target) -> str:
+    return "" if target.item.state == "live" else f"it is {target.item.state}, not live"
+
+
+def _can_revoke(target: Target) -> str:
+    return "it is revoked already" if target.item.revoked_at else ""
+
+
+def _deploy(target: Target, answers: Answers) -> t.Deploy:
+    return t.Deploy(
+        model=answers.get("model") or target.words.get("ref", ""),
+        override=answers.get("override", ""),
+        request_id=new_id(),
+    )
+
+
+def _new_key(_: Target, answers: Answers) -> Call[t.NewKey]:
+    days, only = answers["days"], answers.get("only", "")
+    if not days.isdigit():
+        raise BadInput("console.days", f"{days!r} is not a number of days.", hint="0 means that it never expires.")
+    return calls.create_key(t.CreateKey(name=answers["name"], days=int(days), models=(only,) if only else ()))
+
+
+_OVERRIDE = Field(name="override", label="Reason to pass the gate", required=False)
+_SERVING = (
+    "New requests go to {model} as soon as its engine is ready; until then the old one answers.",
+    "Requests in flight finish on the old engine. V on Serve brings the old one back.",
+)
+
+DEEDS: tuple[Action, ...] = (
+    Action(
+        id="model.promote",
+        keys=("p",),
+        label="promote",
+        help="Move a version one stage on, if its gate agrees.",
+        places=("models", "model"),
+        roles=_BUILDS,
+        danger=1,
+        bar=True,
+        deed=Deed(
+            call=lambda target, answers: calls.promote(target.name, t.Promote(stage=answers["stage"])),
+            cli="intramuros model promote {ref} --to {stage}",
+            done="{ref} is now in stage {stage}.",
+            consequences=("The gate of the stage is evaluated now, and the verdict is recorded in the audit trail.",),
+            fields=(Field(name="stage", label="Stage", default=_next_stage, choices=_stages),),
+            ready=_can_promote,
+        ),
+    ),
+    Action(
+        id="model.approve",
+        keys=("a",),
+        label="approve",
+        help="Consent to a promotion, in your own name.",
+        places=("models", "model"),
+        roles=frozenset({"approver"}),
+        danger=1,
+        bar=True,
+        deed=Deed(
+            call=lambda target, answers: calls.approve(target.name, t.Approve(stage=answers["stage"])),
+            cli="intramuros model approve {ref} --to {stage}",
+            done="You approved {ref} for {stage}.",
+            consequences=("Your name is recorded with the approval.",),
+            fields=(Field(name="stage", label="Stage", default=_next_stage, choices=_stages),),
+        ),
+    ),
+    Action(
+        id="model.verify",
+        keys=("v",),
+        label="verify",
+        help="Re-hash every file of a version.",
+        places=("models", "model"),
+        bar=True,
+        deed=Deed(
+            call=lambda target, _: calls.verify_model(target.name),
+            cli="intramuros model verify {ref}",
+            done="Every file of {ref} is what its digest says.",
+        ),
+    ),
+    Action(
+        id="model.deploy",
+        keys=("D",),
+        label="deploy",
+        help="Serve this version under a name.",
+        places=("models", "model"),
+        roles=_RUNS,
+        danger=2,
+        bar=True,
+        deed=Deed(
+            call=lambda target, answers: calls.deploy(answers["name"], _deploy(target, answers)),
+            cli="intramuros deploy {ref} --as {name}[ --override {override}]",
+            done="{name} is switching to {ref}; 4 shows it.",
+            consequences=_SERVING,
+            fields=(Field(name="name", label="Serve as", choices=_served_names), _OVERRIDE),
+        ),
+    ),
+    Action(
+        id="model.remove",
+        keys=("X",),
+        label="remove",
+        help="Remove a version that nothing depends on.",
+        places=("models", "model"),
+        roles=_RUNS,
+        danger=3,
+        bar=True,
+        deed=Deed(
+            call=lambda target, _: calls.remove_model(target.name),
+            cli="intramuros model remove {ref}",
+            done="{ref} is removed.",
+            consequences=(
+                "The version and the files that only it uses are deleted.",
+                "Only a backup can bring them back. A version in use is refused.",
+            ),
+            ready=_can_remove,
+        ),
+    ),
+    Action(
+        id="job.resume",
+        keys=("u",),
+        label="resume",
+        help="Queue a stopped job again from its newest checkpoint.",
+        places=("jobs", "job"),
+        roles=_BUILDS,
+        danger=1,
+        bar=True,
+        deed=Deed(
+            call=lambda target, _: calls.resume_job(target.name),
+            cli="intramuros job resume {id}",
+            done="Job {id} is queued again.",
+            consequences=("It continues from its newest valid checkpoint.",),
+            ready=_can_resume,
+        ),
+    ),
+    Action(
+        id="job.cancel",
+        keys=("C",),
+        label="cancel job",
+        help="Stop a job; its checkpoints stay.",
+        places=("jobs", "job"),
+        roles=_BUILDS,
+        danger=2,
+        bar=True,
+        deed=Deed(
+            call=lambda target, _: calls.cancel_job(target.name),
+            cli="intramuros job cancel {id}",
+            done="Job {id} is asked to stop.",
+            consequences=(
+                "It seals a checkpoint and stops. What was computed since the last one may be lost.",
+                "u resumes it later from that checkpoint.",
+            ),
+            ready=_can_cancel,
+        ),
+    ),
+    Action(
+        id="deployment.try",
+        keys=("t",),
+        label="try",
+        help="Ask one question and see the answer with its timings.",
+        places=("serve", "deployment"),
+        bar=True,
+        deed=Deed(
+            call=lambda target, answers: calls.try_prompt(target.name, t.TryPrompt(prompt=answers["prompt"])),
+            cli="intramuros ask {name} {prompt}",
+            done="",
+            fields=(Field(name="prompt", label="Prompt"),),
+            ready=_can_ask,
+            result=answer_lines,
+        ),
+    ),
+    Action(
+        id="deployment.deploy",
+        keys=("D",),
+        label="deploy",
+        help="Serve a model version under this or a new name.",
+        places=("serve", "deployment"),
+        roles=_RUNS,
+        danger=2,
+        bar=True,
+        deed=Deed(
+            call=lambda target, answers: calls.deploy(answers["name"], _deploy(target, answers)),
+            cli="intramuros deploy {model} --as {name}[ --override {override}]",
+            done="{name} is switching to {model}.",
+            consequences=_SERVING,
+            fields=(
+                Field(name="name", label="Serve as", default=lambda target: target.name),
+                Field(name="model", label="Model version", choices=_model_refs),
+                _OVERRIDE,
+            ),
+            needs_target=False,
+        ),
+    ),
+    Action(
+        id="deployment.roll_back",
+        keys=("V",),
+        label="roll back",
+        help="Bring the previous revision back.",
+        places=("serve", "deployment"),
+        roles=_RUNS,
+        danger=2,
+        bar=True,
+        deed=Deed(
+            call=lambda target, _: calls.roll_back(target.name, t.RollBack(request_id=new_id())),
+            cli="intramuros rollback {name}",
+            done="{name} is going back to {previous}.",
+            consequences=(
+                "{name} goes back from {model} to {previous}.",
+                "Requests in flight finish on the engine that has them.",
+            ),
+            ready=_can_roll_back,
+        ),
+    ),
+    Action(
+        id="deployment.remove",
+        keys=("X",),
+        label="stop serving",
+        help="Stop serving a name; its engine drains.",
+        places=("serve", "deployment"),
+        roles=_RUNS,
+        danger=3,
+        deed=Deed(
+            call=lambda target, _: calls.remove_deployment(target.name),
+            cli="intramuros undeploy {name}",
+            done="{name} is no longer served.",
+            consequences=("Applications that call {name} get an error from now on. The model itself stays.",),
+        ),
+    ),
+    Action(
+        id="backup.create",
+        keys=("b",),
+        label="back up",
+        help="Take a consistent snapshot while serving.",
+        places=("backups", "backup"),
+        roles=_RUNS,
+        danger=1,
+        bar=True,
+        deed=Deed(
+            call=lambda _, __: calls.create_backup(),
+            cli="intramuros backup create",
+            done="The backup is complete.",
+            consequences=("Serving goes on. It may take some minutes the first time.",),
+            needs_target=False,
+        ),
+    ),
+    Action(
+        id="backup.verify",
+        keys=("v",),
+        label="verify",
+        help="Read back and check every byte of the repository.",
+        places=("backups", "backup"),
+        roles=_RUNS | {"auditor"},
+        bar=True,
+        deed=Deed(
+            call=lambda _, __: calls.verify_backup(),
+            cli="intramuros backup verify",
+            done="Every byte of the repository was read back and is right.",
+            needs_target=False,
+        ),
+    ),
+    Action(
+        id="audit.verify",
+        keys=("v",),
+        label="verify",
+        help="Re-compute the whole chain and check every signature.",
+        places=("audit", "event"),
+        roles=AUDIT_READERS,
+        bar=True,
+        deed=Deed(
+            call=lambda _, __: calls.verify_audit(),
+            cli="intramuros audit verify",
+            done="",
+            result=verdict_lines,
+            needs_target=False,
+        ),
+    ),
+    Action(
+        id="key.create",
+        keys=("n",),
+        label="new key",
+        help="Create an API key; its secret is shown once.",
+        places=("access", "key"),
+        danger=1,
+        roles=_RUNS,
+        bar=True,
+        deed=Deed(
+            call=_new_key,
+            cli="intramuros key create {name} --days {days}[ --model {only}]",
+            done="",
+            consequences=("The secret is shown once, on the next screen. 0 days means that it never expires.",),
+            fields=(
+                Field(name="name", label="Name"),
+                Field(name="days", label="Days", default=lambda _: "90"),
+                Field(name="only", label="Only for (empty: all)", choices=_served_names, required=False),
+            ),
+            result=new_key_lines,
+            needs_target=False,
+        ),
+    ),
+    Action(
+        id="key.revoke",
+        keys=("X",),
+        label="revoke",
+        help="Revoke a key at once.",
+        places=("access", "key"),
+        danger=2,
+        roles=_RUNS,
+        bar=True,
+        deed=Deed(
+            call=lambda target, _: calls.revoke_key(target.words["id"]),
+            cli="intramuros key revoke {id}",
+            done="The key {name} no longer works.",
+            consequences=("Every application that uses {name} is refused from now on. This cannot be undone.",),
+            ready=_can_revoke,
+        ),
+    ),
+)

@@ -1,0 +1,305 @@
+"""Where one can be at the console: the lists and the records, as data that both front ends walk.
+
+A place says how to fetch, how to say it in lines, and what is under the cursor. It never paints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from appliance.api import calls
+from appliance.api import types as t
+from appliance.kernel.errors import NotFound
+from tui.deed import Target
+from tui.deeds import AUDIT_READERS
+from tui.session import Session
+from tui.text import Line, Look, Table
+from tui.views import home, jobs, models, records, serve
+
+D = TypeVar("D")
+LIVE = 2.0
+"""Seconds between two looks at something that moves; nothing else is asked again without a key."""
+_HOLD = 10.0
+_AUDIT_PAGE = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What of a long list is wanted."""
+
+    action: str = ""
+    pages: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPlace(Generic[D]):
+    """A list. `items` are in the order of the table's rows."""
+
+    id: str
+    title: str
+    fetch: Callable[[Session, Query], Coroutine[Any, Any, D]]
+    table: Callable[[D, Look], Table]
+    items: Callable[[D], tuple[Any, ...]]
+    target: Callable[[Any], Target]
+    opens: str
+    empty: tuple[str, ...]
+    interval: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPlace(Generic[D]):
+    """A record, read as lines. `fetch` gets what it returned last, so that it can wait for what is new."""
+
+    id: str
+    title: str
+    fetch: Callable[[Session, Target, D | None], Coroutine[Any, Any, D]]
+    lines: Callable[[D, Look], list[Line]]
+    target: Callable[[D], Target | None]
+    more: Callable[[D, Look], list[Line]] | None = None
+    """a second view of the same data, such as the whole log"""
+    interval: Callable[[D], float] = lambda _: 0.0
+
+
+def job_target(job: t.JobView | t.JobDetail) -> Target:
+    """Name a job."""
+    view = job.job if isinstance(job, t.JobDetail) else job
+    return Target(name=view.id, item=job, words={"id": view.id, "name": view.id, "title": view.title})
+
+
+def model_target(model: t.ModelView | t.ModelDetail) -> Target:
+    """Name a model version."""
+    view = model.model if isinstance(model, t.ModelDetail) else model
+    return Target(name=view.ref, item=model, words={"ref": view.ref, "model": view.ref})
+
+
+def deployment_target(one: t.DeploymentView) -> Target:
+    """Name a served name."""
+    return Target(name=one.name, item=one, words={"name": one.name, "model": one.model, "previous": one.previous})
+
+
+def _named(name: str, item: Any, **words: str) -> Target:
+    return Target(name=name, item=item, words={"name": name, **words})
+
+
+async def _home(session: Session, _: Target, __: home.HomeData | None) -> home.HomeData:
+    async def newest() -> tuple[t.AuditEntry, ...] | None:
+        if not session.roles & AUDIT_READERS:
+            return None  # asking would leave a refusal in the trail at each refresh
+        return (await session.send(calls.audit(limit=5))).entries
+
+    status, running, audit = await asyncio.gather(session.send(calls.status()), session.send(calls.jobs()), newest())
+    session.version = status.version
+    return home.HomeData(status=status, jobs=running, audit=audit)
+
+
+async def _job(session: Session, target: Target, watch: jobs.JobWatch | None) -> jobs.JobWatch:
+    if watch is None:
+        watch = jobs.JobWatch(detail=await session.send(calls.job(target.name)))
+        hold = 0.0
+    else:
+        hold = 0.0 if watch.detail.job.state in jobs.ENDED else _HOLD
+    page = await session.send(calls.job_events(target.name, after=watch.next, wait=hold))
+    while page.events:
+        watch.take(page)
+        page = await session.send(calls.job_events(target.name, after=watch.next))
+    watch.detail = await session.send(calls.job(target.name))
+    return watch
+
+
+def _job_interval(watch: jobs.JobWatch) -> float:
+    return 0.0 if watch.detail.job.state in jobs.ENDED else 0.5
+
+
+async def _audit(session: Session, query: Query) -> t.Page:
+    entries: tuple[t.AuditEntry, ...] = ()
+    before = 0
+    for _ in range(query.pages):
+        page = await session.send(calls.audit(before=before, limit=_AUDIT_PAGE, action=query.action))
+        entries += page.entries
+        before = page.next
+        if not before:
+            break
+    return t.Page(entries=entries, next=before)
+
+
+async def _event(session: Session, target: Target, _: t.AuditEntry | None) -> t.AuditEntry:
+    if isinstance(target.item, t.AuditEntry):
+        return target.item
+    page = await session.send(calls.audit(before=int(target.name) + 1, limit=1))
+    return _first(page.entries, target)
+
+
+async def _backup(session: Session, target: Target, _: t.BackupView | None) -> t.BackupView:
+    return _first(tuple(one for one in await session.send(calls.backups()) if one.id == target.name), target)
+
+
+async def _key(session: Session, target: Target, _: t.KeyView | None) -> t.KeyView:
+    wanted = target.words.get("id", target.name)
+    return _first(tuple(one for one in await session.send(calls.keys()) if one.id == wanted), target)
+
+
+def _first(found: tuple[D, ...], target: Target) -> D:
+    if not found:
+        raise NotFound("console.gone", f"{target.name} is no longer there.", hint="Go back and refresh.")
+    return found[0]
+
+
+def _moving(one: t.DeploymentView) -> float:
+    return LIVE if one.state == "starting" or (one.worker and one.worker.state != "ready") else LIVE * 5
+
+
+HOME: ReadPlace[home.HomeData] = ReadPlace(
+    id="home",
+    title="Home",
+    fetch=_home,
+    lines=home.home_lines,
+    target=lambda _: None,
+    interval=lambda _: LIVE,
+)
+
+LISTS: tuple[ListPlace[Any], ...] = (
+    ListPlace(
+        id="models",
+        title="Models",
+        fetch=lambda session, _: session.send(calls.models()),
+        table=models.models_table,
+        items=lambda data: data,
+        target=model_target,
+        opens="model",
+        empty=("No model is registered yet.", "Bring one in:   intramuros model import FILE --name NAME"),
+    ),
+    ListPlace(
+        id="jobs",
+        title="Jobs",
+        fetch=lambda session, _: session.send(calls.jobs()),
+        table=jobs.jobs_table,
+        items=lambda data: data,
+        target=job_target,
+        opens="job",
+        empty=("No job has run yet.", "Start one:      intramuros train lora --base MODEL --data DATASET"),
+        interval=LIVE,
+    ),
+    ListPlace(
+        id="datasets",
+        title="Data sets",
+        fetch=lambda session, _: session.send(calls.datasets()),
+        table=records.datasets_table,
+        items=lambda data: data,
+        target=lambda one: _named(one.ref, one, ref=one.ref),
+        opens="dataset",
+        empty=("No data set is here yet.", "Bring one in:   intramuros dataset import FILE --name NAME"),
+    ),
+    ListPlace(
+        id="serve",
+        title="Serve",
+        fetch=lambda session, _: session.send(calls.deployments()),
+        table=serve.deployments_table,
+        items=lambda data: data,
+        target=deployment_target,
+        opens="deployment",
+        empty=("Nothing is served yet.", "D serves a model version, or:   intramuros deploy MODEL --as NAME"),
+        interval=LIVE,
+    ),
+    ListPlace(
+        id="backups",
+        title="Backups",
+        fetch=lambda session, _: session.send(calls.backups()),
+        table=records.backups_table,
+        items=lambda data: data,
+        target=lambda one: _named(one.id, one, id=one.id),
+        opens="backup",
+        empty=("There is no backup yet.", "b takes the first one, or:      intramuros backup create"),
+    ),
+    ListPlace(
+        id="audit",
+        title="Audit",
+        fetch=_audit,
+        table=records.audit_table,
+        items=lambda data: data.entries,
+        target=lambda one: Target(name=str(one.seq), item=one, words={"action": one.action}),
+        opens="event",
+        empty=("No event to show.", "The whole trail for an auditor:  intramuros audit export FILE"),
+    ),
+    ListPlace(
+        id="access",
+        title="Access: API keys",
+        fetch=lambda session, _: session.send(calls.keys()),
+        table=records.keys_table,
+        items=lambda data: data,
+        target=lambda one: _named(one.name, one, id=one.id),
+        opens="key",
+        empty=(
+            "There is no API key yet, so no application can ask anything.",
+            "n creates one, or:  intramuros key create NAME",
+        ),
+    ),
+)
+
+READS: tuple[ReadPlace[Any], ...] = (
+    HOME,
+    ReadPlace(
+        id="model",
+        title="Model",
+        fetch=lambda session, target, _: session.send(calls.model(target.name)),
+        lines=models.model_lines,
+        target=model_target,
+    ),
+    ReadPlace(
+        id="job",
+        title="Job",
+        fetch=_job,
+        lines=jobs.job_lines,
+        more=jobs.job_log_lines,
+        target=lambda watch: job_target(watch.detail),
+        interval=_job_interval,
+    ),
+    ReadPlace(
+        id="dataset",
+        title="Data set",
+        fetch=lambda session, target, _: session.send(calls.dataset(target.name)),
+        lines=records.dataset_lines,
+        target=lambda detail: _named(detail.dataset.ref, detail, ref=detail.dataset.ref),
+    ),
+    ReadPlace(
+        id="deployment",
+        title="Served name",
+        fetch=lambda session, target, _: session.send(calls.deployment(target.name)),
+        lines=serve.deployment_lines,
+        target=deployment_target,
+        interval=_moving,
+    ),
+    ReadPlace(
+        id="event",
+        title="Audit event",
+        fetch=_event,
+        lines=records.audit_lines,
+        target=lambda one: _named(str(one.seq), one),
+    ),
+    ReadPlace(
+        id="backup",
+        title="Backup",
+        fetch=_backup,
+        lines=records.backup_lines,
+        target=lambda one: _named(one.id, one, id=one.id),
+    ),
+    ReadPlace(
+        id="key",
+        title="API key",
+        fetch=_key,
+        lines=records.key_lines,
+        target=lambda one: _named(one.name, one, id=one.id),
+    ),
+)
+
+LIST_OF = {place.id: place for place in LISTS}
+READ_OF = {place.id: place for place in READS}
+
+
+def record_of(item: Any, look: Look) -> list[Line]:
+    """The full record of a thing, as it came from the appliance."""
+    return records.record_lines(msgspec.to_builtins(item), look)

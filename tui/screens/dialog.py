@@ -1,0 +1,214 @@
+"""Dialogs: the one that asks before a deed, and the one that tells something at length.
+
+Danger 1 has its own button under the cursor, so one Enter does it; from danger 2 on Back is under the cursor; at
+danger 3 the object's name has to be typed first. The equivalent CLI line is shown as the answers are filled in.
+"""
+
+from __future__ import annotations
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from appliance.kernel.errors import IntramurosError
+from tui import format as fmt
+from tui.deed import Action, Answers, Deed, Field, Target
+from tui.screens.work import start
+from tui.session import Session
+from tui.text import Line, Span, Tone, line
+from tui.widgets.buttons import Buttons
+from tui.widgets.painted import Painted
+
+_WIDTH = 72
+
+
+class Note(Painted):
+    """A paragraph as high as its lines."""
+
+    DEFAULT_CSS = "Note { height: auto; }"
+
+    def tell(self, lines: list[Line]) -> None:
+        """Show these lines."""
+        self.styles.height = len(lines)
+        self.paint([(spans, False) for spans in lines])
+
+
+class Entry(Input):
+    """One field; arrows up and down walk through its choices, where it has some."""
+
+    def __init__(self, field: str, value: str) -> None:
+        super().__init__(value, id=f"field-{field}", compact=True, select_on_focus=False)
+        self.cursor_blink = False
+        self.choices: tuple[str, ...] = ()
+
+    def on_key(self, event: events.Key) -> None:
+        """Up and down choose, or move between fields where there is nothing to choose."""
+        if event.key not in ("up", "down"):
+            return
+        event.stop()
+        step = 1 if event.key == "down" else -1
+        if not self.choices:
+            (self.screen.focus_next if step > 0 else self.screen.focus_previous)()
+            return
+        here = self.choices.index(self.value) if self.value in self.choices else -step
+        self.value = self.choices[(here + step) % len(self.choices)]
+        self.cursor_position = len(self.value)
+
+
+class AskFirst(ModalScreen[dict[str, str] | None]):
+    """Ask for the answers of a deed and for consent. Returns the answers, or None."""
+
+    AUTO_FOCUS = ""
+
+    def __init__(self, action: Action, deed: Deed, target: Target, session: Session, *, ascii: bool) -> None:
+        super().__init__()
+        self._action, self._deed, self._target, self._session, self._ascii = action, deed, target, session, ascii
+        self.set_class(ascii, "-plain")
+
+    def compose(self) -> ComposeResult:
+        """Consequences, fields, CLI line, buttons."""
+        with Vertical(classes="box"):
+            yield Note(id="what", ascii=self._ascii)
+            for field in self._deed.fields:
+                yield from self._row(field.name, field.label, fmt.clean(field.default(self._target)))
+            if self._action.danger == 3:
+                yield from self._row("typed", "Type its name to agree", "")
+            yield Note(id="cli", ascii=self._ascii)
+            label = self._action.label.capitalize()
+            yield Buttons(("Back", label), chosen=0 if self._action.danger >= 2 else 1, ascii=self._ascii)
+
+    def on_mount(self) -> None:
+        """Focus the first thing to fill in, and look up the choices."""
+        entries = self.query(Entry)
+        self.set_focus(entries.first(Entry) if entries else self.query_one(Buttons))
+        self._tell()
+        start(self, "choices", self._look_up)
+
+    def on_input_changed(self) -> None:
+        """Keep the CLI line true."""
+        self._tell()
+
+    def on_input_submitted(self) -> None:
+        """Enter goes to the next field, then to the buttons; a question without danger needs no button."""
+        last = list(self.query(Entry))[-1]
+        if self._action.danger == 0 and self.focused is last:
+            self._agree()
+        else:
+            self.focus_next()
+
+    def on_buttons_pressed(self, message: Buttons.Pressed) -> None:
+        """Go back, or agree if everything needed is filled in."""
+        if message.index == 0:
+            self.dismiss(None)
+        else:
+            self._agree()
+
+    def on_key(self, event: events.Key) -> None:
+        """Esc cancels; up and down move between buttons and fields."""
+        if event.key in ("escape", "ctrl+c"):
+            event.stop()
+            self.dismiss(None)
+        elif event.key in ("up", "down"):
+            event.stop()
+            (self.focus_previous if event.key == "up" else self.focus_next)()
+
+    def _agree(self) -> None:
+        missing = self._missing()
+        if missing:
+            self._tell(missing)
+        else:
+            self.dismiss(self._answers())
+
+    def _row(self, name: str, label: str, value: str) -> ComposeResult:
+        with Horizontal(classes="row"):
+            text = Painted(ascii=self._ascii)
+            text.add_class("name")
+            text.paint([((Span(fmt.fit(label, 23)),), False)])
+            yield text
+            yield Entry(name, value)
+            choice = Painted(id=f"choice-{name}", ascii=self._ascii)
+            choice.add_class("choice")
+            yield choice
+
+    async def _look_up(self) -> None:
+        for field in self._deed.fields:
+            if field.choices is None:
+                continue
+            try:
+                choices = await field.choices(self._session)
+            except IntramurosError as error:
+                self._tell(f"{error.code}: {error.message}")
+                continue
+            self._offer(field, choices)
+
+    def _offer(self, field: Field, choices: tuple[str, ...]) -> None:
+        entry = self.query_one(f"#field-{field.name}", Entry)
+        entry.choices = choices
+        if not entry.value and choices and field.required:
+            entry.value = choices[0]
+            entry.cursor_position = len(entry.value)
+        if len(choices) > 1:
+            note = self.query_one(f"#choice-{field.name}", Painted)
+            note.paint([((Span(f"  Up/Down: {len(choices)}", Tone.FAINT),), False)])
+
+    def _answers(self) -> dict[str, str]:
+        given = {entry.id.removeprefix("field-"): entry.value.strip() for entry in self.query(Entry) if entry.id}
+        given.pop("typed", None)
+        return given
+
+    def _missing(self) -> str:
+        answers = self._answers()
+        for field in self._deed.fields:
+            if field.required and not answers[field.name]:
+                return f"{field.label} is needed."
+        if self._action.danger == 3 and self.query_one("#field-typed", Entry).value.strip() != self._target.name:
+            return f"Type {self._target.name} to agree, or press Esc."
+        return ""
+
+    def _tell(self, problem: str = "") -> None:
+        answers: Answers = self._answers()
+        about = f" {fmt.clean(self._target.name)}" if self._target.name and self._deed.needs_target else ""
+        what = [line(Span(f"{self._action.label.capitalize()}{about}", Tone.HEAD)), ()]
+        for sentence in self._deed.consequences:
+            filled = self._deed.fill(sentence, self._target, answers)
+            what += [line(part) for part in fmt.wrap(filled, _WIDTH)]
+        self.query_one("#what", Note).tell([*what, ()] if self._deed.consequences else what)
+        command = self._deed.command(self._target, answers)
+        cli: list[Line] = [(), line(Span("The same from a shell:", Tone.FAINT))]
+        cli += [line(f"  {part}") for part in fmt.wrap(command, _WIDTH - 2)]
+        cli.append(line(Span(fmt.clean(problem), Tone.WARN)) if problem else ())
+        self.query_one("#cli", Note).tell(cli)
+
+
+class Tell(ModalScreen[bool]):
+    """Say something at length; with `agree`, ask a plain question whose default is no. Returns the consent."""
+
+    def __init__(self, title: str, paragraphs: tuple[str, ...], *, agree: str = "", ascii: bool) -> None:
+        super().__init__()
+        self._title, self._paragraphs, self._agree, self._ascii = title, paragraphs, agree, ascii
+        self.set_class(ascii, "-plain")
+
+    def compose(self) -> ComposeResult:
+        """Text and buttons."""
+        with Vertical(classes="box"):
+            yield Note(id="what", ascii=self._ascii)
+            yield Buttons(("Stay", self._agree) if self._agree else ("Close",), chosen=0, ascii=self._ascii)
+
+    def on_mount(self) -> None:
+        """Wrap the text."""
+        lines = [line(Span(self._title, Tone.HEAD)), ()]
+        for paragraph in self._paragraphs:
+            lines += [line(part) for part in fmt.wrap(paragraph, _WIDTH)]
+        self.query_one("#what", Note).tell([*lines, ()])
+
+    def on_buttons_pressed(self, message: Buttons.Pressed) -> None:
+        """Any button closes."""
+        self.dismiss(message.index == 1)
+
+    def on_key(self, event: events.Key) -> None:
+        """Esc and q close, and mean no."""
+        if event.key in ("escape", "q", "ctrl+c"):
+            event.stop()
+            self.dismiss(False)

@@ -1,0 +1,204 @@
+"""Jobs: the list, and one job with its live loss curve, progress, time left and the end of its log."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from appliance.api.types import JobDetail, JobEvents, JobView
+from appliance.kernel.events import (
+    CheckpointSaved,
+    CheckpointSkipped,
+    Event,
+    Metric,
+    Note,
+    Progress,
+    StateChanged,
+)
+from tui import format as fmt
+from tui.plot import plot
+from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
+
+ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
+_POINTS = 4096
+_LOG = 1000
+_PLOT_HEIGHT = 7
+
+
+def jobs_table(jobs: tuple[JobView, ...], look: Look) -> Table:
+    """Queue and history, newest first."""
+    return Table(
+        columns=(
+            Column(title="State", width=6),
+            Column(title="Title"),
+            Column(title="Kind", width=14),
+            Column(title="Progress", width=22),
+            Column(title="Created", width=11),
+            Column(title="Job", width=10, wide=True),
+            Column(title="By", width=12, wide=True),
+        ),
+        rows=tuple(
+            Row(
+                key=job.id,
+                cells=(
+                    state(job.state, look),
+                    Span(job.title, Tone.STRONG),
+                    Span(job.kind),
+                    Span(progress_text(job, look)),
+                    Span(fmt.brief_moment(job.created_at, look.now)),
+                    Span(job.id[:10]),
+                    Span(job.created_by),
+                ),
+            )
+            for job in jobs
+        ),
+    )
+
+
+def progress_text(job: JobView, look: Look) -> str:
+    """Where a job stands, in 22 cells: a bar and a share, a reason, or the time it took."""
+    progress = job.progress
+    match job.state:
+        case "running" if progress is not None:
+            done = fmt.share(progress.fraction)
+            left = f" {fmt.duration(progress.eta_seconds)}" if progress.eta_seconds is not None else ""
+            return f"{done}{left} left" if look.spoken else f"{_bar(progress, 8, look)} {done}{left}"
+        case "failed" if job.problem is not None:
+            return job.problem.code
+        case "succeeded" if job.cached:
+            return "same run, reused"
+        case "succeeded":
+            took = _seconds(job)
+            return f"took {fmt.duration(took)}" if took is not None else ""
+        case _:
+            return job.state
+
+
+@dataclass(slots=True, kw_only=True)
+class JobWatch:
+    """A job being followed: its record, the losses seen and the end of its log. Bounded."""
+
+    detail: JobDetail
+    next: int = 0
+    losses: list[float] = field(default_factory=list)
+    stride: int = 1
+    """one loss of so many is kept, so that the curve of a long run stays bounded and true in time"""
+    seen: int = 0
+    log: deque[Line] = field(default_factory=lambda: deque(maxlen=_LOG))
+
+    def take(self, page: JobEvents) -> None:
+        """Add a page of the log."""
+        for item in page.events:
+            if isinstance(item.event, Progress):
+                if item.event.loss is not None:
+                    self._take_loss(item.event.loss)
+            else:
+                self.log.append(line("   ", Span(fmt.moment(item.at)[11:] + "  ", Tone.FAINT), *_said(item.event)))
+        self.next = page.next
+
+    def _take_loss(self, loss: float) -> None:
+        if self.seen % self.stride == 0:
+            self.losses.append(loss)
+        self.seen += 1
+        if len(self.losses) > _POINTS:
+            self.losses, self.stride = self.losses[::2], self.stride * 2
+
+
+def job_lines(watch: JobWatch, look: Look) -> list[Line]:
+    """One job; the log takes the room that is left, at least six lines."""
+    job = watch.detail.job
+    lines = [*_facts(job, look), *_loss(watch, look)]
+    room = max(6, look.height - len(lines) - 1)
+    tail = list(watch.log)[-room:]
+    if tail:
+        lines += [heading("Log"), *tail]
+    elif not lines:
+        lines.append(hint("No log yet."))
+    return lines
+
+
+def job_log_lines(watch: JobWatch, look: Look) -> list[Line]:
+    """The whole log that is kept, then input and output."""
+    job = watch.detail
+    lines = [heading("Log"), *watch.log] if watch.log else [hint("This job has said nothing yet.")]
+    lines.append(heading("Inputs"))
+    inputs = job.spec.get("inputs", {})
+    lines += [
+        fact(name, fmt.clean(str(ref.get("ref", ""))), f"  {ref.get('digest', '')[:12]}")
+        for name, ref in inputs.items()
+    ]
+    lines.append(heading("Files"))
+    lines += [fact(fmt.size(entry.size), fmt.clean(entry.path), f"  {fmt.short(entry.digest)}") for entry in job.files]
+    if not job.files:
+        lines.append(hint("No output file yet."))
+    return lines
+
+
+def _facts(job: JobView, look: Look) -> list[Line]:
+    lines = [
+        fact(
+            "state",
+            state(job.state, look),
+            f" {job.state}",
+            Span(f"   attempt {job.attempt}" if job.attempt > 1 else ""),
+        ),
+        fact("kind", job.kind, Span(f"   job {job.id}   run {fmt.short(job.run_id)}", Tone.FAINT)),
+        fact("created", f"{fmt.moment(job.created_at)} UTC by {fmt.clean(job.created_by)}"),
+    ]
+    progress = job.progress
+    if progress is not None and job.state not in ENDED:
+        shown = "" if look.spoken else _bar(progress, 24, look) + " "
+        steps = f"  step {progress.step} of {progress.steps}" if progress.steps else ""
+        left = f"  {fmt.duration(progress.eta_seconds)} left" if progress.eta_seconds is not None else ""
+        lines.append(fact(progress.phase, f"{shown}{fmt.share(progress.fraction)}{steps}{left}"))
+        speed = [f"{fmt.count(round(progress.tokens_per_second))} tokens/s"] if progress.tokens_per_second else []
+        speed += [f"{fmt.size(progress.memory_bytes)} memory"] if progress.memory_bytes else []
+        if speed:
+            lines.append(fact("speed", ", ".join(speed)))
+    if (took := _seconds(job)) is not None:
+        lines.append(fact("took", fmt.duration(took), "   equal run found, nothing was repeated" if job.cached else ""))
+    if job.problem is not None:
+        lines.append(fact("problem", Span(f"{job.problem.code}: {fmt.clean(job.problem.message)}", Tone.BAD)))
+        if job.problem.hint:
+            lines.append(fact("", fmt.clean(job.problem.hint)))
+    figures = [f"{name} {fmt.figure(value)}" for name, value in job.summary.items() if isinstance(value, int | float)]
+    for part in fmt.wrap("  ".join(figures), max(20, look.width - 20))[:3] if figures else ():
+        lines.append(fact("result", part))
+    return lines
+
+
+def _loss(watch: JobWatch, look: Look) -> list[Line]:
+    if len(watch.losses) < 2:
+        return []
+    first, last, least = watch.losses[0], watch.losses[-1], min(watch.losses)
+    title = f"Loss {last:.3g} (began {first:.3g}, lowest {least:.3g})"
+    if look.spoken:
+        return [heading(title)]
+    height = _PLOT_HEIGHT if look.height < 30 else 12
+    drawn = plot(watch.losses, width=look.width - 4, height=height, ascii=look.ascii)
+    return [heading(title), *(line(f"  {row}") for row in drawn)]
+
+
+def _bar(progress: Progress, width: int, look: Look) -> str:
+    return fmt.bar(progress.fraction, width, ascii=look.ascii)
+
+
+def _seconds(job: JobView) -> float | None:
+    begun, ended = fmt.instant(job.started_at), fmt.instant(job.finished_at)
+    return (ended - begun).total_seconds() if begun and ended else None
+
+
+def _said(event: Event) -> Line:
+    match event:
+        case Note(text=text):
+            return (Span(fmt.clean(text)),)
+        case Metric(name=name, value=value):
+            return (Span(f"{fmt.clean(name)} = {fmt.figure(value)}"),)
+        case CheckpointSaved(step=step, digest=digest):
+            return (Span(f"checkpoint at step {step}  {fmt.short(digest)}"),)
+        case CheckpointSkipped(name=name, reason=reason):
+            return (Span(f"checkpoint {fmt.clean(name)} skipped: {fmt.clean(reason)}", Tone.WARN),)
+        case StateChanged(state=name, reason=reason):
+            return (Span(f"{name}{': ' if reason else ''}{fmt.clean(reason)}", Tone.STRONG),)
+        case Progress():
+            return (Span(event.phase),)

@@ -1,0 +1,1 @@
+"""The few widgets of the console: key bar, list, reading pane, buttons."""
