@@ -1,5 +1,6 @@
 """Brings a state database to this version's schema, and refuses one that a newer version wrote.
 
+An upgrade is one transaction: after a power cut the database has the old schema, and the next start repeats it.
 Alembic is imported only when there is something to do: a start with an up-to-date database does not pay for it.
 """
 
@@ -9,13 +10,19 @@ import sqlite3
 from pathlib import Path
 
 from appliance.kernel.errors import Conflict
+from appliance.store.database import plain_errors
 from appliance.store.schema import SCHEMA_REVISION
 
 _SCRIPTS = Path(__file__).parent / "migrations"
 
 
 def ensure_schema(database: Path) -> None:
-    """Create or upgrade the tables. Raises Conflict when a newer version wrote the database."""
+    """Create or upgrade the tables. Raises Conflict (a newer version wrote it), IntegrityFailure, StorageFailure."""
+    with plain_errors(database):
+        _ensure(database)
+
+
+def _ensure(database: Path) -> None:
     present = _present_revision(database)
     if present == SCHEMA_REVISION:
         return
