@@ -44,29 +44,41 @@ class SeedRecipe(_Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     vocabulary: Annotated[int, Meta(ge=300, le=65536)] = 2048
     """Most tokens the tokenizer may have; a small corpus may give fewer."""
     hidden_size: Annotated[int, Meta(ge=16, le=8192)] = 256
+    """Width of the residual stream."""
     intermediate_size: Annotated[int, Meta(ge=16, le=32768)] = 512
+    """Width of the feed-forward layers."""
     layers: Annotated[int, Meta(ge=1, le=128)] = 3
+    """Transformer blocks."""
     heads: Annotated[int, Meta(ge=1, le=128)] = 4
+    """Attention heads for queries."""
     kv_heads: Annotated[int, Meta(ge=1, le=128)] = 2
+    """Attention heads for keys and values (grouped-query attention)."""
     context_length: Annotated[int, Meta(ge=64, le=131072)] = 1024
+    """Longest sequence the model may be served with, in tokens."""
     sequence_length: Annotated[int, Meta(ge=16, le=131072)] = 128
     """Tokens of one training sequence."""
     steps: Annotated[int, Meta(ge=1, le=10_000_000)] = 1000
+    """Optimiser steps."""
     learning_rate: _LearningRate = 2e-3
+    """Peak of the schedule: linear warm-up, then a cosine."""
 
 
 class LoraRecipe(_Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fine-tune a base model by low-rank adapters (Hu et al. 2021) on every linear layer but the output."""
 
     rank: Annotated[int, Meta(ge=1, le=256)] = 16
+    """Rank of the adapters: width of the low-rank update of each matrix."""
     alpha: Annotated[float, Meta(gt=0, le=1024)] = 32.0
     """Adapters are scaled by alpha / rank."""
     dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.1
+    """Dropout in front of the adapters."""
     max_length: Annotated[int, Meta(ge=16, le=131072)] = 512
     """Longer conversations are left out, and counted."""
     epochs: Annotated[int, Meta(ge=1, le=10_000)] = 10
+    """Passes over the training part."""
     batch_size: Annotated[int, Meta(ge=1, le=1024)] = 8
     learning_rate: _LearningRate = 3e-3
+    """Peak of the schedule: linear warm-up, then a cosine."""
 
 
 Recipe = SeedRecipe | LoraRecipe

@@ -77,19 +77,31 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     assert run_verb("down", state=box.paths.root).returncode == 0
 
 
+def fire_at(box: Box, process: subprocess.Popen[bytes], chance: random.Random) -> Counter[str]:
+    """Kill -9 at random moments until the tour ends.
+
+    A job gets longer pauses than the others: it must at times reach a checkpoint, or the appliance gives it up, as it
+    should a job that crashes again and again without progress.
+    """
+    kills: Counter[str] = Counter()
+    next_job = time.monotonic() + chance.uniform(4, 20)
+    while process.poll() is None:
+        time.sleep(chance.uniform(1, 6))
+        victim = chance.choice(("daemon", "gateway", "engine-"))
+        if kills.total() < 4 * _KILLS:
+            kills[victim] += box.kill(victim)
+        if time.monotonic() > next_job and box.kill("job-"):
+            kills["job-"] += 1
+            next_job = time.monotonic() + chance.uniform(25, 45)
+    return kills
+
+
 @pytest.fixture(scope="module")
 def under_fire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     """A tour during which processes are killed at random moments; the seed of the moments is fixed."""
     root = tmp_path_factory.mktemp("fire")
     box, process, summary = walk(root, "--tolerate-faults")
-    chance = random.Random(20)
-    kills: Counter[str] = Counter()
-    while process.poll() is None:
-        time.sleep(chance.uniform(0.3, 2.5) if kills.total() >= _KILLS else chance.uniform(0.5, 4.0))
-        # After the wanted number of kills the tour may end in peace; a job that never gets a quiet moment cannot.
-        if kills.total() < 2 * _KILLS:
-            victim = chance.choice(_VICTIMS)
-            kills[victim] += box.kill(victim)
+    kills = fire_at(box, process, random.Random(20))
     assert process.returncode == 0, (root / "tour.log").read_text()[-3000:]
     yield Walked(box, json.loads(summary.read_text()), kills=kills)
     assert run_verb("down", state=box.paths.root).returncode == 0
