@@ -1,7 +1,6 @@
 """The reference side of the parity gate: tokenizer and greedy decoding by transformers in float32.
 
-Weights are loaded strictly: a tensor that is missing, left over or of another shape is a failure, never a random
-initialisation. One sequence at a time with a key-value cache, as the plainest thing that can be trusted.
+One sequence at a time with a key-value cache, as the plainest thing that can be trusted.
 """
 
 from __future__ import annotations
@@ -12,12 +11,10 @@ from typing import Any
 
 import jinja2
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from appliance.conversion.parity import GreedyRun
 from appliance.kernel.errors import BadInput, IntegrityFailure
+from appliance.weights.loading import load_model
 
 _BEST = 5
 
@@ -26,28 +23,10 @@ class TransformersModel:
     """A model folder in memory: `tokenizer`, greedy runs and tokenisation."""
 
     def __init__(self, folder: Path) -> None:
-        transformers_logging.disable_progress_bar()
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model, loading = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise _unreadable(f"{type(error).__name__}: {str(error)[:200]}") from error
-        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if loading[problem]:
-                raise _unreadable(f"{problem.replace('_', ' ')}: {sorted(map(str, loading[problem]))[:3]}")
-        self._model = model.eval()
-
-    @property
-    def context_length(self) -> int:
-        """Positions the model was made for."""
-        return int(self._model.config.max_position_embeddings)
+        self._loaded = load_model(folder)
+        self.tokenizer: Any = self._loaded.tokenizer
+        self._model = self._loaded.model
+        self.context_length = self._loaded.context_length
 
     @property
     def chat_template(self) -> str:
@@ -56,11 +35,7 @@ class TransformersModel:
 
     def end_tokens(self) -> frozenset[int]:
         """Return the tokens at which generation stops."""
-        named = self._model.generation_config.eos_token_id
-        found = set(named if isinstance(named, list) else [] if named is None else [named])
-        if self.tokenizer.eos_token_id is not None:
-            found.add(self.tokenizer.eos_token_id)
-        return frozenset(found)
+        return self._loaded.end_tokens()
 
     def special_tokens(self) -> tuple[str, ...]:
         """Return the texts of all added tokens, in order of their ids."""
@@ -119,9 +94,3 @@ class TransformersModel:
             best.append(tuple(zip(ids.tolist(), values.tolist(), strict=True)))
             feed = [token]
         return GreedyRun(prompt=tuple(prompt), tokens=tuple(chosen), logprobs=tuple(logprobs), best=tuple(best))
-
-
-def _unreadable(reason: str) -> IntegrityFailure:
-    return IntegrityFailure(
-        "conversion.model_unreadable", f"The model folder cannot be loaded: {reason}.", hint="Import the model again."
-    )

@@ -12,12 +12,10 @@ from typing import Any
 
 import jinja2
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from appliance.evaluation.heldout import Example
 from appliance.kernel.errors import BadInput, IntegrityFailure
+from appliance.weights.loading import load_model, unreadable
 
 BATCH = 16
 _LOGITS_BYTES = 1 << 28
@@ -28,31 +26,13 @@ class Decoder:
     """A model folder in memory."""
 
     def __init__(self, folder: Path) -> None:
-        """Load tokenizer and weights strictly. Raises IntegrityFailure ("evaluation.model_unreadable")."""
-        transformers_logging.disable_progress_bar()
-        try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model, loading = AutoModelForCausalLM.from_pretrained(
-                folder,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise _unreadable(f"{type(error).__name__}: {str(error)[:200]}") from error
-        for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-            if loading[problem]:
-                raise _unreadable(f"{problem.replace('_', ' ')}: {sorted(map(str, loading[problem]))[:3]}")
-        self._model = model.eval()
-        self._vocabulary = int(model.config.vocab_size)
-        self._ends = self._end_tokens()
-
-    @property
-    def context_length(self) -> int:
-        """Positions the model was made for."""
-        return int(self._model.config.max_position_embeddings)
+        """Load tokenizer and weights strictly. Raises IntegrityFailure ("model.unreadable")."""
+        loaded = load_model(folder)
+        self.tokenizer: Any = loaded.tokenizer
+        self._model = loaded.model
+        self.context_length = loaded.context_length
+        self._vocabulary = int(loaded.model.config.vocab_size)
+        self._ends = loaded.end_tokens()
 
     def prompt_and_answer(self, example: Example) -> tuple[list[int], list[int]]:
         """Return the tokens of the rendered question and those of the expected answer with its end token.
@@ -160,15 +140,8 @@ class Decoder:
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         if any(token >= self._vocabulary for token in ids):
-            raise _unreadable(f"the tokenizer gives tokens beyond the {self._vocabulary} of the weights")
+            raise unreadable(f"the tokenizer gives tokens beyond the {self._vocabulary} of the weights")
         return ids
-
-    def _end_tokens(self) -> frozenset[int]:
-        named = self._model.generation_config.eos_token_id
-        found = set(named if isinstance(named, list) else [] if named is None else [named])
-        if self.tokenizer.eos_token_id is not None:
-            found.add(self.tokenizer.eos_token_id)
-        return frozenset(found)
 
 
 def batches(lengths: Sequence[int], *, limit: int) -> list[list[int]]:
@@ -196,9 +169,3 @@ def _finite(logits: torch.Tensor) -> torch.Tensor:
             hint="Train it again with a smaller learning rate, or import it again.",
         )
     return logits
-
-
-def _unreadable(reason: str) -> IntegrityFailure:
-    return IntegrityFailure(
-        "evaluation.model_unreadable", f"The model folder cannot be loaded: {reason}.", hint="Import the model again."
-    )

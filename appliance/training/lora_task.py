@@ -27,6 +27,7 @@ from appliance.training.runtime import derive_seed, prepare
 from appliance.training.sampler import Batch, ChatSampler, Example, pad
 from appliance.training.schedule import Schedule
 from appliance.training.summary import summarise
+from appliance.weights.loading import load_model
 
 _PROBES = 16
 """Conversations on which the merged model is compared with the adapter."""
@@ -85,25 +86,11 @@ def run(workspace: Workspace) -> dict[str, Any]:
 
 
 def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise BadInput(
-            "training.base_unreadable",
-            f"The base model cannot be loaded for training: {error}.",
-            hint="Training needs a Hugging Face folder with safetensors weights, not a GGUF file.",
-        ) from error
-    for weight in model.parameters():
+    loaded = load_model(folder)
+    for weight in loaded.model.parameters():
         # Out of the mapped file into memory of our own alignment: it decides the last bit of every product.
         weight.data = weight.data.clone(memory_format=torch.contiguous_format)
-    return model, tokenizer
+    return loaded.model, loaded.tokenizer
 
 
 def _examples(tokenizer: Any, file: Path, recipe: LoraRecipe) -> Encoded:

@@ -103,7 +103,7 @@ def test_a_model_without_template_is_refused(tiny: Path) -> None:
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(IntegrityFailure, match=r"evaluation\.model_unreadable"):
+    with pytest.raises(IntegrityFailure, match=r"model\.unreadable"):
         Decoder(tmp_path)
 
 

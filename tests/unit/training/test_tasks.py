@@ -177,9 +177,9 @@ def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, corpus: Path, chats: Path) -> None:
-    with pytest.raises(BadInput) as refused:
+    with pytest.raises(IntegrityFailure) as refused:
         workspace(tmp_path, JobKind.TRAIN_LORA, {"base": corpus, "dataset": chats}, LORA).run(lora_task.run)
-    assert refused.value.code == "training.base_unreadable"
+    assert refused.value.code == "model.unreadable"
 
 
 def test_a_merge_that_answers_differently_is_refused() -> None:

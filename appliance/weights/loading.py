@@ -1,0 +1,70 @@
+"""Loads a Hugging Face folder strictly: float32, from this disk alone, without running any code of the folder.
+
+A tensor that is missing, left over or of another shape is a failure, never a random initialisation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from appliance.kernel.errors import IntegrityFailure
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A causal model in evaluation mode and its tokenizer."""
+
+    model: Any
+    tokenizer: Any
+
+    @property
+    def context_length(self) -> int:
+        """Positions the model was made for."""
+        return int(self.model.config.max_position_embeddings)
+
+    def end_tokens(self) -> frozenset[int]:
+        """Return the tokens at which generation stops."""
+        named = self.model.generation_config.eos_token_id
+        found = set(named if isinstance(named, list) else [] if named is None else [named])
+        if self.tokenizer.eos_token_id is not None:
+            found.add(self.tokenizer.eos_token_id)
+        return frozenset(found)
+
+
+def load_model(folder: Path) -> LoadedModel:
+    """Load tokenizer and weights. Raises IntegrityFailure (`model.unreadable`)."""
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except _UNREADABLE as error:
+        raise unreadable(f"{type(error).__name__}: {str(error)[:200]}") from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if loading[problem]:
+            raise unreadable(f"{problem.replace('_', ' ')}: {sorted(map(str, loading[problem]))[:3]}")
+    return LoadedModel(model=model.eval(), tokenizer=tokenizer)
+
+
+def unreadable(reason: str) -> IntegrityFailure:
+    """Return the error for a folder whose parts do not fit together."""
+    return IntegrityFailure(
+        "model.unreadable",
+        f"The model folder cannot be loaded: {reason}.",
+        hint="It must be a Hugging Face folder of a causal model with safetensors weights; import it again.",
+    )
