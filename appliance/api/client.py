@@ -1,7 +1,10 @@
 """Two ways to send a `Call`: synchronously for the CLI, asynchronously for the console. Neither knows any verb.
 
 While the daemon is being restarted its socket is missing or refuses: a call is repeated until `patience` is
-used up. Every change is safe to repeat: the server recognises it by content or by its request id.
+used up. A change whose answer was lost is asked for again: deployments are recognised by their request id, runs,
+registrations, promotions and approvals by their content. The others leave no harm, but a trace: an import, a backup
+or a key (whose secret nobody ever saw) is there twice, and what was already cancelled, resumed, revoked or removed
+is refused with that very reason.
 """
 
 from __future__ import annotations
@@ -104,7 +107,7 @@ def _answer(call: Call[T], response: httpx2.Response) -> T:
 def _problem(response: httpx2.Response) -> IntramurosError:
     try:
         return error_of(msgspec.json.decode(response.content, type=Problem))
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return InternalError("api.answer", f"The appliance answered HTTP {response.status_code} without a reason.")
 
 

@@ -30,6 +30,7 @@ from appliance.services.context import Appliance, Caller, Context
 
 _HOLD_LIMIT = 60.0
 _BODY_LIMIT = 1 << 20
+_DIGITS = 18
 _CREDENTIALS = struct.Struct("iII")
 
 B = TypeVar("B")
@@ -229,14 +230,14 @@ async def _body(request: Request, form: type[B]) -> B:
             raise BadInput("api.body_too_large", f"A request body may have {_BODY_LIMIT} bytes at most.")
     try:
         return msgspec.json.decode(bytes(data) or b"{}", type=form)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadInput("api.body", f"The request body is not valid: {error}.") from error
 
 
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, "")
-    if text and not text.isdigit():
-        raise BadInput("api.query", f"{name}={text!r} is not a number.")
+    if text and not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
+        raise BadInput("api.query", f"{name}={text[:40]!r} is not a number.")
     return int(text) if text else default
 
 

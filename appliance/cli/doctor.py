@@ -7,7 +7,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import packages_distributions, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
 import click
 
@@ -57,9 +57,12 @@ def _programs(_paths: StatePaths) -> Iterator[Finding]:
         )
 
 
-def _torch(_paths: StatePaths) -> Iterator[Finding]:
-    yield Finding(level="OK", what="torch", found=version("torch"))
-    yield Finding(level="OK", what="llama-cpp-python", found=version("llama-cpp-python"))
+def _packages(_paths: StatePaths) -> Iterator[Finding]:
+    for name in ("torch", "llama-cpp-python"):
+        try:
+            yield Finding(level="OK", what=name, found=version(name))
+        except PackageNotFoundError:
+            yield Finding(level="FAIL", what=name, found="not installed", hint="Install the locked requirements.")
 
 
 def _import_names(_paths: StatePaths) -> Iterator[Finding]:
@@ -135,7 +138,7 @@ def _certificate(paths: StatePaths) -> Iterator[Finding]:
 
 _CHECKS: tuple[Callable[[StatePaths], Iterator[Finding]], ...] = (
     _programs,
-    _torch,
+    _packages,
     _import_names,
     _disk,
     _memory,

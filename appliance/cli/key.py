@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.session import Session, table, verb, when
-from appliance.kernel.errors import Conflict, storage_errors
+from appliance.kernel.errors import BadInput, Conflict, storage_errors
 from appliance.kernel.private import write_private
 
 
@@ -28,6 +29,10 @@ def create(session: Session, name: str, days: int, models: tuple[str, ...], out:
     """Create a key. Its secret is shown this once."""
     if out is not None and out.exists():
         raise Conflict("key.file_exists", f"{out} exists; a key file is never overwritten.", hint="Give a new name.")
+    if out is not None and not os.access(out.absolute().parent, os.W_OK):
+        raise BadInput(
+            "key.file_place", f"{out} cannot be written; no key was created.", hint="Name a writable folder."
+        )
     fresh = session.send(calls.create_key(t.CreateKey(name=name, days=days, models=models)))
     if out is not None:
         with storage_errors("writing the key file"):

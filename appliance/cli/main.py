@@ -66,6 +66,7 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit status."""
+    as_json = "--json" in (sys.argv[1:] if argv is None else argv)
     try:
         result = cli.main(args=argv, standalone_mode=False, prog_name="intramuros")
         return result if isinstance(result, int) else 0
@@ -79,14 +80,13 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.close()
         return 141
     except IntramurosError as error:
-        return _report(error)
+        return _report(error, as_json=as_json)
     except OSError as error:
-        return _report(storage_failure(error, doing="running this command"))
+        return _report(storage_failure(error, doing="running this command"), as_json=as_json)
 
 
-def _report(error: IntramurosError) -> int:
-    arguments = sys.argv[1:]
-    if "--json" in arguments:
+def _report(error: IntramurosError, *, as_json: bool) -> int:
+    if as_json:
         import msgspec
 
         from appliance.kernel.problem import problem_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import subprocess
 import sys
 import time
@@ -15,12 +16,15 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.api.client import Client
 from appliance.cli.session import Session, verb
+from appliance.daemon.marks import find
 from appliance.kernel.errors import BadInput, Unavailable, storage_errors
 from appliance.kernel.paths import StatePaths
 from appliance.kernel.problem import Problem, error_of
+from appliance.kernel.process import is_alive, send_signal
 
 _START_PATIENCE = 60.0
 _STOP_PATIENCE = 60.0
+_RESTART_PATIENCE = 5.0
 _POLL = 0.05
 
 
@@ -52,6 +56,7 @@ def start_appliance(paths: StatePaths, *, host: str | None = None, port: int | N
             f"The appliance already runs at {view.address}.",
             hint="Stop it first: `intramuros down`.",
         )
+    _wait_until_released(paths)
     with storage_errors(f"preparing {paths.root}"):
         paths.root.mkdir(parents=True, exist_ok=True)
         for folder in (paths.logs, paths.run):
@@ -75,10 +80,19 @@ def start_appliance(paths: StatePaths, *, host: str | None = None, port: int | N
     )
 
 
+def _wait_until_released(paths: StatePaths) -> None:
+    """Give a daemon that is still ending the time to let go of the state directory."""
+    deadline = time.monotonic() + _STOP_PATIENCE
+    while (paths.run / "daemon.lock").exists() and _is_locked(paths) and time.monotonic() < deadline:
+        if _answering(paths) is not None:
+            return
+        time.sleep(_POLL)
+
+
 def stop_appliance(paths: StatePaths) -> bool:
     """Ask the daemon to stop and wait until it has; False when it was not running."""
-    if _answering(paths) is None:
-        return False
+    if _answering(paths, patience=_RESTART_PATIENCE) is None:
+        return _stop_orphans(paths)
     with Client(paths.control_socket, patience=5.0) as client:
         client.send(calls.shut_down())
     deadline = time.monotonic() + _STOP_PATIENCE
@@ -91,6 +105,20 @@ def stop_appliance(paths: StatePaths) -> bool:
     return True
 
 
+def _stop_orphans(paths: StatePaths) -> bool:
+    """Stop what a daemon and a keeper that were both killed left behind; False when there is nothing."""
+    orphans = find(paths.root)
+    for orphan in orphans:
+        send_signal(orphan.identity, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_PATIENCE
+    while any(is_alive(orphan.identity) for orphan in orphans):
+        if time.monotonic() > deadline:
+            for orphan in orphans:
+                send_signal(orphan.identity, signal.SIGKILL)
+        time.sleep(_POLL)
+    return bool(orphans)
+
+
 def _is_locked(paths: StatePaths) -> bool:
     """Tell whether a daemon still holds the state directory; it lets go when its process ends."""
     with (paths.run / "daemon.lock").open("rb") as lock:
@@ -101,11 +129,12 @@ def _is_locked(paths: StatePaths) -> bool:
     return False
 
 
-def _answering(paths: StatePaths) -> t.StatusView | None:
+def _answering(paths: StatePaths, *, patience: float = 0.0) -> t.StatusView | None:
+    """Return the status, or None; a socket that is there but refuses may belong to a daemon that is coming back."""
     if not paths.control_socket.exists():
         return None
     try:
-        with Client(paths.control_socket, patience=0.0) as client:
+        with Client(paths.control_socket, patience=patience) as client:
             return client.send(calls.status())
     except Unavailable:
         return None

@@ -15,6 +15,7 @@ import msgspec
 
 from appliance.api.calls import Call
 from appliance.api.client import Client
+from appliance.kernel.errors import BadInput
 from appliance.kernel.paths import StatePaths
 
 T = TypeVar("T")
@@ -96,4 +97,8 @@ def confirmed(question: str, *, yes: bool) -> bool:
 
 
 def _patience() -> float:
-    return float(os.environ.get("INTRAMUROS_PATIENCE", "10"))
+    text = os.environ.get("INTRAMUROS_PATIENCE", "10")
+    try:
+        return float(text)
+    except ValueError as error:
+        raise BadInput("cli.patience", f"INTRAMUROS_PATIENCE={text!r} is not a number of seconds.") from error

@@ -31,10 +31,12 @@ from appliance.kernel.problem import Problem, problem_of
 from appliance.kernel.process import ProcessIdentity, identify, send_signal, start
 from appliance.services import outcomes
 from appliance.services.context import Context
+from appliance.services.jobs import UNFINISHED
 from appliance.store.schema import jobs
 
 _STOP_PATIENCE = 30.0
 _POLL = 0.2
+_RETRY = 5.0
 
 
 class JobRunner:
@@ -46,6 +48,7 @@ class JobRunner:
         self._prefix = prefix
         self._running: dict[str, asyncio.Task[None]] = {}
         self._identities: dict[str, ProcessIdentity] = {}
+        self._asked: set[ProcessIdentity | None] = set()
         self._logs: dict[str, JobLog] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -55,11 +58,11 @@ class JobRunner:
         self._wake.set()
 
     async def run(self) -> None:
-        """Serve the queue until cancelled."""
-        for row in await asyncio.to_thread(self._rows, "running"):
-            self._begin(row)
+        """Serve the queue until cancelled. What the database calls running is taken up again whenever nobody has it."""
         while True:
             self._wake.clear()
+            for row in await asyncio.to_thread(self._rows, "running"):
+                self._begin(row)
             await self._cancel_asked()
             free = self._ctx.appliance.settings.parallel_jobs - len(self._running)
             for row in (await asyncio.to_thread(self._rows, "queued"))[: max(0, free)]:
@@ -70,11 +73,11 @@ class JobRunner:
     async def stop(self) -> None:
         """Ask every running job to save a checkpoint and stop; they go on after the next start."""
         self._stopping = True
-        for identity in self._identities.values():
-            send_signal(identity, signal.SIGTERM)
+        for identity in tuple(self._identities.values()):
+            _ask_to_stop(identity)
         if self._running:
             await asyncio.wait(self._running.values(), timeout=_STOP_PATIENCE)
-        for identity in self._identities.values():
+        for identity in tuple(self._identities.values()):
             send_signal(identity, signal.SIGKILL)
 
     def progress(self) -> dict[str, Progress]:
@@ -112,7 +115,7 @@ class JobRunner:
 
     def _ended(self, job_id: str, _task: asyncio.Task[None]) -> None:
         self._running.pop(job_id, None)
-        self._identities.pop(job_id, None)
+        self._asked.discard(self._identities.pop(job_id, None))
         self.wake()
 
     async def _guard(self, row: Row[Any]) -> None:
@@ -130,7 +133,11 @@ class JobRunner:
             )
         else:
             return
-        await asyncio.to_thread(outcomes.fail, self._ctx, row.id, problem)
+        try:
+            await asyncio.to_thread(outcomes.fail, self._ctx, row.id, problem)
+        except IntramurosError as error:
+            print(f"job {row.id} cannot be settled now: {error}", file=sys.stderr)
+            await asyncio.sleep(_RETRY)
 
     async def _run_job(self, row: Row[Any]) -> None:
         name = f"job-{row.id}"
@@ -139,6 +146,8 @@ class JobRunner:
         process = None
         if identity is None and not (directory / "result.json").exists():
             spec = await asyncio.to_thread(self._prepare, row)
+            if spec is None or self._stopping:
+                return
             process = start(
                 [*self._prefix, sys.executable, "-I", "-m", "appliance.jobs.worker", str(directory)],
                 log=directory / "process.log",
@@ -155,8 +164,8 @@ class JobRunner:
                 os.killpg(identity.pid, signal.SIGKILL)
         await asyncio.to_thread(self._settle, row.id, status)
 
-    def _prepare(self, row: Row[Any]) -> JobSpec:
-        """Lay out the job's directory, mark it running, and return its specification."""
+    def _prepare(self, row: Row[Any]) -> JobSpec | None:
+        """Lay out the job's directory, mark it running, and return its specification; None if it was cancelled."""
         directory = self._ctx.appliance.paths.job(row.id)
         directory.mkdir(parents=True, exist_ok=True)
         spec = msgspec.convert(row.spec, JobSpec)
@@ -169,8 +178,9 @@ class JobRunner:
             values: dict[str, Any] = {"state": "running", "attempt": row.attempt + 1}
             if not row.started_at:
                 values["started_at"] = to_text(self._ctx.appliance.clock())
-            connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
-        return spec
+            waiting = (jobs.c.id == row.id, jobs.c.state.in_(UNFINISHED))
+            marked = connection.execute(update(jobs).where(*waiting).values(**values)).rowcount
+        return spec if marked else None
 
     def _settle(self, job_id: str, status: int | None) -> None:
         directory = self._ctx.appliance.paths.job(job_id)
@@ -213,8 +223,11 @@ class JobRunner:
 
     async def _cancel_asked(self) -> None:
         for job_id, identity in tuple(self._identities.items()):
+            if identity in self._asked:
+                continue
             if (await asyncio.to_thread(self._row, job_id)).cancel_requested:
-                send_signal(identity, signal.SIGTERM)
+                self._asked.add(identity)
+                _ask_to_stop(identity)
                 asyncio.get_running_loop().call_later(_STOP_PATIENCE, send_signal, identity, signal.SIGKILL)
 
     def _rows(self, state: str) -> list[Row[Any]]:
@@ -226,7 +239,12 @@ class JobRunner:
             return connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
 
     def _is_settled(self, job_id: str) -> bool:
-        return self._row(job_id).state not in ("queued", "running")
+        return self._row(job_id).state not in UNFINISHED
+
+
+def _ask_to_stop(identity: ProcessIdentity) -> None:
+    # The job's process alone: a converter that it runs must not die under it, which would look like a failure.
+    send_signal(identity, signal.SIGTERM, group=False)
 
 
 def _environment(spec: JobSpec) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The embedded appliance's init: starts intramurosd and starts it again when it dies. On the box, systemd does this.
 
 Standard library only, so that it stays small. It ends when the daemon stops in order (status 0) or refuses to
-start (status 2 to 9); anything else is a crash, answered with a restart after a growing pause.
+start (status 2 to 9), and once it was itself asked to stop; anything else is a crash, answered with a restart after
+a growing pause.
 """
 
 from __future__ import annotations
@@ -9,31 +10,35 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
 from types import FrameType
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
-_HEALTHY_AFTER = 30.0
+_HEALTHY_AFTER = 10.0
 
 
 def main(argv: list[str]) -> int:
     """Keep `intramurosd` with these arguments running."""
     pause = _FIRST_PAUSE
+    stopping = threading.Event()
     while True:
         began = time.monotonic()
         daemon = subprocess.Popen([sys.executable, "-I", "-m", "appliance.daemon.main", *argv], start_new_session=True)
-        _pass_on(daemon)
+        _pass_on(daemon, stopping)
         status = daemon.wait()
-        if 0 <= status < 10:
+        if 0 <= status < 10 or stopping.is_set():
             return status
         pause = _FIRST_PAUSE if time.monotonic() - began > _HEALTHY_AFTER else min(pause * 2, _LONGEST_PAUSE)
         print(f"intramurosd ended with status {status}; it is started again in {pause:.1f} s", file=sys.stderr)
-        time.sleep(pause)
+        if stopping.wait(pause):
+            return 0
 
 
-def _pass_on(daemon: subprocess.Popen[bytes]) -> None:
+def _pass_on(daemon: subprocess.Popen[bytes], stopping: threading.Event) -> None:
     def forward(number: int, _frame: FrameType | None) -> None:
+        stopping.set()
         daemon.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):

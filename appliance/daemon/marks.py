@@ -37,9 +37,16 @@ def find(root: Path) -> tuple[Found, ...]:
             continue
         unit = _unit_of(entry, root)
         identity = identify(int(entry.name)) if unit else None
-        if unit and identity is not None and os.getsid(identity.pid) == identity.pid:
+        if unit and identity is not None and _leads(identity.pid):
             found.append(Found(unit=unit, identity=identity))
     return tuple(sorted(found, key=lambda item: item.identity.started))
+
+
+def _leads(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except ProcessLookupError:
+        return False
 
 
 def _unit_of(process: Path, root: Path) -> str | None:

@@ -7,6 +7,8 @@ import contextlib
 import os
 import signal
 import socket
+import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -21,13 +23,14 @@ from appliance.daemon.gateway_unit import gateway_spec, gateway_state, publish_t
 from appliance.daemon.job_runner import JobRunner
 from appliance.daemon.sandbox import network_prefix
 from appliance.daemon.supervisor import Supervisor, resident_bytes
-from appliance.kernel.errors import Conflict
+from appliance.kernel.errors import Conflict, IntramurosError
 from appliance.kernel.events import Progress
 from appliance.services import deployments as deployment_service
 from appliance.services import jobs as job_service
 from appliance.services.context import Appliance, Caller, Context
 
 _SIGN_EVERY = 60.0
+_RETRY = 5.0
 _GATEWAY_PATIENCE = 30.0
 
 
@@ -58,9 +61,9 @@ class Daemon:
         with self._appliance.database.write() as connection:
             self._system.record(connection, "appliance.start", "appliance")
         background = [
-            asyncio.create_task(self._runner.run(), name="jobs"),
-            asyncio.create_task(self._deployer.run(), name="deployments"),
-            asyncio.create_task(self._sign_regularly(), name="audit"),
+            asyncio.create_task(go_on_doing("jobs", self._runner.run), name="jobs"),
+            asyncio.create_task(go_on_doing("deployments", self._deployer.run), name="deployments"),
+            asyncio.create_task(go_on_doing("audit", self._sign_regularly), name="audit"),
         ]
         server, serving = self._control_api()
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
@@ -195,6 +198,16 @@ class Daemon:
         self._appliance.database.close()
         with contextlib.suppress(FileNotFoundError):
             self._appliance.paths.control_socket.unlink()
+
+
+async def go_on_doing(name: str, work: Callable[[], Awaitable[None]], *, pause: float = _RETRY) -> None:
+    """Run a loop of the daemon, again after a failure: a full disk must not end what still serves."""
+    while True:
+        try:
+            await work()
+        except (IntramurosError, OSError) as error:
+            print(f"{name} goes on in {pause:.0f} s: {error}", file=sys.stderr)
+            await asyncio.sleep(pause)
 
 
 def _listen(path: Path) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from pathlib import Path
 
 import msgspec
 from sqlalchemy import insert, select
@@ -100,10 +101,17 @@ def _sweep(paths: StatePaths, database: Database, blobs: BlobStore) -> None:
         known = set(known_digests(connection))
         unsettled = connection.execute(select(jobs.c.id).where(jobs.c.state == "running")).scalars().all()
     for job_id in unsettled:
-        sealed = paths.job(job_id) / "result.json"
-        if sealed.exists():
-            result = msgspec.json.decode(sealed.read_bytes(), type=TaskResult)
-            known |= {entry.digest for entry in result.files}
+        known |= _sealed_digests(paths.job(job_id) / "result.json")
     for digest in blobs.digests():
         if digest not in known:
             blobs.remove(digest)
+
+
+def _sealed_digests(result: Path) -> set[str]:
+    if not result.exists():
+        return set()
+    try:
+        files = msgspec.json.decode(result.read_bytes(), type=TaskResult).files
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return set()  # nothing can be adopted from it; the job runner says so when it settles the job
+    return {entry.digest for entry in files}

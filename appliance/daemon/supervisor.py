@@ -22,9 +22,10 @@ from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.process import ProcessIdentity, identify, is_alive, send_signal, start
 
 _FIRST_PAUSE = 0.2
-_LONGEST_PAUSE = 30.0
-_HEALTHY_AFTER = 30.0
+_LONGEST_PAUSE = 10.0
+_HEALTHY_AFTER = 10.0
 _READY_POLL = 0.05
+_DEATH_PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,8 @@ class Unit:
         except TimeoutError:
             if self.identity is not None:
                 send_signal(self.identity, signal.SIGKILL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ended.wait(), _DEATH_PATIENCE)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._enter("stopped")
@@ -110,7 +113,11 @@ class Unit:
         process = None
         if self.identity is None or not is_alive(self.identity):
             environment = self.spec.environment | mark(self.spec.name, self._root)
-            process = start(self.spec.argv, log=self._log, extra_environment=environment)
+            try:
+                process = start(self.spec.argv, log=self._log, extra_environment=environment)
+            except OSError as error:  # no memory for a process, no room for its log: as good as a crash
+                self.detail, self.exit_status = f"cannot be started: {error.strerror}", None
+                return
             self.identity = identify(process.pid)
         self._enter("starting")
         readiness = asyncio.create_task(self._await_ready())

@@ -99,11 +99,6 @@ class StatePaths:
         return self.run / "gateway.json"
 
     @property
-    def units(self) -> Path:
-        """Identities of supervised processes, so that a restarted daemon finds them again."""
-        return self.run / "units"
-
-    @property
     def logs(self) -> Path:
         return self.root / "logs"
 

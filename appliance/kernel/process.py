@@ -111,7 +111,7 @@ def boot_id() -> str:
 def identify(pid: int) -> ProcessIdentity | None:
     """Return who `pid` is now, or None when there is no such live process (a zombie is not alive)."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_bytes().decode("ascii", errors="replace")  # names may be any bytes
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
@@ -125,12 +125,15 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return identify(identity.pid) == identity
 
 
-def send_signal(identity: ProcessIdentity, number: signal.Signals) -> bool:
-    """Signal that very process's group; False when it is gone."""
+def send_signal(identity: ProcessIdentity, number: signal.Signals, *, group: bool = True) -> bool:
+    """Signal that very process with its group, or it alone; False when it is gone."""
     if not is_alive(identity):
         return False
     try:
-        os.killpg(identity.pid, number)
+        if group:
+            os.killpg(identity.pid, number)
+        else:
+            os.kill(identity.pid, number)
     except ProcessLookupError:
         return False
     return True

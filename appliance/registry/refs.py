@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from appliance.kernel.errors import BadInput
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,6 @@ def parse_ref(text: str, *, what: str) -> Ref:
     check_name(name, what=what)
     if not at:
         return Ref(name=name)
-    if not version.isdigit() or int(version) < 1:
+    if not _VERSION.fullmatch(version):
         raise BadInput("ref.invalid", f"{text!r} has no valid version.", hint="Write it like assistant@3.")
     return Ref(name=name, version=int(version))

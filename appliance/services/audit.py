@@ -1,4 +1,4 @@
-"""Reads, verifies and exports the audit trail. Reading it is itself an access that is recorded."""
+"""Reads, verifies and exports the audit trail. Refused readings and every export are recorded themselves."""
 
 from __future__ import annotations
 

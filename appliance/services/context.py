@@ -53,6 +53,9 @@ class Appliance:
     started_at: str
     code_digest: str
     doorbell: Doorbell = field(default_factory=Doorbell)
+    adopting: threading.Lock = field(default_factory=threading.Lock)
+    """Held from the adoption of blobs until rows name them, and while unnamed blobs are deleted. Taken before a
+    transaction, never inside one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,14 @@
 """Records which version is wanted under which served name. The daemon's deployer makes it so.
 
-A revision is never changed in place: starting -> live -> superseded, or starting -> failed. `rollback` is a new
-revision that points at the version before the live one.
+A revision is never changed in place: starting -> live -> superseded, or starting -> failed; all of them are retired
+when the name is removed. `rollback` is a new revision that points at the version before the live one.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from appliance.api import types as t
@@ -21,10 +22,15 @@ from appliance.services.records import file_entries, find_model, ref_of, stage_o
 from appliance.store.schema import deployments, models, revisions
 
 _SHOWN = 20
+_ROLLBACK = "rollback"
+_SUPERSEDED = "a newer revision was asked for"
 
 
 def deploy(ctx: Context, name: str, body: t.Deploy) -> t.DeploymentView:
-    """Wish for a version behind a name. Needs stage prod, or an override with a reason, which is audited."""
+    """Wish for a version behind a name. Needs stage prod, or an override with a reason, which is audited.
+
+    The answer's `revision` is the one that fulfils this wish: a new one, or the live one that has this version already.
+    """
     check_name(name, what="deployment")
     ctx.authorise("deployment.deploy", name)
     if body.override:
@@ -37,7 +43,7 @@ def deploy(ctx: Context, name: str, body: t.Deploy) -> t.DeploymentView:
         _weights(row, ref)
         present = _live_row(connection, name)
         if present is not None and present.model_id == row.id and not _starting(connection, name):
-            return deployment_view(connection, name)
+            return msgspec.structs.replace(deployment_view(connection, name), revision=present.number)
         refused: IntramurosError | None = None
         if stage_of(connection, row.id) != Stage.PROD and not body.override:
             verdict = gate_verdict(ctx, connection, row, Stage.PROD)
@@ -82,7 +88,7 @@ def roll_back(ctx: Context, name: str, body: t.RollBack) -> t.DeploymentView:
                 f"{name} has no earlier version to return to.",
                 hint="See `intramuros deployments` for its revisions.",
             )
-        _insert(ctx, connection, name, previous, request_id=body.request_id, reason="rollback")
+        _insert(ctx, connection, name, previous, request_id=body.request_id, reason=_ROLLBACK)
         ctx.record(
             connection, "deployment.rollback", name, phase="intent", model=ref_of(previous), digest=previous.digest
         )
@@ -124,8 +130,7 @@ def mark_live(ctx: Context, number: int) -> None:
         )
         connection.execute(update(revisions).where(revisions.c.number == number).values(state="live"))
         connection.execute(update(deployments).where(deployments.c.name == row.deployment).values(live_revision=number))
-        action = "deployment.rollback" if row.reason == "rollback" else "deployment.deploy"
-        ctx.record(connection, action, row.deployment, revision=number)
+        ctx.record(connection, _action(row), row.deployment, revision=number)
 
 
 def mark_failed(ctx: Context, number: int, reason: str) -> None:
@@ -135,7 +140,7 @@ def mark_failed(ctx: Context, number: int, reason: str) -> None:
         if row.state != "starting":
             return
         connection.execute(update(revisions).where(revisions.c.number == number).values(state="failed", reason=reason))
-        ctx.record(connection, "deployment.deploy", row.deployment, phase="failed", revision=number, why=reason)
+        ctx.record(connection, _action(row), row.deployment, phase="failed", revision=number, why=reason)
 
 
 def list_deployments(ctx: Context) -> tuple[t.DeploymentView, ...]:
@@ -155,15 +160,16 @@ def show(ctx: Context, name: str) -> t.DeploymentView:
 
 
 def deployment_view(connection: Connection, name: str) -> t.DeploymentView:
-    """Return a deployment with its newest revisions."""
-    rows = connection.execute(
+    """Return a deployment with its newest revisions and, however old, the live one."""
+    query = (
         select(revisions, models.c.name.label("model_name"), models.c.version, models.c.digest)
         .join(models, models.c.id == revisions.c.model_id)
         .where(revisions.c.deployment == name)
-        .order_by(revisions.c.number.desc())
-        .limit(_SHOWN)
-    ).all()
+    )
+    rows = list(connection.execute(query.order_by(revisions.c.number.desc()).limit(_SHOWN)))
     live = _live_row(connection, name)
+    if live is not None and live.number not in {row.number for row in rows}:
+        rows = [*rows, connection.execute(query.where(revisions.c.number == live.number)).one()]
     previous = _previous_model(connection, live)
     newest = rows[0] if rows else None
     if newest is not None and newest.state in ("starting", "failed"):
@@ -217,11 +223,10 @@ def _insert(ctx: Context, connection: Connection, name: str, model: Row[Any], *,
     elif known.removed_at:
         connection.execute(update(deployments).where(deployments.c.name == name).values(removed_at=""))
     # A wish that was not fulfilled yet gives way to the newer one.
-    connection.execute(
-        update(revisions)
-        .where(revisions.c.deployment == name, revisions.c.state == "starting")
-        .values(state="failed", reason="a newer revision was asked for")
-    )
+    unfulfilled = (revisions.c.deployment == name, revisions.c.state == "starting")
+    for row in connection.execute(select(revisions).where(*unfulfilled)).all():
+        ctx.record(connection, _action(row), name, phase="failed", revision=row.number, why=_SUPERSEDED)
+    connection.execute(update(revisions).where(*unfulfilled).values(state="failed", reason=_SUPERSEDED))
     connection.execute(
         insert(revisions).values(
             deployment=name,
@@ -239,8 +244,16 @@ def _insert(ctx: Context, connection: Connection, name: str, model: Row[Any], *,
 def _repeated(connection: Connection, name: str, request_id: str) -> t.DeploymentView | None:
     if not request_id:
         return None
-    known = connection.execute(select(revisions.c.number).where(revisions.c.request_id == request_id)).first()
-    return deployment_view(connection, name) if known is not None else None
+    known = connection.execute(select(revisions).where(revisions.c.request_id == request_id)).first()
+    if known is None:
+        return None
+    if known.deployment != name:
+        raise Conflict("request.repeated", f"The request {request_id} was already used for {known.deployment}.")
+    return msgspec.structs.replace(deployment_view(connection, name), revision=known.number)
+
+
+def _action(revision: Row[Any]) -> str:
+    return "deployment.rollback" if revision.reason == _ROLLBACK else "deployment.deploy"
 
 
 def _find(connection: Connection, name: str) -> Row[Any]:

@@ -168,7 +168,10 @@ def _equal_run(connection: Connection, run_id: str) -> Row[Any] | None:
     return connection.execute(
         select(jobs)
         .where(jobs.c.run_id == run_id, jobs.c.state.in_((*UNFINISHED, "succeeded")), jobs.c.spec.is_not(None))
-        .where((jobs.c.state != "succeeded") | (jobs.c.output_digest != ""))
+        .where(
+            ((jobs.c.state == "succeeded") & (jobs.c.output_digest != ""))
+            | ((jobs.c.state != "succeeded") & jobs.c.cancel_requested.is_(False))
+        )
         .order_by(jobs.c.id.desc())
         .limit(1)
     ).first()

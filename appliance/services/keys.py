@@ -15,13 +15,20 @@ from appliance.registry.refs import check_name
 from appliance.services.context import Context
 from appliance.store.schema import api_keys
 
+_LONGEST_LIFE = 36_500
+"""Days."""
+
 
 def create(ctx: Context, body: t.CreateKey) -> t.NewKey:
     """Create a key and return its secret, this once."""
     ctx.authorise("key.create", body.name)
     check_name(body.name, what="key")
-    if body.days < 0:
-        raise BadInput("key.days", f"A key cannot live {body.days} days.", hint="Give 0 for a key that never expires.")
+    if not 0 <= body.days <= _LONGEST_LIFE:
+        raise BadInput(
+            "key.days",
+            f"A key cannot live {body.days} days.",
+            hint=f"Give 1 to {_LONGEST_LIFE}, or 0 for a key that never expires.",
+        )
     for name in body.models:
         check_name(name, what="deployment")
     now = ctx.appliance.clock()

@@ -26,7 +26,7 @@ def lineage_of(connection: Connection, run: Row[Any]) -> dict[str, Any]:
         "base": base,
         "datasets": list(data.values()),
         "runs": [_run_document(step) for step in runs],
-        "authors": sorted({step.created_by for step in runs}),
+        "authors": sorted({step.created_by for step in runs} | _importers(connection, run)),
     }
 
 
@@ -44,6 +44,14 @@ def _chain(connection: Connection, run: Row[Any]) -> list[Row[Any]]:
 def _runs_of_version(connection: Connection, ref: str) -> list[Row[Any]]:
     version = find_model(connection, ref)
     return [find_job(connection, step["job"]) for step in version.lineage.get("runs", [])]
+
+
+def _importers(connection: Connection, run: Row[Any]) -> set[str]:
+    """Return who made the version that a conversion only rewrote: it is still their work."""
+    given = run.spec["inputs"].get("model")
+    if run.kind != "convert.gguf" or given is None or given["ref"].startswith("run:"):
+        return set()
+    return set(find_model(connection, given["ref"]).lineage.get("authors", []))
 
 
 def _run_document(step: Row[Any]) -> dict[str, Any]:

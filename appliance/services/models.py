@@ -13,9 +13,9 @@ from appliance.kernel.clock import new_id, to_text
 from appliance.kernel.errors import BadInput, Conflict
 from appliance.kernel.sources import resolve_source
 from appliance.registry.refs import check_name
-from appliance.services.blob_references import release_unreferenced
+from appliance.services.blob_references import known_digests, release_unreferenced
 from appliance.services.context import Context
-from appliance.services.jobs import bare_environment, enqueue, huggingface_part
+from appliance.services.jobs import UNFINISHED, bare_environment, enqueue, huggingface_part
 from appliance.services.lineage import lineage_of
 from appliance.services.records import (
     approval_views,
@@ -70,13 +70,14 @@ def register(ctx: Context, body: t.RegisterModel) -> t.ModelDetail:
     with ctx.appliance.database.write() as connection:
         run = find_job(connection, body.run)
         files, parity = _registrable(connection, run)
+        _require_kept(connection, run, files)
         lineage = lineage_of(connection, run)
         row = insert_version(
             ctx,
             connection,
             name=body.name,
-            kind="seed" if lineage.get("base") is None else "tuned",
-            licence=body.licence or "Apache-2.0",
+            kind=_kind(lineage),
+            licence=body.licence or _inherited_licence(connection, run, lineage),
             description=_description(run),
             files=files,
             lineage=lineage,
@@ -145,6 +146,14 @@ def remove(ctx: Context, text: str) -> t.ModelView:
     with ctx.appliance.database.read() as connection:
         ref = ref_of(find_model(connection, text))
     ctx.authorise("model.remove", ref)
+    with ctx.appliance.adopting:
+        view, freed = _forget(ctx, ref)
+        for digest in freed:
+            ctx.appliance.blobs.remove(digest)
+    return view
+
+
+def _forget(ctx: Context, ref: str) -> tuple[t.ModelView, tuple[str, ...]]:
     with ctx.appliance.database.write() as connection:
         row = find_model(connection, ref)
         view = model_view(connection, row)
@@ -159,9 +168,7 @@ def remove(ctx: Context, text: str) -> t.ModelView:
         )
         freed = release_unreferenced(connection, file_entries(row.files))
         ctx.record(connection, "model.remove", ref, digest=row.digest, files_freed=len(freed))
-    for digest in freed:
-        ctx.appliance.blobs.remove(digest)
-    return view
+        return view, freed
 
 
 def model_detail(connection: Connection, row: Row[Any]) -> t.ModelDetail:
@@ -204,11 +211,19 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
         for child in children
         if child.lineage.get("base", {}) and child.lineage["base"].get("ref") == ref
     ]
-    waiting = connection.execute(select(jobs.c.id, jobs.c.spec).where(jobs.c.state.in_(("queued", "running"))))
-    found += [
-        f"job {job.id}" for job in waiting if ref in {given["ref"] for given in job.spec.get("inputs", {}).values()}
-    ]
+    waiting = connection.execute(select(jobs.c.id, jobs.c.spec).where(jobs.c.state.in_(UNFINISHED)))
+    own = {entry.digest for entry in file_entries(row.files)}
+    found += [f"job {job.id}" for job in waiting if _reads(job.spec["inputs"], ref, own)]
     return found
+
+
+def _reads(inputs: dict[str, Any], ref: str, digests: set[str]) -> bool:
+    """Tell whether a job takes in that version, by its name or as the run whose outputs only the version conserves."""
+    return any(
+        given["ref"] == ref
+        or (given["ref"].startswith("run:") and digests & {entry["digest"] for entry in given["files"]})
+        for given in inputs.values()
+    )
 
 
 def _registrable(connection: Connection, run: Row[Any]) -> tuple[tuple[FileEntry, ...], dict[str, Any] | None]:
@@ -226,6 +241,33 @@ def _registrable(connection: Connection, run: Row[Any]) -> tuple[tuple[FileEntry
         )
     source = msgspec.convert(run.spec, JobSpec).inputs["model"]
     return (*_whole_source(connection, source.ref, source.files), *outputs), run.summary["parity"]
+
+
+def _require_kept(connection: Connection, run: Row[Any], files: tuple[FileEntry, ...]) -> None:
+    """Refuse a run whose bytes went when the version that conserved them was removed."""
+    if not files or not {entry.digest for entry in files} <= known_digests(connection):
+        raise Conflict(
+            "run.no_outputs",
+            f"The outputs of run {run.id} were deleted with the version that kept them.",
+            hint="Submit the same run again; it will give the same bytes.",
+        )
+
+
+def _kind(lineage: dict[str, Any]) -> str:
+    if lineage["base"] is not None:
+        return "tuned"
+    return "seed" if any(step["kind"] == JobKind.TRAIN_SEED for step in lineage["runs"]) else "imported"
+
+
+def _inherited_licence(connection: Connection, run: Row[Any], lineage: dict[str, Any]) -> str:
+    """Return the licence of the version this one was made from; what was trained here from nothing is ours."""
+    made_from = [lineage["base"], run.spec["inputs"].get("model")]
+    for given in made_from:
+        if given is not None and not given["ref"].startswith("run:"):
+            name, _, number = given["ref"].partition("@")
+            query = select(models.c.licence).where(models.c.name == name, models.c.version == int(number))
+            return str(connection.execute(query).scalar_one())
+    return "Apache-2.0"
 
 
 def _whole_source(connection: Connection, ref: str, folder: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:

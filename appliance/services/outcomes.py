@@ -15,6 +15,7 @@ from appliance.kernel.clock import new_id, to_text
 from appliance.kernel.problem import Problem
 from appliance.services.blob_references import note_blobs
 from appliance.services.context import Context
+from appliance.services.jobs import UNFINISHED
 from appliance.services.models import insert_version
 from appliance.services.records import find_dataset, find_job, ref_of
 from appliance.store.schema import datasets, evaluations, jobs
@@ -22,9 +23,14 @@ from appliance.store.schema import datasets, evaluations, jobs
 
 def succeed(ctx: Context, job_id: str, result: TaskResult) -> None:
     """Adopt the sealed output files into the store and record what the job brought, in one transaction."""
-    outputs = ctx.appliance.paths.job(job_id) / "out"
-    for entry in result.files:
-        ctx.appliance.blobs.adopt(outputs / entry.path, entry.digest, entry.size)
+    with ctx.appliance.adopting:
+        outputs = ctx.appliance.paths.job(job_id) / "out"
+        for entry in result.files:
+            ctx.appliance.blobs.adopt(outputs / entry.path, entry.digest, entry.size)
+        _record_success(ctx, job_id, result)
+
+
+def _record_success(ctx: Context, job_id: str, result: TaskResult) -> None:
     with ctx.appliance.database.write() as connection:
         row = find_job(connection, job_id)
         if row.state == "succeeded":
@@ -66,6 +72,8 @@ def cancelled(ctx: Context, job_id: str) -> None:
 
 def _settle(ctx: Context, job_id: str, state: str, *, problem: Any, code: str) -> None:
     with ctx.appliance.database.write() as connection:
+        if find_job(connection, job_id).state not in UNFINISHED:
+            return
         connection.execute(
             update(jobs)
             .where(jobs.c.id == job_id)

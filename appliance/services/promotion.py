@@ -93,9 +93,9 @@ def approve(ctx: Context, text: str, body: t.Approve) -> t.ModelDetail:
     with ctx.appliance.database.read() as connection:
         row = find_model(connection, text)
         ref = ref_of(row)
-        approver, method = _who(ctx, connection, row, stage, body)
     if not body.signature:
         ctx.authorise("model.approve", ref)
+    approver, method = _who(ctx, row, stage, body)
     if approver in authors_of(row):
         with ctx.appliance.database.write() as connection:
             ctx.record(connection, "model.approve", ref, phase="refused", approver=approver, why="author")
@@ -170,17 +170,24 @@ def _approver_view(row: Row[Any]) -> t.ApproverView:
     return t.ApproverView(name=row.name, public_key=row.public_key, added_by=row.added_by, added_at=row.added_at)
 
 
-def _who(ctx: Context, connection: Connection, row: Row[Any], stage: Stage, body: t.Approve) -> tuple[str, str]:
+def _who(ctx: Context, row: Row[Any], stage: Stage, body: t.Approve) -> tuple[str, str]:
+    """Return who consents and how it is known. A signature that is not theirs is recorded and refused."""
     if not body.signature:
         return ctx.caller.user, "group"
-    known = connection.execute(select(approvers).where(approvers.c.name == body.approver)).first()
+    with ctx.appliance.database.read() as connection:
+        known = connection.execute(select(approvers).where(approvers.c.name == body.approver)).first()
     if known is None:
         raise NotFound(
             "approver.unknown",
             f"No approver {body.approver!r} is enrolled.",
             hint="Enrol one with `intramuros approver add`.",
         )
-    verify(known.public_key, statement(row.digest, stage, ctx.appliance.instance), body.signature)
+    try:
+        verify(known.public_key, statement(row.digest, stage, ctx.appliance.instance), body.signature)
+    except Forbidden:
+        with ctx.appliance.database.write() as connection:
+            ctx.record(connection, "model.approve", ref_of(row), phase="refused", approver=known.name, why="signature")
+        raise
     return known.name, "key"
 
 

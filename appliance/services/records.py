@@ -48,10 +48,11 @@ def find_dataset(connection: Connection, text: str) -> Row[Any]:
 def find_job(connection: Connection, text: str) -> Row[Any]:
     """Return the job whose id starts with `text`. Raises NotFound when none or several do."""
     wanted = text.removeprefix("run:").upper()
-    rows = connection.execute(select(jobs).where(jobs.c.id.startswith(wanted, autoescape=True)).limit(2)).all()
+    query = select(jobs).where(jobs.c.id.startswith(wanted, autoescape=True)).limit(2)
+    rows = connection.execute(query).all() if wanted else []
     if len(rows) != 1:
         why = "There is no job" if not rows else "More than one job starts with"
-        raise NotFound("job.unknown", f"{why} {text}.", hint="See `intramuros job list`.")
+        raise NotFound("job.unknown", f"{why} {text!r}.", hint="See `intramuros job list`.")
     return rows[0]
 
 

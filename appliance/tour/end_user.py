@@ -22,7 +22,7 @@ import httpx2
 import openai
 
 _STREAMS = 4
-_TRIES = 40
+_TRIES = 80
 _PAUSE = 0.5
 
 

@@ -66,10 +66,17 @@ class Box:
 
     def daemon_pid(self) -> int | None:
         """Return the daemon's process."""
+        return self._program(b"appliance.daemon.main")
+
+    def keeper_pid(self) -> int | None:
+        """Return the process that restarts the daemon."""
+        return self._program(b"appliance.daemon.keeper")
+
+    def _program(self, module: bytes) -> int | None:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 argv = _argv(entry)
-                if b"appliance.daemon.main" in argv and os.fsencode(str(self.paths.root)) in argv:
+                if module in argv and os.fsencode(str(self.paths.root)) in argv:
                     return int(entry.name)
         return None
 

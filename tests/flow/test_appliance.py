@@ -280,3 +280,15 @@ def test_no_answer_is_one_clear_line(tmp_path: Path) -> None:
     assert finished.returncode == 6
     assert "api.not_running" in finished.stderr
     assert "intramuros up" in finished.stderr
+
+
+def test_down_stops_what_a_killed_daemon_and_keeper_left(tmp_path: Path) -> None:
+    with running_box(tmp_path) as box:
+        for pid in (box.keeper_pid(), box.daemon_pid()):
+            assert pid is not None
+            os.kill(pid, 9)
+        wait_for(lambda: box.daemon_pid() is None, what="the daemon is gone")
+        assert box.pid("gateway") is not None
+        box.down()
+        assert box.pid("gateway") is None
+        box.up()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from appliance.access.roles import Role
@@ -27,7 +29,7 @@ def test_a_caller_without_the_role_is_refused_and_recorded(appliance: Appliance,
 def test_every_service_that_changes_something_asks_for_the_role_first(appliance: Appliance, ctx: Context) -> None:
     ref = imported_model(ctx, "tiny", WEIGHTS)
     mallory = context(appliance, user="mallory", roles=NOBODY)
-    changes = {
+    changes: dict[str, Callable[[], object]] = {
         "model.import": lambda: models.import_model(mallory, t.ImportModel(source="/x", name="x")),
         "model.register": lambda: models.register(mallory, t.RegisterModel(name="x", run="x")),
         "model.remove": lambda: models.remove(mallory, ref),

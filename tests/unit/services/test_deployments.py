@@ -4,8 +4,9 @@ import pytest
 
 from appliance.api import types as t
 from appliance.kernel.errors import BadInput, Conflict, GateRefused, NotFound
-from appliance.services import audit, deployments, models
+from appliance.services import audit, deployments
 from appliance.services.context import Appliance, Context
+from appliance.services.records import find_model
 from appliance.store.schema import stages
 from tests.factories.appliance import context, head, imported_model, trail
 
@@ -63,7 +64,7 @@ def test_without_an_override_the_stage_and_its_gate_decide(ctx: Context, served:
 
 def test_a_version_at_prod_needs_no_override(ctx: Context, served: tuple[str, str, str]) -> None:
     with ctx.appliance.database.write() as connection:
-        row = models.find_model(connection, served[0])
+        row = find_model(connection, served[0])
         values = {"model_id": row.id, "stage": "prod", "verdict": {}, "by": "", "at": ""}
         connection.execute(stages.insert().values(**values))
     assert deployments.deploy(ctx, "chat", t.Deploy(model=served[0])).state == "starting"

@@ -67,7 +67,8 @@ def test_what_a_block_wrote_is_there_all_of_it_or_nothing(database: Database) ->
             put(connection, "lost")
             raise KeyError("in the middle")
 
-    pytest.raises(KeyError, stop_in_the_middle)
+    with pytest.raises(KeyError):
+        stop_in_the_middle()
     assert count(database) == 1
 
 
@@ -79,7 +80,8 @@ def test_a_broken_reference_is_refused_and_rolls_back(database: Database) -> Non
             put(connection, "lost")
             connection.execute(insert(datasets).values(**row, summary={}, job_id="nobody"))
 
-    pytest.raises(IntegrityError, refer_to_nobody)
+    with pytest.raises(IntegrityError):
+        refer_to_nobody()
     assert count(database) == 0
 
 
@@ -116,7 +118,8 @@ def test_a_full_disk_is_named_and_nothing_is_half_done(small_disk: Path) -> None
             for number in range(64):
                 put(connection, f"row {number}", "x" * (64 << 10))
 
-    raised = pytest.raises(StorageFailure, fill_the_disk)
+    with pytest.raises(StorageFailure) as raised:
+        fill_the_disk()
     assert raised.value.code == "storage.full"
     assert count(database) == 0
     with database.write() as connection:

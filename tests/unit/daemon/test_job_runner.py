@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import update
+
+from appliance.api import types as t
+from appliance.daemon.job_runner import JobRunner
+from appliance.daemon.marks import find
+from appliance.daemon.supervisor import Supervisor
+from appliance.jobs.spec import JobKind
+from appliance.services import audit, datasets, jobs
+from appliance.services.context import Appliance, Context
+from appliance.store import schema
+from tests.factories.appliance import context, imported_dataset, queue_run
+
+ROWS = b'{"prompt": "a", "answer": "b"}\n{"prompt": "c", "answer": "d"}\n'
+
+
+def runner_of(appliance: Appliance) -> JobRunner:
+    supervisor = Supervisor(root=appliance.paths.root, logs=appliance.paths.logs)
+    return JobRunner(context(appliance, user="intramurosd"), supervisor, prefix=())
+
+
+@asynccontextmanager
+async def running(appliance: Appliance) -> AsyncIterator[JobRunner]:
+    """A runner that serves the queue; stopped in order at the end."""
+    runner = runner_of(appliance)
+    appliance.doorbell.listen(runner.wake)
+    serving = asyncio.create_task(runner.run())
+    try:
+        yield runner
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        await runner.stop()
+
+
+async def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+def import_rows(ctx: Context, tmp_path: Path, data: bytes = ROWS) -> t.JobView:
+    source = tmp_path / "rows.jsonl"
+    source.write_bytes(data)
+    return datasets.import_dataset(ctx, t.ImportDataset(source=str(source), name="faq"))
+
+
+def state(ctx: Context, job: t.JobView) -> str:
+    return jobs.show(ctx, job.id, {}).job.state
+
+
+async def test_a_queued_job_is_run_settled_and_tidied_up(appliance: Appliance, tmp_path: Path) -> None:
+    ctx = context(appliance)
+    async with running(appliance) as runner:
+        job = import_rows(ctx, tmp_path)
+        await runner.wait_for_events(job.id, after=10**6, hold=20)
+    view = jobs.show(ctx, job.id, {}).job
+    assert (view.state, view.attempt, view.summary["ref"]) == ("succeeded", 1, "faq@1")
+    assert {path.name for path in appliance.paths.job(job.id).iterdir()} >= {"spec.json", "result.json"}
+    assert not (appliance.paths.job(job.id) / "out").exists()
+    assert audit.verify(ctx).ok
+
+
+async def test_the_jobs_own_error_is_its_problem(appliance: Appliance, tmp_path: Path) -> None:
+    ctx = context(appliance)
+    async with running(appliance):
+        job = import_rows(ctx, tmp_path, b"\n")
+        await until(lambda: state(ctx, job) == "failed")
+    problem = jobs.show(ctx, job.id, {}).job.problem
+    assert problem is not None
+    assert problem.code == "dataset.no_rows"
+
+
+async def test_what_was_sealed_before_the_daemon_died_is_adopted(appliance: Appliance, tmp_path: Path) -> None:
+    """No process is started for it: the result is there."""
+    ctx = context(appliance)
+    job = import_rows(ctx, tmp_path)
+    lay_out(appliance, job)
+    argv = [sys.executable, "-I", "-m", "appliance.jobs.worker", str(appliance.paths.job(job.id))]
+    await asyncio.to_thread(subprocess.run, argv, check=True)
+    async with running(appliance):
+        await until(lambda: state(ctx, job) == "succeeded")
+    assert jobs.show(ctx, job.id, {}).job.attempt == 0
+    assert not (appliance.paths.job(job.id) / "process.log").exists()
+
+
+async def test_a_result_that_cannot_be_read_fails_the_job_and_not_the_runner(
+    appliance: Appliance, tmp_path: Path
+) -> None:
+    ctx = context(appliance)
+    job = import_rows(ctx, tmp_path)
+    appliance.paths.job(job.id).mkdir(parents=True)
+    (appliance.paths.job(job.id) / "result.json").write_bytes(b"{")
+    async with running(appliance):
+        await until(lambda: state(ctx, job) == "failed")
+        appliance.paths.job(job.id).joinpath("result.json").unlink()
+        jobs.resume(ctx, job.id)
+        await until(lambda: state(ctx, job) == "succeeded")
+
+
+async def test_a_job_that_dies_without_progress_is_tried_again_so_often_and_then_has_failed(
+    appliance: Appliance, tmp_path: Path
+) -> None:
+    ctx = context(appliance)
+    job = import_rows(ctx, tmp_path)
+    kills = 0
+    async with running(appliance):
+        while state(ctx, job) != "failed":
+            with contextlib.suppress(ProcessLookupError):
+                for item in find(appliance.paths.root):
+                    os.killpg(item.identity.pid, signal.SIGKILL)
+                    kills += 1
+            await asyncio.sleep(0.01)
+    problem = jobs.show(ctx, job.id, {}).job.problem
+    assert problem is not None
+    assert problem.code == "job.crashed"
+    assert jobs.show(ctx, job.id, {}).job.attempt == appliance.settings.job_retries + 1
+    assert kills >= appliance.settings.job_retries + 1
+
+
+async def test_a_cancelled_job_ends_as_cancelled_and_is_asked_once(appliance: Appliance, tmp_path: Path) -> None:
+    ctx = context(appliance)
+    job = import_rows(ctx, tmp_path)
+    async with running(appliance) as runner:
+        await until(lambda: find(appliance.paths.root))
+        jobs.cancel(ctx, job.id)
+        for _ in range(5):
+            runner.wake()
+        await until(lambda: state(ctx, job) not in jobs.UNFINISHED)
+    assert state(ctx, job) in ("cancelled", "succeeded")
+    assert find(appliance.paths.root) == ()
+
+
+async def test_a_job_that_was_cancelled_while_it_was_being_laid_out_does_not_run(appliance: Appliance) -> None:
+    job = train(appliance)
+    runner = runner_of(appliance)
+    serving = asyncio.create_task(runner.run())
+    with appliance.database.write() as connection:  # the row cannot be marked as running while this is held
+        await asyncio.to_thread(_wait_for, appliance.paths.job(job.id) / "in")
+        connection.execute(update(schema.jobs).where(schema.jobs.c.id == job.id).values(state="cancelled"))
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    await runner.stop()
+    assert state(context(appliance), job) == "cancelled"
+    assert not (appliance.paths.job(job.id) / "process.log").exists()
+
+
+async def test_a_job_that_is_being_laid_out_when_all_stops_is_not_started(appliance: Appliance) -> None:
+    job = train(appliance)
+    runner = runner_of(appliance)
+    serving = asyncio.create_task(runner.run())
+    with appliance.database.write():  # the row cannot be marked as running while this is held
+        await asyncio.to_thread(_wait_for, appliance.paths.job(job.id) / "in")
+        serving.cancel()
+        stopping = asyncio.create_task(runner.stop())
+        await asyncio.sleep(0)
+    began = time.monotonic()
+    await stopping
+    assert time.monotonic() - began < 5
+    assert find(appliance.paths.root) == ()
+    assert not (appliance.paths.job(job.id) / "process.log").exists()
+    await asyncio.gather(serving, return_exceptions=True)
+    assert state(context(appliance), job) == "running", "it goes on after the next start"
+
+
+async def test_events_are_waited_for_no_longer_than_asked(appliance: Appliance) -> None:
+    job = train(appliance)
+    began = time.monotonic()
+    await runner_of(appliance).wait_for_events(job.id, after=0, hold=0.1)
+    assert 0.1 <= time.monotonic() - began < 2
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 10
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{path} did not appear")
+        time.sleep(0.005)
+
+
+def train(appliance: Appliance) -> t.JobView:
+    ctx = context(appliance)
+    return queue_run(ctx, JobKind.TRAIN_SEED, {"corpus": imported_dataset(ctx)})
+
+
+def lay_out(appliance: Appliance, job: t.JobView) -> None:
+    directory = appliance.paths.job(job.id)
+    directory.mkdir(parents=True)
+    spec = jobs.show(context(appliance), job.id, {}).spec
+    (directory / "spec.json").write_bytes(msgspec.json.encode(spec))

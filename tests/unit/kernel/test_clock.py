@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from appliance.kernel.clock import from_text, new_id, to_text, utc_now
+
+
+def test_what_was_written_is_read_back_in_utc() -> None:
+    here = datetime(2026, 3, 1, 12, 30, 15, 42, tzinfo=timezone(timedelta(hours=2)))
+    assert to_text(here) == "2026-03-01T10:30:15.000042Z"
+    assert from_text(to_text(here)) == here
+    assert from_text(to_text(here)).tzinfo is UTC
+
+
+def test_texts_sort_as_their_instants() -> None:
+    instants = [utc_now() + timedelta(microseconds=step) for step in (0, 1, 999_999, 10**9)]
+    assert sorted(map(to_text, instants)) == [to_text(instant) for instant in instants]
+
+
+@pytest.mark.parametrize("text", ["", "2026-03-01", "2026-03-01T10:30:15.000042+00:00"])
+def test_other_texts_are_no_times(text: str) -> None:
+    with pytest.raises(ValueError, match="match"):
+        from_text(text)
+
+
+def test_identifiers_are_unlike_each_other() -> None:
+    found = {new_id() for _ in range(1000)}
+    assert (len(found), {len(item) for item in found}) == (1000, {26})
