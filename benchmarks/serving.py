@@ -70,6 +70,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--requests", type=int, default=2, help="requests per stream and run")
+    parser.add_argument("--idle-cells", type=int, help="passed to our engine")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="intramuros-bench-") as name:
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> int:
         model = options.model or write_gguf(work / "model")
         peer = peer_directory()
         with (
-            _ours(work / "state", model, peer, options.threads) as ours,
+            _ours(work / "state", model, peer, options) as ours,
             _peer(work, model, peer, options.threads) as its,
         ):
             figures = {str(streams): _compare(ours, its, streams, options) for streams in options.streams}
@@ -137,7 +138,7 @@ def _prompts(seed: int, count: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def _ours(state: Path, model: Path, libraries: Path, threads: int) -> Iterator[Side]:
+def _ours(state: Path, model: Path, libraries: Path, options: argparse.Namespace) -> Iterator[Side]:
     paths = StatePaths(state)
     paths.run.mkdir(parents=True, mode=0o700)
     paths.logs.mkdir(mode=0o700)
@@ -162,7 +163,9 @@ def _ours(state: Path, model: Path, libraries: Path, threads: int) -> Iterator[S
         "--digest",
         digest,
     ]
-    worker += ["--socket", endpoint, "--threads", str(threads), "--slots", str(_SLOTS)]
+    worker += ["--socket", endpoint, "--threads", str(options.threads), "--slots", str(_SLOTS)]
+    if options.idle_cells is not None:
+        worker += ["--idle-cells", str(options.idle_cells)]
     worker += ["--context", str(_CONTEXT), "--name", "bench@1"]
     gate: list[str | Path] = [sys.executable, "-I", "-m", "appliance.gateway.main", "--state", state]
     environment = {**_SPIN, "LLAMA_CPP_LIB_PATH": str(libraries)}

@@ -47,7 +47,12 @@ class EngineLoop(threading.Thread):
         self._context = context
         self._emitter = emitter
         self._on_end = on_end
-        cache = PrefixCache(cells=limits.cells, sequences=limits.sequences, sharing=model.shares_prefixes)
+        cache = PrefixCache(
+            cells=limits.cells,
+            sequences=limits.sequences,
+            sharing=model.shares_prefixes,
+            idle_cells=limits.idle_cells,
+        )
         self._scheduler = Scheduler(limits=limits, cache=cache)
         self._requests: dict[Sequence, Request] = {}
         self._totals = _Totals()

@@ -73,6 +73,7 @@ def _serve(options: argparse.Namespace) -> None:
         cells=context.cells,
         batch=context.batch,
         sequences=_sequences(options.slots),
+        idle_cells=context.cells // 4 if options.idle_cells is None else options.idle_cells,
         decode_target=options.itl_target / 1000,
     )
     longest = min(context.cells, model.trained_context or context.cells)
@@ -178,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", required=True, type=_positive, help="tokens held by all requests together")
     parser.add_argument("--name", default="model", help="what to call the model")
     parser.add_argument("--itl-target", type=_positive, default=200, help="longest step while decoding (ms)")
+    parser.add_argument("--idle-cells", type=int, help="most tokens kept for reuse (default: a quarter of --context)")
     parser.add_argument("--drain-timeout", type=float, default=60.0, help="seconds to finish after SIGTERM")
     return parser
 

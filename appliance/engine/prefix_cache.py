@@ -61,8 +61,10 @@ class _Resident:
 class PrefixCache:
     """Cells, sequence ids and prefixes of one context."""
 
-    def __init__(self, *, cells: int, sequences: int, sharing: bool = True) -> None:
+    def __init__(self, *, cells: int, sequences: int, sharing: bool = True, idle_cells: int | None = None) -> None:
+        """`idle_cells` bounds what idle sequences may hold: attention reads every resident cell at every step."""
         self.cells = cells
+        self.idle_cells = cells if idle_cells is None else idle_cells
         self.used = 0
         self._held_by_busy = 0
         self.sharing = sharing
@@ -140,6 +142,8 @@ class PrefixCache:
         self._set_busy(resident, False)
         if not self.sharing or resident.length < SHARE_FROM:
             self.drop(sequence, moves)
+        while self.evictable > self.idle_cells and (oldest := self._least_recent(spare=None)) is not None:
+            self.drop(oldest, moves)
 
     def drop(self, sequence: int, moves: list[Move]) -> None:
         """Forget one sequence; cells nobody else holds become free."""

@@ -25,15 +25,17 @@ _SMOOTHING: Final = 0.2
 class Limits:
     """Bounds of one context. Cells and batch are tokens; targets are seconds.
 
-    `reserve` cells are kept for the answer of an admitted request; a prompt advances by `least_chunk` whatever the
-    targets say. `decode_target` is the longest step while anyone waits for a next token, `prompt_target` the longest
-    one otherwise, so that cancelling stays quick.
+    `idle_cells` bounds what finished requests may leave for reuse. `reserve` cells are kept for the answer of an
+    admitted request; a prompt advances by `least_chunk` whatever the targets say. `decode_target` is the longest
+    step while anyone waits for a next token, `prompt_target` the longest one otherwise, so that cancelling stays
+    quick.
     """
 
     slots: int
     cells: int
     batch: int
     sequences: int
+    idle_cells: int | None = None
     reserve: int = 128
     least_chunk: int = 32
     decode_target: float = 0.2

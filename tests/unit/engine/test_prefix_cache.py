@@ -109,3 +109,20 @@ def test_common_prefix_is_what_a_loop_finds(run: list[int], tokens: list[int], s
             break
         expected += 1
     assert common_prefix(run, tokens, start, len(tokens)) == expected
+
+
+def test_idle_sequences_beyond_their_bound_go_least_recently_used_first() -> None:
+    held = PrefixCache(cells=4096, sequences=16, idle_cells=100)
+    opened = []
+    for start in (0, 1000, 2000):
+        tokens = list(range(start, start + 60))
+        moves: list[Move] = []
+        admitted = held.open("tenant", tokens, moves)
+        assert admitted is not None
+        held.extend(admitted[0], tokens)
+        opened.append((admitted[0], tokens))
+    for sequence, _ in opened:
+        held.close(sequence, [])
+    assert held.evictable <= 100
+    kept = [held.match("tenant", tokens)[0] for _, tokens in opened]
+    assert kept == [0, 0, 60]
