@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from appliance.engine.frames import Failed, FinishReason, Piece, State, Step
 from appliance.engine.llama_context import LlamaContext, LlamaModel
@@ -34,6 +35,10 @@ class _Totals:
     finished: int = 0
     failed: int = 0
     cancelled: int = 0
+
+GATHER_QUIET: Final = 0.002
+GATHER_LONGEST: Final = 0.008
+"""An idle engine begins when nothing has arrived for the first, at the latest after the second (seconds)."""
 
 
 class EngineLoop(threading.Thread):
@@ -58,12 +63,24 @@ class EngineLoop(threading.Thread):
         self._totals = _Totals()
         self._inbox: deque[Callable[[], None]] = deque()
         self._bell = threading.Event()
+        self._warm = threading.Event()
         self._draining = False
         self._stopping = False
         self.defect: str | None = None
 
-    def warm_up(self) -> None:
-        """Touch every weight and measure the two costs that the prefill budget needs. Before the thread starts."""
+    def begin(self) -> None:
+        """Start the thread and return when it is warm. Raises InternalError when the model cannot compute.
+
+        The thread warms up itself: libgomp keeps a pool of threads for each thread that ever computed, and once all
+        pools together outnumber the cores it stops spinning at barriers, which costs a fifth of the speed.
+        """
+        self.start()
+        self._warm.wait()
+        if self.defect is not None:
+            raise InternalError("engine.warm_up", f"The model cannot compute: {self.defect}.")
+
+    def _warm_up(self) -> None:
+        """Touch every weight and measure the two costs that the prefill budget needs."""
         limits, cost = self._scheduler.limits, self._scheduler.cost
         prompt = min(128, limits.batch, limits.cells // 2)
         for _ in range(2):
@@ -106,6 +123,8 @@ class EngineLoop(threading.Thread):
     def run(self) -> None:
         """The thread."""
         try:
+            self._warm_up()
+            self._warm.set()
             self._loop()
         except Exception as error:  # noqa: BLE001 - border: a defect here ends the process, cleanly
             frames = traceback.extract_tb(error.__traceback__)
@@ -114,6 +133,7 @@ class EngineLoop(threading.Thread):
         try:
             self._fail_all()
         finally:
+            self._warm.set()
             self._on_end()
 
     def _tell(self, act: Callable[[], None]) -> None:
@@ -130,7 +150,17 @@ class EngineLoop(threading.Thread):
                 self._step()
             else:
                 self._bell.wait()
-                self._bell.clear()
+                self._gather()
+
+    def _gather(self) -> None:
+        """An idle engine lets requests that come together begin together: their prompts then share one batch.
+
+        Else the first would go alone, and the others' prompts be cut small for the sake of its next tokens.
+        """
+        latest = time.monotonic() + GATHER_LONGEST
+        self._bell.clear()
+        while time.monotonic() < latest and self._bell.wait(GATHER_QUIET):
+            self._bell.clear()
 
     def _step(self) -> None:
         began = time.monotonic()

@@ -33,6 +33,7 @@ from appliance.engine.outbox import Emitter
 from appliance.engine.prompt import PromptMaker
 from appliance.engine.scheduler import Limits
 from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError, IntramurosError, storage_errors
+from appliance.kernel.standard_error import report_without_failing
 
 BATCH: Final = 2048
 UBATCH: Final = 512
@@ -73,14 +74,13 @@ def _serve(options: argparse.Namespace) -> None:
         cells=context.cells,
         batch=context.batch,
         sequences=_sequences(options.slots),
-        idle_cells=context.cells // 4 if options.idle_cells is None else options.idle_cells,
+        idle_cells=context.cells // 16 if options.idle_cells is None else options.idle_cells,
         decode_target=options.itl_target / 1000,
     )
     longest = min(context.cells, model.trained_context or context.cells)
     prompts = PromptMaker(model, context=longest)
     emitter = Emitter()
     engine = EngineLoop(model, context, limits, emitter, on_end=lambda: intake.engine_ended())
-    engine.warm_up()
     with storage_errors("creating the engine's socket"):
         listener = _listen(staged)
         identity = staged.stat()
@@ -100,7 +100,7 @@ def _serve(options: argparse.Namespace) -> None:
     gc.freeze()
     sys.setswitchinterval(0.0005)  # a step's result should not wait five milliseconds for the reader's Python
     emitter.start()
-    engine.start()
+    engine.begin()
     staged.rename(path)
     print(f"Engine {options.name} serves {longest} tokens a sequence, {limits.cells} in all.", file=sys.stderr)
     try:
@@ -179,7 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", required=True, type=_positive, help="tokens held by all requests together")
     parser.add_argument("--name", default="model", help="what to call the model")
     parser.add_argument("--itl-target", type=_positive, default=200, help="longest step while decoding (ms)")
-    parser.add_argument("--idle-cells", type=int, help="most tokens kept for reuse (default: a quarter of --context)")
+    parser.add_argument("--idle-cells", type=int, help="most tokens kept for reuse (default: a sixteenth of --context)")
     parser.add_argument("--drain-timeout", type=float, default=60.0, help="seconds to finish after SIGTERM")
     return parser
 
@@ -205,4 +205,5 @@ def _digest(text: str) -> str:
 
 
 if __name__ == "__main__":
+    report_without_failing()
     sys.exit(main())

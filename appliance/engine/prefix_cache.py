@@ -62,7 +62,10 @@ class PrefixCache:
     """Cells, sequence ids and prefixes of one context."""
 
     def __init__(self, *, cells: int, sequences: int, sharing: bool = True, idle_cells: int | None = None) -> None:
-        """`idle_cells` bounds what idle sequences may hold: attention reads every resident cell at every step."""
+        """`idle_cells` bounds what idle sequences may hold: attention reads every resident cell at every step.
+
+        The sequence that ended last stays whatever its size: the next turn of a conversation needs it.
+        """
         self.cells = cells
         self.idle_cells = cells if idle_cells is None else idle_cells
         self.used = 0
@@ -142,7 +145,7 @@ class PrefixCache:
         self._set_busy(resident, False)
         if not self.sharing or resident.length < SHARE_FROM:
             self.drop(sequence, moves)
-        while self.evictable > self.idle_cells and (oldest := self._least_recent(spare=None)) is not None:
+        while self.evictable > self.idle_cells and (oldest := self._least_recent(spare=sequence)) is not None:
             self.drop(oldest, moves)
 
     def drop(self, sequence: int, moves: list[Move]) -> None:

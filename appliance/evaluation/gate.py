@@ -25,7 +25,7 @@ from appliance.kernel.errors import BadInput
 STAGES = ("dev", "test", "prod")
 
 DEFAULT_GATES = """\
-# What a model version must show before it enters a stage. See docs/operators/gates.md.
+# What a model version must show before it enters a stage. See docs/operators/gates-and-promotion.md.
 
 [dev]
 parity = true

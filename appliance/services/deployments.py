@@ -279,11 +279,21 @@ def _starting(connection: Connection, name: str) -> bool:
 
 
 def _previous_model(connection: Connection, live: Row[Any] | None) -> Row[Any] | None:
-    """Return the version that was live before `live`, skipping revisions of the same version."""
-    seen = live
+    """Return the version that was live before `live`, skipping revisions of the same version.
+
+    What was taken back stays back: after a rollback the way leads on from the revision that it restored, never to the
+    version it left.
+    """
+    if live is None:
+        return None
+    seen: Row[Any] | None = live
+    left: set[str] = {live.model_id}
     while seen is not None and seen.previous is not None:
-        seen = connection.execute(select(revisions).where(revisions.c.number == seen.previous)).first()
-        if seen is not None and live is not None and seen.model_id != live.model_id:
+        before = connection.execute(select(revisions).where(revisions.c.number == seen.previous)).first()
+        if before is not None and seen.reason == _ROLLBACK:
+            left.add(before.model_id)
+        seen = before
+        if seen is not None and seen.model_id not in left:
             return connection.execute(
                 select(models).where(models.c.id == seen.model_id, models.c.removed_at == "")
             ).first()

@@ -67,12 +67,13 @@ def _check_text(check: Check) -> str:
 def gate_verdict(ctx: Context, connection: Connection, row: Row[Any], stage: Stage) -> Verdict:
     """Judge a version for a stage from what was measured and who approved."""
     base = row.lineage.get("base")
+    measured = _newest_evaluation(connection, row.weights_digest, on=_own_data(row))
     approved = connection.execute(
         select(approvals.c.approver).where(approvals.c.model_id == row.id, approvals.c.stage == stage)
     ).scalars()
     facts = Facts(
-        metrics=_newest_metrics(connection, row.weights_digest),
-        base_metrics=_newest_metrics(connection, base["digest"]) if base else None,
+        metrics=measured.metrics if measured else None,
+        base_metrics=_base_metrics(connection, base["digest"], measured) if base else None,
         has_base=base is not None,
         parity=bool(row.parity.get("passed")) if row.parity else None,
         approvals=tuple(name for name in approved if name not in authors_of(row)),
@@ -148,6 +149,7 @@ def enrol(ctx: Context, body: t.EnrolApprover) -> t.ApproverView:
                 hint="Choose another name; a key is never replaced silently.",
             )
         if row is None:
+            _require_own_key(connection, body)
             connection.execute(
                 insert(approvers).values(
                     name=body.name,
@@ -158,6 +160,18 @@ def enrol(ctx: Context, body: t.EnrolApprover) -> t.ApproverView:
             )
             ctx.record(connection, "approver.enrol", body.name, public_key=body.public_key)
         return _approver_view(connection.execute(select(approvers).where(approvers.c.name == body.name)).one())
+
+
+def _require_own_key(connection: Connection, body: t.EnrolApprover) -> None:
+    """One key under two names would be two consents of one person."""
+    known = connection.execute(select(approvers.c.name, approvers.c.public_key)).all()
+    same = [row.name for row in known if parse_public_key(row.public_key) == parse_public_key(body.public_key)]
+    if same:
+        raise Conflict(
+            "approver.key_in_use",
+            f"This key is already enrolled for {same[0]}.",
+            hint="Every approver needs a key of their own.",
+        )
 
 
 def list_approvers(ctx: Context) -> tuple[t.ApproverView, ...]:
@@ -191,11 +205,24 @@ def _who(ctx: Context, row: Row[Any], stage: Stage, body: t.Approve) -> tuple[st
     return known.name, "key"
 
 
-def _newest_metrics(connection: Connection, subject_digest: str) -> Mapping[str, float] | None:
-    row = connection.execute(
-        select(evaluations.c.metrics)
-        .where(evaluations.c.subject_digest == subject_digest)
-        .order_by(evaluations.c.id.desc())
-        .limit(1)
-    ).first()
-    return dict(row.metrics) if row else None
+def _own_data(row: Row[Any]) -> tuple[str, ...]:
+    """Return the digests of the data a version was tuned on: its gate counts their held-out parts and no other."""
+    if row.lineage.get("base") is None:
+        return ()
+    return tuple(item["digest"] for item in row.lineage.get("datasets", []))
+
+
+def _base_metrics(connection: Connection, base: str, measured: Row[Any] | None) -> Mapping[str, float] | None:
+    """Return the base's figures on the very data set on which the version was measured."""
+    if measured is None:
+        return None
+    found = _newest_evaluation(connection, base, on=(measured.dataset_digest,))
+    return dict(found.metrics) if found else None
+
+
+def _newest_evaluation(connection: Connection, subject_digest: str, *, on: tuple[str, ...]) -> Row[Any] | None:
+    """Return the newest evaluation of these weights on one of these data sets; none named means any."""
+    query = select(evaluations).where(evaluations.c.subject_digest == subject_digest)
+    if on:
+        query = query.where(evaluations.c.dataset_digest.in_(on))
+    return connection.execute(query.order_by(evaluations.c.id.desc()).limit(1)).first()

@@ -44,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shared(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The socket of one worker that the well-behaved tests share."""
     path = tmp_path_factory.mktemp("run") / "engine.sock"
-    with running_worker(model, path):
+    with running_worker(model, path, "--idle-cells", "2048"):
         yield path
 
 

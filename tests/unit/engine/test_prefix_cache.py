@@ -112,7 +112,7 @@ def test_common_prefix_is_what_a_loop_finds(run: list[int], tokens: list[int], s
 
 
 def test_idle_sequences_beyond_their_bound_go_least_recently_used_first() -> None:
-    held = PrefixCache(cells=4096, sequences=16, idle_cells=100)
+    held = PrefixCache(cells=4096, sequences=16, idle_cells=100)  # fewer than two of the sequences below
     opened = []
     for start in (0, 1000, 2000):
         tokens = list(range(start, start + 60))
@@ -126,3 +126,13 @@ def test_idle_sequences_beyond_their_bound_go_least_recently_used_first() -> Non
     assert held.evictable <= 100
     kept = [held.match("tenant", tokens)[0] for _, tokens in opened]
     assert kept == [0, 0, 59]  # the last token is always computed, for its logits
+
+
+def test_the_sequence_that_ended_last_stays_whatever_its_size() -> None:
+    held = PrefixCache(cells=4096, sequences=16, idle_cells=10)
+    tokens = list(range(500))
+    admitted = held.open("tenant", tokens, [])
+    assert admitted is not None
+    held.extend(admitted[0], tokens)
+    held.close(admitted[0], [])
+    assert held.match("tenant", tokens)[0] == 499

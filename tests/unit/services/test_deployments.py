@@ -125,17 +125,28 @@ def test_asking_for_what_is_live_answers_with_the_live_revision(ctx: Context, se
     assert trail(ctx, since=before) == []
 
 
-def test_rolling_back_brings_the_version_before_and_back_again(ctx: Context, served: tuple[str, str, str]) -> None:
+def test_what_was_taken_back_stays_back(ctx: Context, served: tuple[str, str, str]) -> None:
     serve(ctx, served[0])
     serve(ctx, served[1])
     before = head(ctx)
     number = deployments.roll_back(ctx, "chat", t.RollBack()).revision
     deployments.mark_live(ctx, number)
     view = deployments.show(ctx, "chat")
-    assert (view.model, view.previous) == (served[0], served[1])
+    assert (view.model, view.previous) == (served[0], "")
     assert trail(ctx, since=before) == [("deployment.rollback", "intent"), ("deployment.rollback", "done")]
+    with pytest.raises(Conflict) as raised:
+        deployments.roll_back(ctx, "chat", t.RollBack())
+    assert raised.value.code == "rollback.nothing_before"
+
+
+def test_each_rollback_goes_one_version_further_back(ctx: Context, served: tuple[str, str, str]) -> None:
+    for ref in served:
+        serve(ctx, ref)
     deployments.mark_live(ctx, deployments.roll_back(ctx, "chat", t.RollBack()).revision)
-    assert deployments.show(ctx, "chat").model == served[1]
+    view = deployments.show(ctx, "chat")
+    assert (view.model, view.previous) == (served[1], served[0])
+    deployments.mark_live(ctx, deployments.roll_back(ctx, "chat", t.RollBack()).revision)
+    assert deployments.show(ctx, "chat").model == served[0]
 
 
 def test_a_rollback_that_cannot_start_is_recorded_as_one(ctx: Context, served: tuple[str, str, str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import string
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,9 @@ def approver(appliance: Appliance) -> Context:
     return context(appliance, user="bob", roles=frozenset({Role.APPROVER}))
 
 
-def measure(ctx: Context, subject: str, exact_match: float, *, seed: int = 0) -> None:
+def measure(ctx: Context, subject: str, exact_match: float, *, seed: int = 0, data: str = "faq@1") -> None:
     figures = {"metrics": {"exact_match": exact_match}, "examples": 10}
-    inputs = {"model": subject, "dataset": "faq@1"}
+    inputs = {"model": subject, "dataset": data}
     finished_run(ctx, JobKind.EVALUATE, inputs, {}, figures, seed=seed)
 
 
@@ -91,6 +92,18 @@ def test_the_newest_measurement_of_the_same_weights_counts(ctx: Context, tuned: 
     measure(ctx, tuned, 0.9)
     measure(ctx, tuned, 0.3, seed=1)
     with pytest.raises(GateRefused):
+        promote(ctx, tuned, "test")
+
+
+def test_only_measurements_on_the_data_it_was_tuned_on_count(ctx: Context, tuned: str) -> None:
+    easy = imported_dataset(ctx, "easy")
+    promote(ctx, tuned, "dev")
+    for subject, figure in (("base@1", 0.0), (tuned, 1.0)):
+        measure(ctx, subject, figure, data=easy)
+    with pytest.raises(GateRefused, match="not measured"):
+        promote(ctx, tuned, "test")
+    measure(ctx, tuned, 0.9)
+    with pytest.raises(GateRefused, match="gain of exact_match over base not measured"):
         promote(ctx, tuned, "test")
 
 
@@ -198,3 +211,18 @@ def test_an_enrolled_key_is_never_replaced(ctx: Context, key: Path, tmp_path: Pa
 def test_what_is_no_key_is_not_enrolled(ctx: Context) -> None:
     with pytest.raises(BadInput):
         promotion.enrol(ctx, t.EnrolApprover(name="carol", public_key="AAAA"))
+
+
+def test_one_key_cannot_stand_for_two_persons(ctx: Context, key: Path) -> None:
+    [carol] = promotion.list_approvers(ctx)
+    before = head(ctx)
+    # The last digit's two lowest bits mean nothing: these texts are the same key.
+    digits = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+    twin = carol.public_key[:-2] + digits[digits.index(carol.public_key[-2]) + 1] + "="
+    for text in (carol.public_key, twin):
+        with pytest.raises(Conflict) as raised:
+            promotion.enrol(ctx, t.EnrolApprover(name="dave", public_key=text))
+        assert raised.value.code == "approver.key_in_use"
+        assert "carol" in raised.value.message
+    assert [entry.name for entry in promotion.list_approvers(ctx)] == ["carol"]
+    assert trail(ctx, since=before) == []
