@@ -17,7 +17,7 @@ _WORDS = {
     "RUN": ("running", "starting", "draining", "intent"),
     "WAIT": ("queued", "waiting", "backing-off"),
     "WARN": ("interrupted", "warn", "refused"),
-    "FAIL": ("failed", "fail", "lost"),
+    "FAIL": ("failed", "unresponsive", "fail", "lost"),
     "OFF": ("stopped", "cancelled", "superseded", "revoked", "expired", "off"),
 }
 _WORD_OF = {name: word for word, names in _WORDS.items() for name in names}

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from urllib.parse import quote, urlencode
 
 from appliance.api import types as t
+from appliance.kernel.errors import BadInput
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -35,6 +36,13 @@ def _post(path: str, answer: type[T_co], body: t.Request | None = None) -> Call[
 
 
 def _part(text: str) -> str:
+    """Quote a name for a path. Raises BadInput for what would become another path."""
+    if "/" in text or text in ("", ".", ".."):
+        raise BadInput(
+            "name.invalid",
+            f"{text!r} cannot be a name.",
+            hint="Names are lower-case letters, digits, '.', '_' and '-'.",
+        )
     return quote(text, safe="@:")
 
 

@@ -9,20 +9,22 @@ import asyncio
 import pwd
 import socket
 import struct
+import sys
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from appliance.access.roles import roles_of
 from appliance.api import types as t
-from appliance.kernel.errors import BadInput, InternalError, IntramurosError, storage_failure
+from appliance.kernel.errors import BadInput, InternalError, IntramurosError, NotFound, StorageFailure, storage_failure
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import problem_of
 from appliance.services import audit, backups, datasets, deployments, jobs, keys, models, promotion, status
@@ -71,7 +73,11 @@ class PeerProtocol(HttpToolsProtocol):
 
 def build_app(appliance: Appliance, runtime: Runtime, *, owner_uid: int | None) -> Starlette:
     """Return the ASGI application. `owner_uid` is the user who is admin of an embedded run."""
-    return Starlette(routes=_Routes(appliance, runtime, owner_uid).table())
+    app = Starlette(
+        routes=_Routes(appliance, runtime, owner_uid).table(), exception_handlers={HTTPException: _no_route}
+    )
+    app.router.redirect_slashes = False
+    return app
 
 
 class _Routes:
@@ -133,6 +139,8 @@ class _Routes:
                 return _problem(error)
             except OSError as error:
                 return _problem(storage_failure(error, doing=f"answering {method} {path}"))
+            except ClientDisconnect:
+                return Response(status_code=400)  # nobody is there to read it
             except Exception as error:  # noqa: BLE001 - the border of the request handler
                 traceback.print_exc()
                 return _problem(
@@ -188,8 +196,11 @@ class _Routes:
 
     def _shut_down(self, ctx: Context) -> t.StatusView:
         ctx.authorise("appliance.shutdown", "appliance")
-        with ctx.appliance.database.write() as connection:
-            ctx.record(connection, "appliance.shutdown", "appliance")
+        try:
+            with ctx.appliance.database.write() as connection:
+                ctx.record(connection, "appliance.shutdown", "appliance")
+        except StorageFailure as error:  # a full disk is when somebody must be able to stop it
+            print(f"{ctx.caller.user} stops the appliance; the trail cannot say so: {error}", file=sys.stderr)
         view = self._status(ctx)
         self._runtime.shut_down()
         return view
@@ -216,6 +227,10 @@ class _Routes:
         before, limit = _number(request, "before", 0), _number(request, "limit", 100)
         action = request.query_params.get("action", "")
         return _answer(await asyncio.to_thread(lambda: audit.page(ctx, before=before, limit=limit, action=action)))
+
+
+async def _no_route(request: Request, _error: Exception) -> Response:
+    return _problem(NotFound("api.route", f"There is no call {request.method} {request.url.path[:200]}."))
 
 
 def _whoami(ctx: Context) -> t.WhoAmI:

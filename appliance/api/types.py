@@ -35,7 +35,7 @@ class UnitView(View, frozen=True, kw_only=True):
 
     name: str
     state: str
-    """starting | ready | draining | backing-off | stopped"""
+    """starting | ready | unresponsive | draining | backing-off | stopped"""
     pid: int | None = None
     since: str = ""
     restarts: int = 0

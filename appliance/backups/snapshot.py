@@ -49,19 +49,23 @@ def stage(
     instance: str,
     version: str,
     referenced: Referenced | None = None,
+    changed_since: float = 0.0,
     clock: Clock = utc_now,
 ) -> Iterator[Path]:
     """Yield a directory laid out as the state directory, with `backup.json`; it is removed at exit.
 
     It holds the database, settings, gates, tls/, secrets/ without the backup password, and blobs/; not jobs/, logs/,
-    run/ and backups/. Raises Unavailable (`backup.busy`), NotFound (`backup.no_state`), IntegrityFailure or
-    StorageFailure.
+    run/ and backups/. Blobs that were written after `changed_since` (seconds since the epoch) are compared with their
+    digests, because a restore refuses a snapshot that holds a single wrong one.
+
+    Raises Unavailable (`backup.busy`), NotFound (`backup.no_state`), IntegrityFailure or StorageFailure.
     """
     if not paths.database.is_file():
         raise NotFound("backup.no_state", f"There is no appliance state in {paths.root}.")
     with scratch_directory(_staging(paths)) as root:
         with storage_errors("staging the backup"):
             _capture(paths, StatePaths(root), instance=instance, version=version, referenced=referenced, clock=clock)
+            _check_blobs(StatePaths(root), changed_since)
         yield root
 
 
@@ -148,6 +152,16 @@ def _link_blobs(paths: StatePaths, staged: StatePaths) -> None:
             if error.errno not in _CANNOT_LINK:
                 raise
             shutil.copy2(source, target)
+
+
+def _check_blobs(staged: StatePaths, changed_since: float) -> None:
+    for digest, path in blob_files(staged.blobs):
+        if path.stat().st_mtime >= changed_since and sha256_file(path) != digest:
+            raise IntegrityFailure(
+                "backup.blob_damaged",
+                f"The blob {digest} has changed on the disk; a backup that holds it could not be restored.",
+                hint="Import the same file again, or take it from an older backup; then check the disk.",
+            )
 
 
 def _copy_database(source: Path, target: Path) -> None:

@@ -74,7 +74,7 @@ def _follow(session: Session, name: str, view: t.DeploymentView) -> None:
     if mine.state == "failed":
         raise Unavailable(
             "deploy.failed",
-            f"{mine.model} could not be served as {name}: {mine.reason}.",
+            f"{mine.model} could not be served as {name}: {mine.reason.rstrip('.')}.",
             hint="What was live before is still live.",
         )
     session.show(view, lambda: _text(view))

@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from appliance.kernel.errors import IntramurosError, storage_failure
+from appliance.kernel.terminal import harmless
 
 _VERBS: dict[str, tuple[str, str, str]] = {
     # verb: module, attribute, one line for --help
@@ -93,9 +94,9 @@ def _report(error: IntramurosError, *, as_json: bool) -> int:
 
         print(msgspec.json.encode(problem_of(error)).decode(), file=sys.stderr)
     else:
-        print(f"intramuros: {error.message} [{error.code}]", file=sys.stderr)
+        print(harmless(f"intramuros: {error.message} [{error.code}]"), file=sys.stderr)
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            print(harmless(f"  {error.hint}"), file=sys.stderr)
     return error.exit_code
 
 

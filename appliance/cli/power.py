@@ -17,7 +17,7 @@ from appliance.api import types as t
 from appliance.api.client import Client
 from appliance.cli.session import Session, verb
 from appliance.daemon.marks import find
-from appliance.kernel.errors import BadInput, Unavailable, storage_errors
+from appliance.kernel.errors import BadInput, StorageFailure, Unavailable, storage_errors
 from appliance.kernel.paths import StatePaths
 from appliance.kernel.problem import Problem, error_of
 from appliance.kernel.process import is_alive, send_signal
@@ -71,6 +71,12 @@ def start_appliance(paths: StatePaths, *, host: str | None = None, port: int | N
         if _answering(paths) is not None:
             return _wait_until_served(paths)
         if keeper.poll() is not None and not refused.exists():
+            if keeper.returncode == StorageFailure.exit_code:  # too full even to leave a reason
+                raise StorageFailure(
+                    "storage.not_writable",
+                    f"Nothing can be written below {paths.root}: the disk is full, read-only or failing.",
+                    hint="Free some space and run the same command again.",
+                )
             break
         time.sleep(_POLL)
     raise Unavailable(

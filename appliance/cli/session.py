@@ -17,6 +17,7 @@ from appliance.api.calls import Call
 from appliance.api.client import Client
 from appliance.kernel.errors import BadInput
 from appliance.kernel.paths import StatePaths
+from appliance.kernel.terminal import harmless
 
 T = TypeVar("T")
 
@@ -35,11 +36,11 @@ class Session:
 
     def show(self, value: Any, text: Callable[[], str]) -> None:
         """Print an answer: JSON when asked for, else the text for people."""
-        click.echo(msgspec.json.encode(value).decode() if self.as_json else text())
+        click.echo(msgspec.json.encode(value).decode() if self.as_json else harmless(text()))
 
     def say(self, line: str) -> None:
         """Tell a person something that is not the answer."""
-        click.echo(line, err=True)
+        click.echo(harmless(line), err=True)
 
 
 def verb(function: Callable[..., Any]) -> Callable[..., Any]:

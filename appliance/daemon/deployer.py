@@ -17,10 +17,11 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
-from appliance.daemon.engine_probe import answer, greet, load
+from appliance.daemon.engine_probe import greet, load, prove
 from appliance.daemon.gateway_unit import gateway_holds, publish_table
 from appliance.daemon.supervisor import Supervisor, Unit, UnitSpec
 from appliance.kernel.errors import IntramurosError
+from appliance.kernel.terminal import harmless
 from appliance.services import deployments as service
 from appliance.services.context import Context
 from appliance.services.machine import physical_cores
@@ -126,11 +127,11 @@ class Deployer:
                     if unit.exit_status in _PERMANENT or unit.restarts >= _TRIES:
                         return self._last_words(wanted) or unit.detail
                     await asyncio.sleep(_POLL)
-            await answer(self._socket(wanted.number), prompt="Hello", max_tokens=1)
+            await prove(self._socket(wanted.number))
         except TimeoutError:
             return f"the engine was not ready within {_START_PATIENCE:.0f} s"
         except IntramurosError as error:
-            return str(error)
+            return harmless(str(error))
         return ""
 
     def _last_words(self, wanted: _Wanted) -> str:
@@ -139,7 +140,7 @@ class Deployer:
             lines = log.read_text(errors="replace").strip().splitlines()
         except FileNotFoundError:
             return ""
-        return lines[-1][:300] if lines else ""
+        return harmless(lines[-1])[:300] if lines else ""
 
     async def _drain(self, number: int) -> None:
         """Stop an engine once the gateway has no request on it any more and it has no other work."""

@@ -27,6 +27,7 @@ from appliance.engine.frames import (
 from appliance.kernel.errors import BadInput, Unavailable
 
 _TENANT = "console"
+_NO_TEMPLATE = "engine.no_chat_template"
 
 
 async def greet(socket: Path, *, timeout: float = 5.0) -> Info | None:
@@ -53,19 +54,41 @@ async def load(socket: Path, *, timeout: float = 5.0) -> State | None:
     return None
 
 
+async def prove(socket: Path) -> None:
+    """Let the engine generate one token. Raises Unavailable, or BadInput for what every client would be told.
+
+    A model without a chat template is served for plain prompts; one whose template is broken is not served.
+    """
+    info = await greet(socket)
+    if info is not None and not info.chat:
+        try:
+            await _ask(socket, _submit("Hello", chat=True, max_tokens=1))
+        except BadInput as error:
+            if error.code != _NO_TEMPLATE:
+                raise
+    await answer(socket, prompt="Hello", max_tokens=1)
+
+
 async def answer(socket: Path, *, prompt: str, max_tokens: int, timeout: float = 120.0) -> TryAnswer:
     """Ask one question, greedily. Raises Unavailable or BadInput."""
-    clock = asyncio.get_running_loop().time
     info = await greet(socket)
     if info is None:
         raise Unavailable("engine.unreachable", "The engine does not answer.", hint="See `intramuros status`.")
-    submit = Submit(
+    return await _ask(socket, _submit(prompt, chat=info.chat, max_tokens=max_tokens), timeout=timeout)
+
+
+def _submit(prompt: str, *, chat: bool, max_tokens: int) -> Submit:
+    return Submit(
         id=1,
         tenant=_TENANT,
-        messages=(Message(role="user", content=prompt),) if info.chat else None,
-        prompt=None if info.chat else prompt,
+        messages=(Message(role="user", content=prompt),) if chat else None,
+        prompt=None if chat else prompt,
         params=Sampling(max_tokens=max_tokens, temperature=0.0),
     )
+
+
+async def _ask(socket: Path, submit: Submit, *, timeout: float = 120.0) -> TryAnswer:
+    clock = asyncio.get_running_loop().time
     began = clock()
     first = 0.0
     pieces: list[str] = []

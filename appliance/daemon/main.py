@@ -18,6 +18,7 @@ from appliance.kernel.errors import IntramurosError, storage_failure
 from appliance.kernel.paths import StatePaths
 from appliance.kernel.problem import problem_of
 from appliance.kernel.settings import load_settings
+from appliance.kernel.standard_error import report_without_failing
 from appliance.services.context import Appliance
 
 
@@ -60,4 +61,5 @@ def _refuse(paths: StatePaths, error: IntramurosError) -> int:
 
 
 if __name__ == "__main__":
+    report_without_failing()
     sys.exit(main())

@@ -23,7 +23,7 @@ from appliance.daemon.gateway_unit import gateway_spec, gateway_state, publish_t
 from appliance.daemon.job_runner import JobRunner
 from appliance.daemon.sandbox import network_prefix
 from appliance.daemon.supervisor import Supervisor, resident_bytes
-from appliance.kernel.errors import Conflict, IntramurosError
+from appliance.kernel.errors import Conflict, IntramurosError, StorageFailure
 from appliance.kernel.events import Progress
 from appliance.services import deployments as deployment_service
 from appliance.services import jobs as job_service
@@ -192,9 +192,12 @@ class Daemon:
         patience = min(self._appliance.settings.drain_timeout, _GATEWAY_PATIENCE)
         await self._supervisor.stop("gateway", patience=patience)
         await self._supervisor.stop_all(patience=patience)
-        with self._appliance.database.write() as connection:
-            self._system.record(connection, "appliance.stop", "appliance")
-        self._appliance.trail.sign_head(self._appliance.database)
+        try:
+            with self._appliance.database.write() as connection:
+                self._system.record(connection, "appliance.stop", "appliance")
+            self._appliance.trail.sign_head(self._appliance.database)
+        except StorageFailure as error:  # everything else has stopped in order, and so does this
+            print(f"the trail cannot say that the appliance stops: {error}", file=sys.stderr)
         self._appliance.database.close()
         with contextlib.suppress(FileNotFoundError):
             self._appliance.paths.control_socket.unlink()

@@ -26,6 +26,10 @@ _LONGEST_PAUSE = 10.0
 _HEALTHY_AFTER = 10.0
 _READY_POLL = 0.05
 _DEATH_PATIENCE = 5.0
+_CHECK_EVERY = 5.0
+_MISSED_NOTED = 2
+_MISSED_FATAL = 12
+"""A process that misses so many checks in a row hangs: it is killed, and started again like a crashed one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,24 +124,41 @@ class Unit:
                 return
             self.identity = identify(process.pid)
         self._enter("starting")
-        readiness = asyncio.create_task(self._await_ready())
+        watch = asyncio.create_task(self._watch())
         try:
             if self.identity is not None:
                 await exited(self.identity)
         finally:
-            readiness.cancel()
+            watch.cancel()
         self.exit_status = process.wait() if process is not None else None
         self.detail = f"exit status {self.exit_status}" if self.exit_status is not None else "ended"
         self.identity = None
         self.ready.clear()
 
-    async def _await_ready(self) -> None:
+    async def _watch(self) -> None:
+        """Say when it is ready; later say so when it stops answering, and kill it when it does not come back."""
         while not await self.spec.is_ready():
             await asyncio.sleep(_READY_POLL)
-        self.detail = ""
-        if not self._stop_asked.is_set():
-            self._enter("ready")
         self.ready.set()
+        while True:
+            self.detail = ""
+            if not self._stop_asked.is_set():
+                self._enter("ready")
+            await asyncio.sleep(_CHECK_EVERY)
+            missed = 0
+            while not await self.spec.is_ready():
+                missed += 1
+                self._suspect(missed)
+                await asyncio.sleep(_CHECK_EVERY)
+
+    def _suspect(self, missed: int) -> None:
+        """Counts checks, not seconds: a daemon that was itself suspended must not blame the others."""
+        if missed < _MISSED_NOTED or self._stop_asked.is_set():
+            return
+        self._enter("unresponsive")
+        self.detail = f"{missed} checks without an answer"
+        if missed >= _MISSED_FATAL:
+            self.signal(signal.SIGKILL)
 
     def _enter(self, state: str) -> None:
         if state != self.state:

@@ -36,6 +36,7 @@ class _Totals:
     failed: int = 0
     cancelled: int = 0
 
+
 GATHER_QUIET: Final = 0.002
 GATHER_LONGEST: Final = 0.008
 """An idle engine begins when nothing has arrived for the first, at the latest after the second (seconds)."""

@@ -29,6 +29,7 @@ from appliance.gateway.switchboard import Switchboard
 from appliance.gateway.table import decode_table, read_document, stamp
 from appliance.kernel.errors import IntramurosError, storage_errors
 from appliance.kernel.paths import StatePaths
+from appliance.kernel.standard_error import report_without_failing
 
 WATCH_SECONDS: Final = 1.0
 
@@ -170,4 +171,5 @@ class Gateway:
 
 
 if __name__ == "__main__":
+    report_without_failing()
     sys.exit(main())

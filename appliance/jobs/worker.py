@@ -21,6 +21,7 @@ from appliance.kernel.canonical import sha256_file
 from appliance.kernel.durable import fsync_directory, fsync_file, write_file
 from appliance.kernel.errors import IntegrityFailure, InternalError, IntramurosError, Unavailable, storage_failure
 from appliance.kernel.problem import problem_of
+from appliance.kernel.standard_error import report_without_failing
 
 EXIT_INTERRUPTED = 75
 
@@ -109,4 +110,5 @@ def _report(directory: Path, error: IntramurosError) -> int:
 
 
 if __name__ == "__main__":
+    report_without_failing()
     sys.exit(main(sys.argv[1:]))

@@ -25,11 +25,14 @@ def create(ctx: Context) -> t.BackupView:
     try:
         repository.initialise(repo, password)
         ctx.appliance.trail.sign_head(ctx.appliance.database)
+        # What was not written since the newest snapshot, restic does not read again either.
+        newest = next((found.at.timestamp() for found in repository.list_snapshots(repo, password)), 0.0)
         with stage(
             ctx.appliance.paths,
             instance=ctx.appliance.instance,
             version=product_version(),
             referenced=named_blobs,
+            changed_since=newest,
         ) as staged:
             snapshot = repository.create(repo, password, staged)
     except IntramurosError as error:

@@ -79,3 +79,22 @@ def test_a_read_only_disk_is_named_at_start(small_disk: Path) -> None:
     finished = run_verb("up", "--port", str(free_port()), state=small_disk / "state")
     assert finished.returncode == 8
     assert json.loads(finished.stderr.splitlines()[-1])["code"] == "storage.not_writable"
+
+
+def test_a_disk_that_is_full_at_the_first_start_is_named(small_disk: Path) -> None:
+    fill(small_disk)
+    finished = run_verb("up", "--port", str(free_port()), state=small_disk / "state")
+    assert finished.returncode == 8
+    assert json.loads(finished.stderr.splitlines()[-1])["code"].startswith("storage.")
+
+
+def test_a_daemon_killed_on_a_full_disk_comes_back_by_itself_and_can_be_stopped_there(small_disk: Path) -> None:
+    with running_box(small_disk / "state") as box:
+        ballast = fill(small_disk)
+        daemon = box.daemon_pid()
+        assert box.kill("daemon")
+        wait_for(lambda: box.daemon_pid() not in (None, daemon), what="the keeper starts another")
+        ballast.unlink()
+        assert box.verb("status")["units"]
+        assert box.verb("audit", "verify")["ok"]
+        fill(small_disk)

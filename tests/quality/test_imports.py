@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,6 +44,7 @@ def test_command_line_loads_nothing_heavy(words: list[str], tmp_path: Path) -> N
         text=True,
         check=False,
         timeout=60,
+        env=os.environ | {"INTRAMUROS_PATIENCE": "0"},
     )
     last = outcome.stdout.rstrip().rpartition("\n")[2]
     assert last.startswith("MODULES "), outcome.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable
@@ -187,3 +188,22 @@ def test_a_scratch_directory_that_was_renamed_away_stays(state: StateDirectory) 
         place.mkdir()
     assert (state.paths.root / "kept" / "x").exists()
     assert place.exists(), "somebody else's directory of the same name is not ours to remove"
+
+
+def test_a_blob_that_has_rotted_is_not_staged(state: StateDirectory) -> None:
+    digest, path = next(blob_files(state.paths.blobs))
+    path.chmod(0o600)
+    path.write_bytes(b"rotten")
+    with pytest.raises(IntegrityFailure) as raised, stage(state.paths, instance="i", version="1"):
+        raise AssertionError("a damaged capture was handed out")
+    assert raised.value.code == "backup.blob_damaged"
+    assert digest in raised.value.message
+
+
+def test_what_was_not_written_since_is_not_read_again(state: StateDirectory) -> None:
+    _, path = next(blob_files(state.paths.blobs))
+    path.chmod(0o600)
+    path.write_bytes(b"rotten, and not noticed")
+    os.utime(path, (1000, 1000))
+    with stage(state.paths, instance="i", version="1", changed_since=1001):
+        pass

@@ -51,3 +51,12 @@ def test_an_answer_is_json_or_text_on_stdout(
     session.show(t.WhoAmI(user="a", uid=1, roles=()), lambda: "for people")
     session.say("for eyes only")
     assert capsys.readouterr() == (text, "for eyes only\n")
+
+
+def test_what_a_model_wrote_moves_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    session = Session(paths=StatePaths(tmp_path), as_json=False)
+    session.show(None, lambda: "first\n\x1b[2Jsecond")
+    session.say("\x1b]0;title\x07")
+    captured = capsys.readouterr()
+    assert captured.out == "first\n\N{REPLACEMENT CHARACTER}[2Jsecond\n"
+    assert "\x1b" not in captured.err

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.daemon.keeper import is_final
+
 Keeper = subprocess.Popen[bytes]
 Starter = Callable[[], Keeper]
 
@@ -72,3 +74,16 @@ def test_a_keeper_that_is_told_to_stop_between_two_daemons_starts_no_other(state
     keeper.send_signal(signal.SIGTERM)
     assert keeper.wait(0.5) == 0
     assert not (state / "run" / "refused.json").exists()
+
+
+@pytest.mark.parametrize("status", [1, 70, -signal.SIGKILL, -signal.SIGSEGV])
+def test_a_crash_is_never_final(status: int) -> None:
+    """1 is what Python ends with after an exception that nobody caught."""
+    assert not is_final(status, restarted=False)
+    assert not is_final(status, restarted=True)
+
+
+def test_a_full_disk_is_final_for_who_starts_the_appliance_and_for_nobody_else() -> None:
+    assert is_final(8, restarted=False)
+    assert not is_final(8, restarted=True)
+    assert all(is_final(status, restarted=True) for status in (0, 2, 4, 7, 9))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from appliance.daemon import supervisor as watching
 from appliance.daemon.marks import find
 from appliance.daemon.supervisor import Supervisor, UnitSpec, exited
 from appliance.kernel.process import identify
@@ -82,6 +83,28 @@ async def test_what_keeps_crashing_is_restarted_ever_more_slowly_and_stops_at_on
     await units.stop("gateway", patience=10)
     assert time.monotonic() - began < 0.5
     assert starts.st_size == 3
+
+
+async def test_what_answers_nothing_any_more_is_named_then_killed_and_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watching, "_CHECK_EVERY", 0.01)
+    monkeypatch.setattr(watching, "_MISSED_FATAL", 10_000)
+    units = supervisor(tmp_path)
+    unit = units.ensure(spec(tmp_path, _SERVES))
+    await asyncio.wait_for(unit.ready.wait(), 10)
+    first = unit.view().pid
+    (tmp_path / "gateway.ready").unlink()
+    await until(lambda: unit.view().state == "unresponsive")
+    assert "checks without an answer" in unit.view().detail
+    (tmp_path / "gateway.ready").touch()
+    await until(lambda: unit.view().state == "ready")
+    assert (unit.view().pid, unit.view().detail) == (first, "")
+    monkeypatch.setattr(watching, "_MISSED_FATAL", 5)
+    (tmp_path / "gateway.ready").unlink()
+    await until(lambda: unit.view().pid not in (None, first) and unit.ready.is_set())
+    assert (unit.restarts, unit.exit_status) == (1, -signal.SIGKILL)
+    await units.stop_all(patience=10)
 
 
 async def test_a_program_that_cannot_be_started_is_tried_again_and_says_why(tmp_path: Path) -> None:
