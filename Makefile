@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 STATE ?= ./var
+PORT ?= 8443
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -15,7 +16,7 @@ setup: ## make .venv from the locks; does nothing when it is up to date
 	@$(PYTHON) -m tools.setup_environment
 
 run: setup ## start the appliance in ./var and walk the tour
-	@$(VENV)/intramuros tour --state $(STATE)
+	@$(VENV)/intramuros tour --state $(STATE) --port $(PORT)
 
 test: setup ## the whole gate: linters, types, contracts, unit and flow tests
 	@$(VENV)/python -m pytest

@@ -118,8 +118,8 @@ def ago(text: str, now: datetime) -> str:
 
 
 def figure(value: float) -> str:
-    """A metric to four figures: `0.9132`, `12.5`, `3`."""
-    return f"{value:.4g}"
+    """A metric to four figures, a count whole: `0.9132`, `12.5`, `3`, `2,224,896`."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def short(digest: str) -> str:

@@ -13,7 +13,7 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.session import Session
 from appliance.kernel.errors import Conflict
-from appliance.kernel.events import CheckpointSkipped, Event, Metric, Note, Progress
+from appliance.kernel.events import CheckpointSaved, CheckpointSkipped, Event, Metric, Note, Progress
 from appliance.kernel.problem import error_of
 
 _HOLD = 20.0
@@ -56,6 +56,8 @@ def event_text(event: Event) -> str:
         return event.text
     if isinstance(event, Metric):
         return f"{event.name} = {event.value:.4f}"
+    if isinstance(event, CheckpointSaved):
+        return f"checkpoint of step {event.step} sealed ({event.digest[:12]})"
     if isinstance(event, CheckpointSkipped):
         return f"checkpoint {event.name} is not used: {event.reason}"
     return " ".join(f"{name}={getattr(event, name)}" for name in event.__struct_fields__)

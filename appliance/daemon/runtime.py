@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -23,7 +24,7 @@ from appliance.daemon.gateway_unit import gateway_spec, gateway_state, publish_t
 from appliance.daemon.job_runner import JobRunner
 from appliance.daemon.sandbox import network_prefix
 from appliance.daemon.supervisor import Supervisor, resident_bytes
-from appliance.kernel.errors import Conflict, IntramurosError, StorageFailure
+from appliance.kernel.errors import BadInput, Conflict, Forbidden, IntramurosError, StorageFailure
 from appliance.kernel.events import Progress
 from appliance.services import deployments as deployment_service
 from appliance.services import jobs as job_service
@@ -159,11 +160,7 @@ class Daemon:
             try:
                 probe.bind((settings.host, settings.port))
             except OSError as error:
-                raise Conflict(
-                    "gateway.port_taken",
-                    f"{settings.host}:{settings.port} cannot be used: {error.strerror}.",
-                    hint="Stop what listens there, or choose another port with --port.",
-                ) from error
+                raise _port_problem(settings.host, settings.port, error) from error
 
     def _control_api(self) -> tuple[uvicorn.Server, asyncio.Task[None]]:
         config = uvicorn.Config(
@@ -201,6 +198,17 @@ class Daemon:
         self._appliance.database.close()
         with contextlib.suppress(FileNotFoundError):
             self._appliance.paths.control_socket.unlink()
+
+
+def _port_problem(host: str, port: int, error: OSError) -> IntramurosError:
+    where = f"{host}:{port} cannot be used: {error.strerror}."
+    match error.errno:
+        case errno.EACCES | errno.EPERM:
+            return Forbidden("gateway.port_forbidden", where, hint="Ports below 1024 need rights; choose a higher one.")
+        case errno.EADDRINUSE:
+            return Conflict("gateway.port_taken", where, hint="Stop what listens there, or choose another with --port.")
+        case _:
+            return BadInput("gateway.address", where, hint="Give an address of this machine with --host.")
 
 
 async def go_on_doing(name: str, work: Callable[[], Awaitable[None]], *, pause: float = _RETRY) -> None:

@@ -81,9 +81,7 @@ class Context:
         message = f"{self.caller.user} may not {action} {target}."
         with self.appliance.database.write() as connection:
             self.record(connection, action, target, phase="refused", why="role")
-        raise Forbidden(
-            "access.role", message, hint="Ask an administrator for the role; `intramuros status` shows yours."
-        )
+        raise Forbidden("access.role", message, hint="Ask an administrator for a role that may; roles are Unix groups.")
 
     def record(
         self, connection: Connection, action: str, target: str, *, phase: str = "done", **detail: object

@@ -22,7 +22,6 @@ from appliance.services.records import file_entries, find_model, ref_of, stage_o
 from appliance.store.schema import deployments, models, revisions
 
 _SHOWN = 20
-_ROLLBACK = "rollback"
 _SUPERSEDED = "a newer revision was asked for"
 
 
@@ -88,7 +87,7 @@ def roll_back(ctx: Context, name: str, body: t.RollBack) -> t.DeploymentView:
                 f"{name} has no earlier version to return to.",
                 hint="See `intramuros deployments` for its revisions.",
             )
-        _insert(ctx, connection, name, previous, request_id=body.request_id, reason=_ROLLBACK)
+        _insert(ctx, connection, name, previous, request_id=body.request_id, reason="", rollback=True)
         ctx.record(
             connection, "deployment.rollback", name, phase="intent", model=ref_of(previous), digest=previous.digest
         )
@@ -192,7 +191,7 @@ def deployment_view(connection: Connection, name: str) -> t.DeploymentView:
                 state=row.state,
                 by=row.by,
                 at=row.at,
-                reason=row.reason,
+                reason=row.reason or ("rollback" if row.is_rollback else ""),
             )
             for row in rows
         ),
@@ -215,7 +214,16 @@ def _weights(row: Row[Any], ref: str) -> str:
     )
 
 
-def _insert(ctx: Context, connection: Connection, name: str, model: Row[Any], *, request_id: str, reason: str) -> None:
+def _insert(
+    ctx: Context,
+    connection: Connection,
+    name: str,
+    model: Row[Any],
+    *,
+    request_id: str,
+    reason: str,
+    rollback: bool = False,
+) -> None:
     now = to_text(ctx.appliance.clock())
     known = connection.execute(select(deployments).where(deployments.c.name == name)).first()
     if known is None:
@@ -232,6 +240,7 @@ def _insert(ctx: Context, connection: Connection, name: str, model: Row[Any], *,
             deployment=name,
             model_id=model.id,
             previous=known.live_revision if known is not None else None,
+            is_rollback=rollback,
             state="starting",
             reason=reason,
             request_id=request_id or None,
@@ -253,7 +262,7 @@ def _repeated(connection: Connection, name: str, request_id: str) -> t.Deploymen
 
 
 def _action(revision: Row[Any]) -> str:
-    return "deployment.rollback" if revision.reason == _ROLLBACK else "deployment.deploy"
+    return "deployment.rollback" if revision.is_rollback else "deployment.deploy"
 
 
 def _find(connection: Connection, name: str) -> Row[Any]:
@@ -290,7 +299,7 @@ def _previous_model(connection: Connection, live: Row[Any] | None) -> Row[Any] |
     left: set[str] = {live.model_id}
     while seen is not None and seen.previous is not None:
         before = connection.execute(select(revisions).where(revisions.c.number == seen.previous)).first()
-        if before is not None and seen.reason == _ROLLBACK:
+        if before is not None and seen.is_rollback:
             left.add(before.model_id)
         seen = before
         if seen is not None and seen.model_id not in left:

@@ -161,6 +161,7 @@ revisions = Table(
     Column("deployment", String, ForeignKey("deployments.name"), nullable=False),
     Column("model_id", String(26), ForeignKey("models.id"), nullable=False),
     Column("previous", Integer),
+    Column("is_rollback", Boolean, nullable=False, default=False),
     Column("state", String, nullable=False),
     Column("reason", Text, nullable=False, default=""),
     Column("request_id", String, unique=True),

@@ -212,3 +212,12 @@ def test_who_wished_is_told_who_made_it_so_is_not(appliance: Appliance, served: 
     deployments.mark_live(context(appliance, user="intramurosd"), number)
     view = deployments.show(context(appliance), "chat")
     assert view.revisions[0].by == "olga"
+
+
+def test_an_override_whose_reason_reads_rollback_is_recorded_as_a_deployment(
+    ctx: Context, served: tuple[str, str, str]
+) -> None:
+    before = head(ctx)
+    body = t.Deploy(model=served[0], override="rollback")
+    deployments.mark_live(ctx, deployments.deploy(ctx, "chat", body).revision)
+    assert trail(ctx, since=before) == [("deployment.deploy", "intent"), ("deployment.deploy", "done")]

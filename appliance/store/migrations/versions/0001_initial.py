@@ -177,6 +177,7 @@ def upgrade() -> None:
         sa.Column("deployment", sa.String(), nullable=False),
         sa.Column("model_id", sa.String(length=26), nullable=False),
         sa.Column("previous", sa.Integer(), nullable=True),
+        sa.Column("is_rollback", sa.Boolean(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("request_id", sa.String(), nullable=True),
