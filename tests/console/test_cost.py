@@ -49,11 +49,15 @@ async def test_screens_leave_nothing_behind() -> None:
 
         async def around(rounds: int) -> int:
             for _ in range(rounds):
-                await console.press("2", "enter")
+                await console.press("2")
+                await console.shows("1 of 4")  # a key that comes before the list has its rows opens nothing
+                await console.press("enter")
                 await console.shows("Loss")
                 await console.press("C")
                 await console.shows("[ Back ]")
-                await console.press("escape", "0")
+                await console.press("escape")
+                await console.until(lambda: "[ Back ]" not in console.text)
+                await console.press("0")
                 await console.until(lambda: len(console.app.screen_stack) == 1)
             gc.collect()
             return sum(issubclass(type(thing), Widget) for thing in gc.get_objects())
