@@ -60,8 +60,7 @@ class PublicSide:
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        loop = asyncio.get_running_loop()
-        visit = Visit(id=f"req-{secrets.token_hex(12)}", at=to_text(utc_now()), started=loop.time())
+        visit = Visit(id=f"req-{secrets.token_hex(12)}", at=to_text(utc_now()), started=time.monotonic())
         reply = Reply(send, visit)
         inlet = Inlet(receive, scope["headers"])
         try:
@@ -80,7 +79,7 @@ class PublicSide:
                 await reply.refuse(defect())
         finally:
             visit.status = visit.status or _HUNG_UP
-            self._observer.close_visit(visit, loop.time())
+            self._observer.close_visit(visit, time.monotonic())
 
     async def _answer(self, scope: Any, inlet: Inlet, reply: Reply, visit: Visit) -> None:
         method, path = scope["method"], scope["path"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 from appliance.engine.frames import Accepted, Failed, Finished, FrameError, Piece, Submit
@@ -114,7 +115,7 @@ class Generation:
         choice.tokens += piece.tokens
         visit.completion_tokens += piece.tokens
         if visit.first_token is None:
-            visit.first_token = asyncio.get_running_loop().time()
+            visit.first_token = time.monotonic()
 
     def _note(self, choice: Choice, index: int, outcome: Accepted | Finished | Failed) -> bool:
         """Take note of an outcome that is not text; True when the choice has ended well. Raises Refusal."""

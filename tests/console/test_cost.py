@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import subprocess
 import sys
 
-import psutil
-from textual.widget import Widget
-
-from tests.console.fake_client import FakeAppliance
-from tests.console.screen_text import running
 from tests.console.terminal import ROOT
 
 OWN_IMPORTS = 0.1
 """Seconds of processor time for our modules, beyond Textual's."""
-WARM_UP, ROUNDS = 4, 16
 GROWTH = 6 << 20
 """Bytes that so many rounds may add, caches included."""
 
@@ -41,31 +34,16 @@ def test_line_mode_and_tier_need_no_textual() -> None:
     assert not {"textual", "rich", "httpx"} & modules
 
 
-async def test_screens_leave_nothing_behind() -> None:
-    """Counts widgets, not bytes: Textual fills bounded caches over the first 300 screens, which hides a small leak."""
-    process = psutil.Process()
-    async with running(FakeAppliance()) as console:
-        await console.shows("Health")
+def test_screens_leave_nothing_behind() -> None:
+    """Counts widgets first: Textual fills bounded caches over the first 300 screens, which hides a small leak.
 
-        async def around(rounds: int) -> int:
-            for _ in range(rounds):
-                await console.press("2")
-                await console.shows("1 of 4")  # a key that comes before the list has its rows opens nothing
-                await console.press("enter")
-                await console.shows("Loss")
-                await console.press("C")
-                await console.shows("[ Back ]")
-                await console.press("escape")
-                await console.until(lambda: "[ Back ]" not in console.text)
-                await console.press("0")
-                await console.until(lambda: len(console.app.screen_stack) == 1)
-            gc.collect()
-            return sum(issubclass(type(thing), Widget) for thing in gc.get_objects())
-
-        widgets = await around(WARM_UP)
-        before = process.memory_info().rss
-        assert await around(ROUNDS) <= widgets
-        assert process.memory_info().rss - before <= GROWTH
+    In a process of its own, whose memory nothing else moves.
+    """
+    argv = [sys.executable, "-m", "tests.console.soak"]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    left = json.loads(ended.stdout)
+    assert left["widgets"] <= 0
+    assert left["bytes"] <= GROWTH
 
 
 def _python(code: str) -> str:
