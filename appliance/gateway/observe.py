@@ -23,7 +23,7 @@ _SECONDS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 
 @dataclass(slots=True, kw_only=True)
 class Visit:
-    """What is known of one request while it runs. Times are seconds of `time.monotonic`, not of uvloop's coarse clock."""
+    """What is known of one request while it runs. Times are seconds of `time.monotonic`; uvloop's clock is coarse."""
 
     id: str
     at: str
