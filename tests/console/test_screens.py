@@ -264,7 +264,7 @@ async def test_finished_job_shows_its_figures_and_is_not_polled() -> None:
     async with running(appliance) as console:
         await console.shows("Health")
         await console.press("2", "down", "down", "enter")
-        await console.shows("2 h 00 min", "tokens 1.2e+06", FINISHED)
+        await console.shows("2 h 00 min", "tokens 1,200,345", FINISHED)
         assert appliance.long_polls == 0
         await console.press("l")
         await console.shows("adapter.safetensors")

@@ -11,7 +11,7 @@ from appliance.kernel.events import CheckpointSaved, CheckpointSkipped, Event, M
     [
         (Note(text="as it is"), "as it is"),
         (Metric(name="exact_match", value=0.91), "exact_match = 0.9100"),
-        (CheckpointSaved(step=7, digest="abc"), "step=7 digest=abc"),
+        (CheckpointSaved(step=7, digest="abc"), "checkpoint of step 7 sealed (abc)"),
         (CheckpointSkipped(name="step-7", reason="torn"), "checkpoint step-7 is not used: torn"),
         (StateChanged(state="queued"), "state=queued reason="),
         (Progress(phase="loading"), "loading   0%"),
