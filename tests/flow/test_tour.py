@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,14 +68,24 @@ def walk(root: Path, *options: str, cut_network: bool = False) -> tuple[Box, sub
     return box, process, summary
 
 
+@contextmanager
+def stopped_afterwards(box: Box) -> Iterator[None]:
+    """Stop the appliance that a tour left running, also after a tour that failed."""
+    try:
+        yield
+    finally:
+        stopped = run_verb("down", state=box.paths.root)
+    assert stopped.returncode == 0, stopped.stderr
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     """A tour that nobody disturbs, and a second one, without any network; their appliance still runs."""
     root = tmp_path_factory.mktemp("calm")
     box, process, summary = walk(root, cut_network=True)
-    assert process.wait(timeout=900) == 0, (root / "tour.log").read_text()[-3000:]
-    yield Walked(box, json.loads(summary.read_text()), again=json.loads((root / "again.json").read_text()))
-    assert run_verb("down", state=box.paths.root).returncode == 0
+    with stopped_afterwards(box):
+        assert process.wait(timeout=900) == 0, (root / "tour.log").read_text()[-3000:]
+        yield Walked(box, json.loads(summary.read_text()), again=json.loads((root / "again.json").read_text()))
 
 
 def fire_at(box: Box, process: subprocess.Popen[bytes], chance: random.Random) -> Counter[str]:
@@ -101,10 +112,10 @@ def under_fire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walked]:
     """A tour during which processes are killed at random moments; the seed of the moments is fixed."""
     root = tmp_path_factory.mktemp("fire")
     box, process, summary = walk(root, "--tolerate-faults")
-    kills = fire_at(box, process, random.Random(20))
-    assert process.returncode == 0, (root / "tour.log").read_text()[-3000:]
-    yield Walked(box, json.loads(summary.read_text()), kills=kills)
-    assert run_verb("down", state=box.paths.root).returncode == 0
+    with stopped_afterwards(box):
+        kills = fire_at(box, process, random.Random(20))
+        assert process.returncode == 0, (root / "tour.log").read_text()[-3000:]
+        yield Walked(box, json.loads(summary.read_text()), kills=kills)
 
 
 def tuned_weights(box: Box) -> str:
