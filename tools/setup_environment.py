@@ -49,8 +49,8 @@ def main(arguments: list[str]) -> int:
 
 
 def set_up(environment: Environment) -> None:
-    """Make `.venv` from the base and development locks, llama-cpp-python, its converter and this project."""
-    locks = [REQUIREMENTS / "base.lock", REQUIREMENTS / "dev.lock"]
+    """Make `.venv` from the locks, llama-cpp-python, its converter and this project."""
+    locks = [REQUIREMENTS / f"{name}.lock" for name in ("base", "installer", "dev")]
     llama_lock = REQUIREMENTS / "llama-cpp-python.lock"
     build_lock = REQUIREMENTS / "build.lock"
     converter = ROOT / "tools" / "install_converter.py"

@@ -26,7 +26,7 @@ _HEADER = "# Written by `make lock` from pyproject.toml. Do not edit.\n"
 
 
 def main() -> int:
-    """Write the four locks. Exit status: 0 written, 1 not resolved (one line says why)."""
+    """Write the locks. Exit status: 0 written, 1 not resolved (one line says why)."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     try:
         write_locks(project)
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def write_locks(project: dict[str, Any]) -> None:
-    """Resolve base first; development, build and bench lists keep to its versions."""
+    """Resolve base first; the other lists keep to its versions."""
     listed: list[str] = project["project"]["dependencies"]
     (pinned,) = (entry for entry in listed if entry.startswith(LLAMA))
     base = [entry for entry in listed if entry != pinned]
@@ -49,10 +49,12 @@ def write_locks(project: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _resolve(folder, "base", [*base, *project["build-system"]["requires"]])
-        _resolve(folder, "dev", project["project"]["optional-dependencies"]["dev"], constraint="base")
+        extras = project["project"]["optional-dependencies"]
+        _resolve(folder, "installer", extras["installer"], constraints=("base",))
+        _resolve(folder, "dev", extras["dev"], constraints=("base", "installer"))
         _resolve(folder, "build", _BUILD_TOOLS)
-        _resolve(folder, "bench", bench, constraint="base")
-        for lock in ("base", "dev", "build", "bench"):
+        _resolve(folder, "bench", bench, constraints=("base",))
+        for lock in ("base", "installer", "dev", "build", "bench"):
             content = (folder / f"{lock}.lock").read_text()
             if "torch==" in content and not re.search(r"^torch==[0-9.]+\+cpu ", content, re.MULTILINE):
                 raise SetupFailure(
@@ -63,12 +65,12 @@ def write_locks(project: dict[str, Any]) -> None:
     _lock_sdist(pinned, sdist)
 
 
-def _resolve(folder: Path, name: str, requirements: list[str], *, constraint: str = "") -> None:
+def _resolve(folder: Path, name: str, requirements: list[str], *, constraints: tuple[str, ...] = ()) -> None:
     (folder / f"{name}.in").write_text("\n".join(requirements) + "\n")
     argv = [sys.executable, "-m", "piptools", "compile", "--quiet", "--generate-hashes", "--no-header"]
     argv += ["--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options"]
     argv += ["--annotation-style=line", "--strip-extras", "--unsafe-package=pip", f"--output-file={name}.lock"]
-    argv += [f"--constraint={constraint}.lock"] * bool(constraint)
+    argv += [f"--constraint={constraint}.lock" for constraint in constraints]
     with step(f"resolving {name}"):
         outcome = subprocess.run([*argv, f"{name}.in"], cwd=folder, capture_output=True, text=True, check=False)
     if outcome.returncode != 0:

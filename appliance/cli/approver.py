@@ -9,7 +9,8 @@ import click
 from appliance.access.approvals import create_approver_key, public_key_of
 from appliance.api import calls
 from appliance.api import types as t
-from appliance.cli.session import Session, table, verb, when
+from appliance.cli.session import Session, verb
+from appliance.kernel.terminal import table, when
 
 
 @click.group()

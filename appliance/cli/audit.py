@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from appliance.api import calls
-from appliance.cli.session import Session, table, verb, when
+from appliance.cli.session import Session, verb
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import IntegrityFailure, storage_errors
+from appliance.kernel.terminal import table, when
 
 
 @click.group()

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from appliance.api import calls
-from appliance.cli.session import Session, size_text, table, verb, when
+from appliance.cli.session import Session, verb
+from appliance.kernel.terminal import size_text, table, when
 
 
 @click.group()

@@ -6,9 +6,10 @@ import click
 
 from appliance.api import calls
 from appliance.api import types as t
-from appliance.cli.session import Session, confirmed, table, verb, when
+from appliance.cli.session import Session, confirmed, verb
 from appliance.kernel.clock import new_id
 from appliance.kernel.errors import BadInput, Conflict, Unavailable
+from appliance.kernel.terminal import table, when
 
 _HOLD = 25.0
 

@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 
 import click
 
-from appliance.cli.session import Session, size_text, table, verb
+from appliance.cli.session import Session, verb
 from appliance.kernel.errors import Conflict, IntramurosError
 from appliance.kernel.paths import StatePaths
+from appliance.kernel.terminal import size_text, table
 
 _LITTLE_DISK = 5 << 30
 _LITTLE_MEMORY = 2 << 30

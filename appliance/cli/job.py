@@ -9,7 +9,8 @@ import click
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.follow import event_text, follow, progress_text
-from appliance.cli.session import Session, table, verb, when
+from appliance.cli.session import Session, verb
+from appliance.kernel.terminal import table, when
 
 
 @click.group()

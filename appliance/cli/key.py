@@ -9,9 +9,10 @@ import click
 
 from appliance.api import calls
 from appliance.api import types as t
-from appliance.cli.session import Session, table, verb, when
+from appliance.cli.session import Session, verb
 from appliance.kernel.errors import BadInput, Conflict, storage_errors
 from appliance.kernel.private import write_private
+from appliance.kernel.terminal import table, when
 
 
 @click.group()

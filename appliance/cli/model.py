@@ -9,8 +9,9 @@ import click
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.follow import follow
-from appliance.cli.session import Session, confirmed, size_text, table, verb, when
+from appliance.cli.session import Session, confirmed, verb
 from appliance.kernel.errors import BadInput
+from appliance.kernel.terminal import size_text, table, when
 
 
 @click.group()

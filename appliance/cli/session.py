@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,33 +59,6 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(session, *args, **options)
 
     return wrapped
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> str:
-    """Lay out rows in columns; `empty` is what to say when there are none."""
-    listed = [tuple(str(cell) for cell in row) for row in rows]
-    if not listed:
-        return empty
-    widths = [max(len(head[i]), *(len(row[i]) for row in listed)) for i in range(len(head))]
-    lines = [head, *listed]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def size_text(size: int) -> str:
-    """Return bytes in the largest fitting binary unit."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return ""
-
-
-def when(text: str) -> str:
-    """Return a time without its fraction."""
-    return text[:19].replace("T", " ") if text else "-"
 
 
 def confirmed(question: str, *, yes: bool) -> bool:

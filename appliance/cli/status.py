@@ -6,7 +6,8 @@ import click
 
 from appliance.api import calls
 from appliance.api import types as t
-from appliance.cli.session import Session, size_text, table, verb, when
+from appliance.cli.session import Session, verb
+from appliance.kernel.terminal import size_text, table, when
 
 
 @click.command()

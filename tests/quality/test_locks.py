@@ -30,6 +30,7 @@ def _asked(entries: list[str]) -> dict[str, str]:
     ("lock", "entries"),
     [
         ("base", [entry for entry in _PROJECT["dependencies"] if not entry.startswith("llama-cpp-python")]),
+        ("installer", _PROJECT["optional-dependencies"]["installer"]),
         ("dev", _PROJECT["optional-dependencies"]["dev"]),
         ("bench", _PROJECT["optional-dependencies"]["bench"]),
     ],
@@ -51,7 +52,7 @@ def test_llama_cpp_is_locked_to_the_version_asked_for() -> None:
 
 def test_locks_agree_on_common_packages() -> None:
     base = locked_versions(_REQUIREMENTS / "base.lock")
-    for other in ("dev", "bench"):
+    for other in ("installer", "dev", "bench"):
         locked = locked_versions(_REQUIREMENTS / f"{other}.lock")
         apart = {name: (base[name], locked[name]) for name in base.keys() & locked.keys() if base[name] != locked[name]}
         assert not apart, f"{other}.lock and base.lock differ: {apart}. {_REMEDY}"

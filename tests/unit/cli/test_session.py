@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from appliance.api import types as t
-from appliance.cli.session import Session, confirmed, size_text, table, when
+from appliance.cli.session import Session, confirmed
 from appliance.kernel.paths import StatePaths
+from appliance.kernel.terminal import size_text, table, when
 
 
 def test_columns_are_as_wide_as_their_widest_cell_without_trailing_space() -> None:
