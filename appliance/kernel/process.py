@@ -59,8 +59,9 @@ def run(
     timeout: float,
     extra_environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
+    given: bytes = b"",
 ) -> Outcome:
-    """Run a program to its end. Raises NotFound (not installed) or Unavailable (timed out)."""
+    """Run a program to its end, `given` on its standard input. Raises NotFound (not installed) or Unavailable."""
     if shutil.which(argv[0]) is None:
         raise NotFound("process.not_installed", f"The program {argv[0]} is not installed.")
     try:
@@ -68,7 +69,7 @@ def run(
             list(argv),
             env=child_environment(extra_environment),
             cwd=directory,
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             timeout=timeout,
             check=False,

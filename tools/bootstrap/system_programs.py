@@ -29,6 +29,7 @@ _PRESENT: dict[str, Callable[[], bool]] = {
     "g++": _program("c++"),
     "libgomp1": lambda: any(Path("/usr/lib").glob("*/libgomp.so.1")),
     "restic": _program("restic"),
+    "cryptsetup-bin": _program("cryptsetup"),
     "util-linux": _program("unshare"),
 }
 """Debian package -> whether what we need of it is there."""

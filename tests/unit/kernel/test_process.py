@@ -42,6 +42,10 @@ def test_nothing_is_read_from_our_input_and_no_shell_is_asked() -> None:
     assert run(["echo", "$HOME; id"], timeout=20).stdout == "$HOME; id\n"
 
 
+def test_what_is_given_arrives_on_standard_input() -> None:
+    assert run(["cat"], timeout=10, given=b"first\nsecond").stdout == "first\nsecond"
+
+
 def test_a_child_sees_only_what_is_on_the_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("A_SECRET", "1")
     monkeypatch.setenv("LD_PRELOAD_NOT_REALLY", "1")
