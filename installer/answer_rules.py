@@ -1,0 +1,245 @@
+"""What the answers say about each other: contradictions that stop, doubts that are worth a warning. Pure.
+
+A contradiction is a fault of the file alone, whatever the machine; what depends on the machine is pre-flight's.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from installer.answers import Answers
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_KEY_TYPES = frozenset(
+    {
+        "ssh-ed25519",
+        "ssh-rsa",
+        "ecdsa-sha2-nistp256",
+        "ecdsa-sha2-nistp384",
+        "ecdsa-sha2-nistp521",
+        "sk-ssh-ed25519@openssh.com",
+        "sk-ecdsa-sha2-nistp256@openssh.com",
+    }
+)
+_RSA_LEAST_BITS = 2048
+_DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_RESERVED_USERS = frozenset({"root", "daemon", "nobody", "intramuros", "intramuros-gw", "sync", "sshd", "www-data"})
+_SYSTEM_FOLDERS = ("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/proc", "/root", "/run", "/sbin", "/sys")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A key of the answers and what is wrong with it."""
+
+    key: str
+    text: str
+
+
+def contradictions(answers: Answers) -> list[Fault]:
+    """Return everything that is wrong with the answers."""
+    return [fault for rule in (_admin, _networks, _storage, _tls, _ports, _paths) for fault in rule(answers)]
+
+
+def doubts(answers: Answers) -> list[Fault]:
+    """Return what is allowed and probably not meant."""
+    found = []
+    network = answers.network
+    for key, given in (("network.admin", network.admin), ("network.clients", network.clients)):
+        found += [
+            Fault(key=key, text=f"{text} lets the whole internet in")
+            for text in given
+            if parse_network(text).prefixlen == 0
+        ]
+    if answers.app.enabled and not network.clients:
+        found.append(Fault(key="network.clients", text="is empty: nobody can use the model over the network"))
+    if not network.ntp:
+        found.append(Fault(key="network.ntp", text="is empty: the box keeps its own time, which drifts"))
+    if answers.storage.mode == "none" and answers.app.enabled:
+        found.append(Fault(key="storage.mode", text="is none: data at rest is not encrypted"))
+    if answers.admin.sudo == "nopasswd":
+        found.append(Fault(key="admin.sudo", text="is nopasswd: whoever has the SSH key is root"))
+    return found
+
+
+def parse_network(text: str) -> Network:
+    """Return a network from an address or a CIDR. Raises ValueError; host bits are refused."""
+    return ipaddress.ip_network(text, strict=True)
+
+
+def contains(networks: tuple[str, ...], address: Address) -> bool:
+    """Tell whether an address lies in one of the networks. An IPv4 address mapped into IPv6 counts as IPv4."""
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in parse_network(text) for text in networks)
+
+
+def _admin(answers: Answers) -> Iterator[Fault]:
+    admin = answers.admin
+    if admin.user in _RESERVED_USERS:
+        yield Fault(key="admin.user", text=f"{admin.user} is an account of the system; choose a person's")
+    if not admin.authorized_keys:
+        yield Fault(key="admin.authorized_keys", text="is empty, so nobody could log in")
+    for number, line in enumerate(admin.authorized_keys):
+        if text := _key_fault(line):
+            yield Fault(key=f"admin.authorized_keys[{number}]", text=text)
+
+
+def _key_fault(line: str) -> str:
+    """Return what is wrong with a public key in OpenSSH's form (RFC 4253 section 6.6), or nothing."""
+    words = line.split()
+    if "\n" in line or "\r" in line or "PRIVATE KEY" in line:
+        return "must be one line of a .pub file"
+    if len(words) < 2 or words[0] not in _KEY_TYPES:
+        return f"does not begin with a known key type ({', '.join(sorted(_KEY_TYPES))})"
+    try:
+        blob = base64.b64decode(words[1], validate=True)
+        (length,) = struct.unpack(">I", blob[:4])
+        inner = blob[4 : 4 + length].decode("ascii")
+    except (binascii.Error, struct.error, UnicodeDecodeError):
+        return "is damaged: its second word is not the key's base64"
+    if inner != words[0] or len(blob) <= 4 + length:
+        return "is damaged: the key does not match its type"
+    if words[0] == "ssh-rsa" and (bits := _rsa_bits(blob)) < _RSA_LEAST_BITS:
+        return f"is an RSA key of {bits} bits; {_RSA_LEAST_BITS} are the least"
+    return ""
+
+
+def _rsa_bits(blob: bytes) -> int:
+    rest, number = blob, b""
+    for _ in range(3):  # type, exponent, modulus
+        if len(rest) < 4:
+            return 0
+        (length,) = struct.unpack(">I", rest[:4])
+        number, rest = rest[4 : 4 + length], rest[4 + length :]
+    return int.from_bytes(number).bit_length()
+
+
+def _networks(answers: Answers) -> Iterator[Fault]:
+    network = answers.network
+    if not network.admin:
+        yield Fault(key="network.admin", text="is empty, so nobody could log in")
+    for name in ("admin", "clients", "fleet", "dns", "ntp", "syslog", "tang"):
+        for number, text in enumerate(getattr(network, name)):
+            try:
+                parse_network(text)
+            except ValueError as error:
+                yield Fault(key=f"network.{name}[{number}]", text=str(error))
+    if (probe := answers.lifeline.probe_from) and (fault := _probe_fault(probe, answers)):
+        yield Fault(key="lifeline.probe_from", text=fault)
+
+
+def _probe_fault(text: str, answers: Answers) -> str:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError as error:
+        return str(error)
+    try:
+        inside = contains(answers.network.admin, address)
+    except ValueError:
+        return ""  # the network itself is named already
+    return "" if inside else f"{text} lies in no network of network.admin, so its login can never succeed"
+
+
+def _storage(answers: Answers) -> Iterator[Fault]:
+    storage = answers.storage
+    if storage.mode == "none":
+        for name in ("device", "unlock", "passphrase_file", "tang_servers"):
+            if getattr(storage, name):
+                yield Fault(key=f"storage.{name}", text='has no meaning while storage.mode is "none"')
+        return
+    if not storage.device:
+        yield Fault(key="storage.device", text="is missing: luks needs an empty device")
+    elif not re.fullmatch(r"/dev/[A-Za-z0-9._:+@=/-]+", storage.device) or ".." in storage.device:
+        yield Fault(key="storage.device", text=f"{storage.device} is not a path below /dev")
+    if not storage.unlock:
+        yield Fault(key="storage.unlock", text="is empty: name at least one of passphrase, tpm2, tang")
+    if len(set(storage.unlock)) != len(storage.unlock):
+        yield Fault(key="storage.unlock", text="names a way twice")
+    if storage.passphrase_file and "passphrase" not in storage.unlock:
+        yield Fault(key="storage.passphrase_file", text="is given, and passphrase is not in storage.unlock")
+    yield from _tang(answers)
+
+
+def _tang(answers: Answers) -> Iterator[Fault]:
+    storage = answers.storage
+    asked = "tang" in storage.unlock
+    if asked and not storage.tang_servers:
+        yield Fault(key="storage.tang_servers", text="is empty, and tang is in storage.unlock")
+    if asked and not answers.network.tang:
+        yield Fault(key="network.tang", text="is empty: the firewall would not let the box reach Tang")
+    if storage.tang_servers and not asked:
+        yield Fault(key="storage.tang_servers", text="is given, and tang is not in storage.unlock")
+    for number, server in enumerate(storage.tang_servers):
+        key = f"storage.tang_servers[{number}].url"
+        try:
+            parts = urlsplit(server.url)
+            address = ipaddress.ip_address(parts.hostname or "")
+            _ = parts.port
+        except ValueError:
+            yield Fault(key=key, text=f"{server.url} must name an IP address: names are not resolved while booting")
+            continue
+        try:
+            inside = contains(answers.network.tang, address)
+        except ValueError:
+            continue
+        if answers.network.tang and not inside:
+            yield Fault(key=key, text=f"{address} lies in no network of network.tang")
+
+
+def _tls(answers: Answers) -> Iterator[Fault]:
+    tls = answers.tls
+    if tls.mode == "provided":
+        for name in ("certificate", "key"):
+            if not getattr(tls, name):
+                yield Fault(key=f"tls.{name}", text='is missing, and tls.mode is "provided"')
+    else:
+        for name in ("certificate", "key", "chain"):
+            if getattr(tls, name):
+                yield Fault(key=f"tls.{name}", text='has no meaning while tls.mode is "internal"')
+    for number, name in enumerate(tls.names):
+        if not _is_address(name) and (_DNS_NAME.fullmatch(name) is None or ".." in name):
+            yield Fault(key=f"tls.names[{number}]", text=f"{name!r} is neither a host name nor an address")
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _ports(answers: Answers) -> Iterator[Fault]:
+    if answers.app.enabled and answers.app.port == answers.ssh.port:
+        yield Fault(key="app.port", text=f"{answers.app.port} is SSH's port too")
+    if answers.app.seed_model and not answers.app.enabled:
+        yield Fault(key="app.seed_model", text="is given, and app.enabled is false")
+    if re.search(r"[\x00-\x1f\x7f]", answers.backup.schedule + answers.backup.repository):
+        yield Fault(key="backup", text="contains a control character")
+
+
+def _paths(answers: Answers) -> Iterator[Fault]:
+    for key, path in (
+        ("admin.password_hash_file", answers.admin.password_hash_file),
+        ("storage.passphrase_file", answers.storage.passphrase_file),
+        ("network.syslog_authority", answers.network.syslog_authority),
+        ("tls.certificate", answers.tls.certificate),
+        ("tls.key", answers.tls.key),
+        ("tls.chain", answers.tls.chain),
+    ):
+        if path and (not path.startswith("/") or "\0" in path):
+            yield Fault(key=key, text=f"{path} is not an absolute path")
+    mount = answers.storage.mount
+    if mount.rstrip("/") in {folder.rstrip("/") for folder in _SYSTEM_FOLDERS} or "/../" in f"{mount}/":
+        yield Fault(key="storage.mount", text=f"{mount} belongs to the system")
