@@ -7,10 +7,10 @@ PORT ?= 8443
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format lock docs bench clean
+.PHONY: help setup run test lint format lock docs seed-model bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv from the locks; does nothing when it is up to date
 	@$(PYTHON) -m tools.setup_environment
@@ -35,6 +35,9 @@ docs: setup ## write the generated pages: error codes, settings, recipes
 	@$(VENV)/python -m tools.write_error_codes
 	@$(VENV)/python -m tools.write_settings_page
 	@$(VENV)/python -m tools.write_recipes_page
+
+seed-model: setup ## train the small model that a bundle carries; prints its path (kept in the cache)
+	@$(VENV)/python -m tools.build_seed_model
 
 bench: setup ## measure against the peers; builds them first (half an hour the first time)
 	@$(PYTHON) -m tools.setup_environment --bench

@@ -70,11 +70,26 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
 """Action -> the roles that may do it."""
 
 
-def roles_of(uid: int, embedded_owner_uid: int | None = None) -> frozenset[Role]:
-    """Return the roles of a Unix user; the owner of an embedded run holds every role, a stranger none."""
+def roles_of(uid: int, embedded_owner_uid: int | None = None, *, on_box: bool = False) -> frozenset[Role]:
+    """Return the roles of a Unix user; the owner of an embedded run holds every role, a stranger none.
+
+    On a box root administers: it could take any role anyway, and so the trail says what it did. It approves nothing.
+    """
     if embedded_owner_uid is not None and uid == embedded_owner_uid:
         return ALL_ROLES
-    return roles_of_groups(group_names(uid))
+    roles = roles_of_groups(group_names(uid))
+    return roles | {Role.ADMIN} if on_box and uid == 0 else roles
+
+
+def role_group_ids(lookup: Callable[[str], grp.struct_group] = grp.getgrnam) -> frozenset[int]:
+    """Return the ids of those role groups that exist here."""
+    found = set()
+    for name in GROUPS:
+        try:
+            found.add(lookup(name).gr_gid)
+        except KeyError:
+            continue
+    return frozenset(found)
 
 
 def roles_of_groups(names: Iterable[str]) -> frozenset[Role]:

@@ -91,7 +91,17 @@ def authority_fingerprint(paths: StatePaths) -> str:
 
 def leaf_expiry(paths: StatePaths) -> datetime:
     """Return when the gateway's certificate ends, aware, UTC. Raises IntegrityFailure."""
-    return _load_certificate(paths.leaf_certificate).not_valid_after_utc
+    return certificate_expiry(paths.leaf_certificate)
+
+
+def certificate_expiry(certificate: Path) -> datetime:
+    """Return when the first certificate of a PEM file ends, aware, UTC. Raises OSError or IntegrityFailure."""
+    return _load_certificate(certificate).not_valid_after_utc
+
+
+def public_part(tls_file: Path) -> Path:
+    """Return where the certificate of a file with key and certificate lies without the key: beside it, as `.crt`."""
+    return tls_file.with_suffix(".crt")
 
 
 def _general_name(text: str) -> x509.GeneralName | None:

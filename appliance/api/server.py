@@ -24,7 +24,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from appliance.access.roles import roles_of
 from appliance.api import types as t
-from appliance.kernel.errors import BadInput, InternalError, IntramurosError, NotFound, StorageFailure, storage_failure
+from appliance.kernel.errors import (
+    BadInput,
+    Conflict,
+    InternalError,
+    IntramurosError,
+    NotFound,
+    StorageFailure,
+    storage_failure,
+)
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import problem_of
 from appliance.services import audit, backups, datasets, deployments, jobs, keys, models, promotion, status
@@ -71,20 +79,23 @@ class PeerProtocol(HttpToolsProtocol):
         self.app_state = {**self.app_state, "uid": uid}
 
 
-def build_app(appliance: Appliance, runtime: Runtime, *, owner_uid: int | None) -> Starlette:
-    """Return the ASGI application. `owner_uid` is the user who is admin of an embedded run."""
+def build_app(
+    appliance: Appliance, runtime: Runtime, *, owner_uid: int | None = None, on_box: bool = False
+) -> Starlette:
+    """Return the ASGI application. `owner_uid` is the user who is admin of an embedded run; on a box that is root."""
     app = Starlette(
-        routes=_Routes(appliance, runtime, owner_uid).table(), exception_handlers={HTTPException: _no_route}
+        routes=_Routes(appliance, runtime, owner_uid, on_box).table(), exception_handlers={HTTPException: _no_route}
     )
     app.router.redirect_slashes = False
     return app
 
 
 class _Routes:
-    def __init__(self, appliance: Appliance, runtime: Runtime, owner_uid: int | None) -> None:
+    def __init__(self, appliance: Appliance, runtime: Runtime, owner_uid: int | None, on_box: bool) -> None:
         self._appliance = appliance
         self._runtime = runtime
         self._owner_uid = owner_uid
+        self._on_box = on_box
 
     def table(self) -> list[Route]:
         """Every route: one line each, in the order of appliance.api.calls."""
@@ -159,7 +170,7 @@ class _Routes:
             user = pwd.getpwuid(uid).pw_name
         except KeyError:
             user = f"uid{uid}"
-        caller = Caller(user=user, uid=uid, roles=roles_of(uid, self._owner_uid))
+        caller = Caller(user=user, uid=uid, roles=roles_of(uid, self._owner_uid, on_box=self._on_box))
         ctx = Context(appliance=self._appliance, caller=caller)
         ctx.authorise("read", request.url.path)
         return ctx
@@ -196,6 +207,12 @@ class _Routes:
 
     def _shut_down(self, ctx: Context) -> t.StatusView:
         ctx.authorise("appliance.shutdown", "appliance")
+        if self._on_box:
+            raise Conflict(
+                "appliance.run_by_systemd",
+                "systemd runs this appliance and would start it again.",
+                hint="As root: systemctl stop intramuros.target",
+            )
         try:
             with ctx.appliance.database.write() as connection:
                 ctx.record(connection, "appliance.shutdown", "appliance")

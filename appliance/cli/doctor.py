@@ -106,15 +106,18 @@ def _network_namespaces(_paths: StatePaths) -> Iterator[Finding]:
 
     prefix = network_prefix()
     yield Finding(
-        level="OK" if prefix else "WARN",
+        level="WARN" if prefix is None else "OK",
         what="network isolation",
-        found=" ".join(prefix) if prefix else "not possible",
-        hint="" if prefix else "Engines and jobs keep the network: run as root or allow user namespaces.",
+        found="not possible" if prefix is None else " ".join(prefix) or "no network at all",
+        hint="" if prefix is not None else "Engines and jobs keep the network: run as root or allow user namespaces.",
     )
 
 
 def _secrets(paths: StatePaths) -> Iterator[Finding]:
     if not paths.secrets.is_dir():
+        return
+    if not os.access(paths.secrets, os.R_OK):
+        yield Finding(level="WARN", what="secrets", found="not readable by this user", hint="Look at them as root.")
         return
     for entry in (paths.secrets, *sorted(paths.secrets.iterdir())):
         mode = stat.S_IMODE(entry.stat().st_mode)

@@ -5,13 +5,20 @@ stdout is data, stderr is for people. Nothing heavy is imported before a verb ne
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from pathlib import Path
+from typing import Final
 
 import click
 
 from appliance.kernel.errors import IntramurosError, storage_failure
 from appliance.kernel.terminal import harmless
+
+_BOX: Final = Path("/opt/intramuros")
+_INSTALLER_HOME: Final = _BOX / "installer" / "venv"
+_APPLIANCE_HOME: Final = _BOX / "current" / "venv"
 
 _VERBS: dict[str, tuple[str, str, str]] = {
     # verb: module, attribute, one line for --help
@@ -34,6 +41,8 @@ _VERBS: dict[str, tuple[str, str, str]] = {
     "key": ("appliance.cli.key", "key", "Create, list and revoke API keys."),
     "approver": ("appliance.cli.approver", "approver", "Make and enrol approvers' keys."),
     "audit": ("appliance.cli.audit", "audit", "Read, verify and export the audit trail."),
+    "tls": ("appliance.cli.tls", "tls", "Show, renew, import and revoke certificates of a box."),
+    "metrics": ("appliance.cli.metrics", "metrics", "Print the appliance's figures for Prometheus."),
     "backup": ("appliance.cli.backup", "backup", "Take, verify and restore backups."),
 }
 
@@ -48,6 +57,7 @@ class _LazyGroup(click.Group):
         if cmd_name not in _VERBS:
             return None
         module, attribute, _ = _VERBS[cmd_name]
+        _go_to_its_environment(module)
         command: click.Command = getattr(import_module(module), attribute)
         return command
 
@@ -61,8 +71,20 @@ class _LazyGroup(click.Group):
 def cli() -> None:
     """Intramuros, the AI appliance within your walls.
 
-    Every verb takes --state DIR (default: $INTRAMUROS_STATE or ./var) and --json.
+    Every verb takes --state DIR (default: $INTRAMUROS_STATE, this box's, or ./var) and --json.
     """
+
+
+def _go_to_its_environment(module: str) -> None:
+    """On a box the installer's verbs have a virtual environment of their own: run this command there instead.
+
+    One command, two environments: the installer must work while there is no appliance, and be replaced apart from it.
+    """
+    prefix = _INSTALLER_HOME if module.startswith("installer.") else _APPLIANCE_HOME
+    program = prefix / "bin" / "intramuros"
+    here = Path(sys.prefix)
+    if here.is_relative_to(_BOX) and here.resolve() != prefix.resolve() and program.exists():
+        os.execv(program, [str(program), *sys.argv[1:]])  # noqa: S606 - a fixed path, no shell wanted
 
 
 def main(argv: list[str] | None = None) -> int:

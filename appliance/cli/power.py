@@ -17,8 +17,8 @@ from appliance.api import types as t
 from appliance.api.client import Client
 from appliance.cli.session import Session, verb
 from appliance.daemon.marks import find
-from appliance.kernel.errors import BadInput, StorageFailure, Unavailable, storage_errors
-from appliance.kernel.paths import StatePaths
+from appliance.kernel.errors import BadInput, Conflict, StorageFailure, Unavailable, storage_errors
+from appliance.kernel.paths import StatePaths, box_state
 from appliance.kernel.problem import Problem, error_of
 from appliance.kernel.process import is_alive, send_signal
 
@@ -34,6 +34,7 @@ _POLL = 0.05
 @verb
 def up(session: Session, host: str | None, port: int | None) -> None:
     """Start the appliance of a state directory, creating it the first time."""
+    _leave_to_systemd(session, "start")
     view = start_appliance(session.paths, host=host, port=port)
     session.show(view, lambda: f"Intramuros {view.version} serves on {view.address} (state: {view.state_directory})")
 
@@ -42,8 +43,19 @@ def up(session: Session, host: str | None, port: int | None) -> None:
 @verb
 def down(session: Session) -> None:
     """Stop the appliance: streams finish, jobs save a checkpoint and go on after the next start."""
+    _leave_to_systemd(session, "stop")
     stopped = stop_appliance(session.paths)
     session.show({"stopped": stopped}, lambda: "stopped" if stopped else "it was not running")
+
+
+def _leave_to_systemd(session: Session, verb_of_systemctl: str) -> None:
+    """Refuse on a box, where systemd starts and stops the appliance and would undo what is done past it."""
+    if session.paths.root == box_state():
+        raise Conflict(
+            "appliance.run_by_systemd",
+            "systemd runs the appliance of this box.",
+            hint=f"As root: systemctl {verb_of_systemctl} intramuros.target",
+        )
 
 
 def start_appliance(paths: StatePaths, *, host: str | None = None, port: int | None = None) -> t.StatusView:

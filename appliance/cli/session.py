@@ -14,9 +14,8 @@ import click
 import msgspec
 
 from appliance.api.calls import Call
-from appliance.api.client import Client
 from appliance.kernel.errors import BadInput
-from appliance.kernel.paths import StatePaths
+from appliance.kernel.paths import StatePaths, default_state
 from appliance.kernel.terminal import harmless
 
 T = TypeVar("T")
@@ -31,6 +30,10 @@ class Session:
 
     def send(self, call: Call[T]) -> T:
         """Ask the daemon; waits for a while when it is being restarted."""
+        from appliance.api.client import (
+            Client,  # not for verbs that only work on files: theirs is a smaller environment
+        )
+
         with Client(self.paths.control_socket, patience=_patience()) as client:
             return client.send(call)
 
@@ -49,8 +52,8 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--state",
         type=click.Path(path_type=Path),
-        default=lambda: os.environ.get("INTRAMUROS_STATE", "var"),
-        help="State directory.  [default: $INTRAMUROS_STATE or ./var]",
+        default=default_state,
+        help="State directory.  [default: $INTRAMUROS_STATE, this box's, or ./var]",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
     @functools.wraps(function)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import select
 
+from appliance.api.types import UnitView
 from appliance.daemon.supervisor import UnitSpec
 from appliance.gateway.state import GatewayState
 from appliance.gateway.table import KeyEntry, Limits, Listen, Route, RoutingTable, encode_table, write_table
@@ -36,6 +37,31 @@ def gateway_spec(appliance: Appliance) -> UnitSpec:
     )
 
 
+def gateway_view(paths: StatePaths) -> UnitView:
+    """Return the gateway that systemd runs, as far as its private socket tells."""
+    state = gateway_state(paths)
+    if state is None:
+        return UnitView(name="gateway", state="down", detail="its private socket does not answer", since="")
+    return UnitView(
+        name="gateway",
+        state="draining" if state.draining else "ready",
+        pid=state.pid,
+        since=state.since,
+        memory_bytes=state.memory_bytes,
+    )
+
+
+def link_gateway_socket(paths: StatePaths, target: Path) -> None:
+    """Let the state's own name of the gateway's private socket lead to where that really is. Raises OSError."""
+    link = paths.gateway_socket
+    if link.is_symlink() and link.readlink() == target:
+        return
+    temporary = link.with_name(f".{link.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+
+
 def publish_table(ctx: Context) -> None:
     """Write the routing table if it differs from the one on disk."""
     path = ctx.appliance.paths.gateway_table
@@ -59,8 +85,10 @@ def build_table(ctx: Context) -> RoutingTable:
         listen=Listen(
             host=settings.host,
             port=settings.port,
-            certificate=str(paths.leaf_certificate),
-            key=str(paths.leaf_key),
+            certificate=settings.tls_file or str(paths.leaf_certificate),
+            key=settings.tls_file or str(paths.leaf_key),
+            client_authorities=settings.client_authorities,
+            client_revocations=settings.client_revocations,
         ),
         limits=Limits(
             body_limit=settings.body_limit,

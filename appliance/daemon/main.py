@@ -29,6 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--host", help="address of the gateway")
     parser.add_argument("--port", type=int, help="port of the gateway")
     parser.add_argument("--embedded", action="store_true", help="the invoking user is administrator")
+    parser.add_argument("--gateway-socket", type=Path, help="on a box: systemd runs the gateway, which listens there")
     options = parser.parse_args(argv)
     paths = StatePaths(options.state.absolute())
     os.umask(0o077)
@@ -37,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         settings = load_settings(paths.settings, flags={"host": options.host, "port": options.port})
         remove_leftovers(paths)
         appliance = open_appliance(paths, settings)
-        asyncio.run(_serve(appliance, owner_uid=os.getuid() if options.embedded else None))
+        owner_uid = os.getuid() if options.embedded else None
+        asyncio.run(_serve(appliance, owner_uid=owner_uid, gateway_socket=options.gateway_socket))
         os.close(lock)
     except IntramurosError as error:
         return _refuse(paths, error)
@@ -46,8 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-async def _serve(appliance: Appliance, *, owner_uid: int | None) -> None:
-    await Daemon(appliance, owner_uid=owner_uid).serve()
+async def _serve(appliance: Appliance, *, owner_uid: int | None, gateway_socket: Path | None) -> None:
+    await Daemon(appliance, owner_uid=owner_uid, gateway_socket=gateway_socket).serve()
 
 
 def _refuse(paths: StatePaths, error: IntramurosError) -> int:

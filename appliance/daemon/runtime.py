@@ -1,4 +1,8 @@
-"""The running daemon: supervisor, job runner, deployer and control API, started and stopped in order."""
+"""The running daemon: supervisor, job runner, deployer and control API, started and stopped in order.
+
+On a box (a gateway socket is given) systemd runs the gateway under a user of its own: the daemon then only publishes
+the routing table and looks at the gateway's private socket, and root administers instead of an owner.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,25 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
-from appliance.access.roles import ALL_ROLES
+from appliance.access.roles import ALL_ROLES, role_group_ids
 from appliance.api import types as t
 from appliance.api.server import PeerProtocol, build_app
 from appliance.daemon.deployer import Deployer
 from appliance.daemon.engine_probe import answer
-from appliance.daemon.gateway_unit import gateway_spec, gateway_state, publish_table
+from appliance.daemon.gateway_unit import (
+    gateway_spec,
+    gateway_state,
+    gateway_view,
+    link_gateway_socket,
+    publish_table,
+)
 from appliance.daemon.job_runner import JobRunner
 from appliance.daemon.sandbox import network_prefix
 from appliance.daemon.supervisor import Supervisor, resident_bytes
 from appliance.kernel.errors import BadInput, Conflict, Forbidden, IntramurosError, StorageFailure
 from appliance.kernel.events import Progress
+from appliance.kernel.notify import notify
+from appliance.kernel.sharing import open_to_groups
 from appliance.services import deployments as deployment_service
 from appliance.services import jobs as job_service
 from appliance.services.context import Appliance, Caller, Context
@@ -38,11 +50,12 @@ _GATEWAY_PATIENCE = 30.0
 class Daemon:
     """Everything that lives between start and shutdown."""
 
-    def __init__(self, appliance: Appliance, *, owner_uid: int | None) -> None:
+    def __init__(self, appliance: Appliance, *, owner_uid: int | None, gateway_socket: Path | None = None) -> None:
         """Must be called in the running event loop."""
         prefix = network_prefix()
         self._appliance = appliance
         self._owner_uid = owner_uid
+        self._gateway_socket = gateway_socket
         self._isolated = prefix is not None
         self._system = Context(appliance=appliance, caller=Caller(user="intramurosd", uid=os.getuid(), roles=ALL_ROLES))
         self._supervisor = Supervisor(root=appliance.paths.root, logs=appliance.paths.logs)
@@ -57,8 +70,11 @@ class Daemon:
             self._loop.add_signal_handler(number, self._stop.set)
         self._appliance.doorbell.listen(self._ring_from_any_thread)
         await asyncio.to_thread(publish_table, self._system)
-        self._require_port()
-        self._supervisor.ensure(gateway_spec(self._appliance))
+        if self._gateway_socket is not None:
+            link_gateway_socket(self._appliance.paths, self._gateway_socket)
+        else:
+            self._require_port()
+            self._supervisor.ensure(gateway_spec(self._appliance))
         with self._appliance.database.write() as connection:
             self._system.record(connection, "appliance.start", "appliance")
         background = [
@@ -67,6 +83,7 @@ class Daemon:
             asyncio.create_task(go_on_doing("audit", self._sign_regularly), name="audit"),
         ]
         server, serving = self._control_api()
+        notify("READY=1")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         try:
             done, _ = await asyncio.wait({stopping, serving, *background}, return_when=asyncio.FIRST_COMPLETED)
@@ -74,6 +91,7 @@ class Daemon:
                 task.result()
         finally:
             stopping.cancel()
+            notify("STOPPING=1")
             await self._shut_down(server, serving, background)
 
     def progress(self) -> dict[str, Progress]:
@@ -89,7 +107,8 @@ class Daemon:
             since=self._appliance.started_at,
             memory_bytes=resident_bytes(os.getpid()),
         )
-        return (own, *self._supervisor.views())
+        gateway = (gateway_view(self._appliance.paths),) if self._gateway_socket is not None else ()
+        return (own, *sorted((*gateway, *self._supervisor.views()), key=lambda unit: unit.name))
 
     def isolated(self) -> bool:
         """Tell whether engines and jobs run without a network."""
@@ -164,7 +183,7 @@ class Daemon:
 
     def _control_api(self) -> tuple[uvicorn.Server, asyncio.Task[None]]:
         config = uvicorn.Config(
-            build_app(self._appliance, self, owner_uid=self._owner_uid),
+            build_app(self._appliance, self, owner_uid=self._owner_uid, on_box=self._gateway_socket is not None),
             http=PeerProtocol,
             loop="none",
             lifespan="off",
@@ -174,7 +193,8 @@ class Daemon:
             timeout_graceful_shutdown=2,
         )
         server = uvicorn.Server(config)
-        listener = _listen(self._appliance.paths.control_socket)
+        groups = role_group_ids() if self._gateway_socket is not None else frozenset()
+        listener = _listen(self._appliance.paths.control_socket, groups=groups)
         return server, asyncio.create_task(server.serve(sockets=[listener]), name="control")
 
     async def _shut_down(
@@ -221,13 +241,15 @@ async def go_on_doing(name: str, work: Callable[[], Awaitable[None]], *, pause: 
             await asyncio.sleep(pause)
 
 
-def _listen(path: Path) -> socket.socket:
-    """Return a listening Unix socket that appears under its name only when it is ready, mode 0600."""
+def _listen(path: Path, *, groups: frozenset[int]) -> socket.socket:
+    """Return a listening Unix socket that appears under its name only when it is ready: mode 0600, and `groups`."""
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(temporary))
     temporary.chmod(0o600)
+    if groups:
+        open_to_groups(temporary, groups)
     listener.listen(128)
     temporary.rename(path)
     return listener

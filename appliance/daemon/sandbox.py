@@ -1,10 +1,13 @@
-"""The prefix that takes the network away from engines and jobs: they parse hostile files and need none.
+"""How the network is taken away from engines and jobs: they parse hostile files and need none.
 
-Pathname Unix sockets still work across network namespaces, so the gateway reaches an engine. What this machine
-allows is probed once, by doing it; where nothing is allowed, `doctor` and `status` say so.
+On a box the daemon itself has none (PrivateNetwork= of its unit) and its children inherit that. Elsewhere each is
+started in a namespace of its own; pathname Unix sockets still work across namespaces, so the gateway reaches an engine.
+What this machine allows is probed once, by doing it; where nothing is allowed, `doctor` and `status` say so.
 """
 
 from __future__ import annotations
+
+import socket
 
 from appliance.kernel.errors import IntramurosError
 from appliance.kernel.process import run
@@ -16,7 +19,9 @@ _CANDIDATES = (
 
 
 def network_prefix() -> tuple[str, ...] | None:
-    """Return the argv prefix that works here, or None when no network namespace can be made."""
+    """Return the argv prefix that works here, empty where none is needed; None when the network cannot be taken."""
+    if is_without_network(tuple(name for _, name in socket.if_nameindex())):
+        return ()
     for prefix in _CANDIDATES:
         try:
             if run([*prefix, "true"], timeout=10).status == 0:
@@ -24,3 +29,8 @@ def network_prefix() -> tuple[str, ...] | None:
         except IntramurosError:
             return None
     return None
+
+
+def is_without_network(interfaces: tuple[str, ...]) -> bool:
+    """Tell whether a process that sees these interfaces can reach nobody: the loopback device is all there is."""
+    return set(interfaces) <= {"lo"}

@@ -66,8 +66,9 @@ def open_appliance(paths: StatePaths, settings: Settings) -> Appliance:
         if not paths.gates.exists():
             write_file(paths.gates, DEFAULT_GATES.encode())
         key = load_signing_key(paths.audit_key) if paths.audit_key.exists() else create_signing_key(paths.audit_key)
-        ensure_authority(paths)
-        ensure_leaf(paths, () if settings.host in ("0.0.0.0", "::") else (settings.host,))  # noqa: S104
+        if not settings.tls_file:  # a given certificate, or a box's, is nothing of ours to issue
+            ensure_authority(paths)
+            ensure_leaf(paths, () if settings.host in ("0.0.0.0", "::") else (settings.host,))  # noqa: S104
         blobs = BlobStore(paths.blobs)
         _sweep(paths, database, blobs)
     return Appliance(

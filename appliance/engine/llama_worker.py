@@ -33,6 +33,7 @@ from appliance.engine.outbox import Emitter
 from appliance.engine.prompt import PromptMaker
 from appliance.engine.scheduler import Limits
 from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError, IntramurosError, storage_errors
+from appliance.kernel.sharing import shared_mode
 from appliance.kernel.standard_error import report_without_failing
 
 BATCH: Final = 2048
@@ -127,7 +128,7 @@ def _load(path: Path, digest: str) -> LlamaModel:
 def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
-    before = os.umask(0o177)
+    before = os.umask(0o777 & ~shared_mode(path.parent, private=0o600))
     try:
         listener.bind(os.fsencode(path))
     finally:

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +18,10 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from appliance.gateway.connection import GuardedConnection, Guards
+from appliance.gateway.table import Listen
 from appliance.kernel.errors import BadInput, Conflict, Forbidden, IntegrityFailure
 from appliance.kernel.private import check_private
+from appliance.kernel.sharing import shared_mode
 
 KEEP_ALIVE_SECONDS: Final = 30
 _HANDSHAKE_SECONDS: Final = 10.0
@@ -57,13 +59,13 @@ def bind_public(host: str, port: int) -> socket.socket:
 
 
 def bind_private(path: Path) -> socket.socket:
-    """Listen on the Unix socket, mode 0600; replaces what an ended gateway left there."""
+    """Listen on the Unix socket: mode 0600, 0660 in a set-group-ID directory. Replaces what an ended gateway left."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
-        path.chmod(0o600)  # before `listen`: nobody can have connected yet
+        path.chmod(shared_mode(path.parent, private=0o600))  # before `listen`: nobody can have connected yet
         listener.listen(_BACKLOG)
     except BaseException:
         listener.close()
@@ -71,27 +73,38 @@ def bind_private(path: Path) -> socket.socket:
     return listener
 
 
-def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+def server_context(listen: Listen) -> ssl.SSLContext:
     """Return a TLS 1.2+ server context. Raises NotFound, Forbidden (key file mode) or IntegrityFailure."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     context.set_alpn_protocols(["http/1.1"])
-    load_certificate(context, certificate, key)
+    load_certificate(context, listen)
+    if listen.client_authorities:
+        context.verify_mode = ssl.CERT_REQUIRED
+        if listen.client_revocations:
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
 
 
-def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """Use this certificate for new handshakes; established connections go on. Raises as `server_context`."""
-    check_private(key)
+def load_certificate(context: ssl.SSLContext, listen: Listen) -> None:
+    """Use these files for new handshakes; established connections go on. Raises as `server_context`.
+
+    OpenSSL takes the newest of several revocation lists of one authority, so a list is replaced by loading the next.
+    Whether clients need a certificate at all is decided once, at the start.
+    """
+    check_private(Path(listen.key))
+    using = f"{listen.certificate} with key {listen.key}"
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(listen.certificate, listen.key)
+        for using in filter(None, (listen.client_authorities, listen.client_revocations)):
+            context.load_verify_locations(cafile=using)
     except (ssl.SSLError, OSError) as error:
         raise IntegrityFailure(
             "gateway.certificate",
-            f"{certificate} with key {key} cannot be used: {error.strerror or error}.",
-            hint="The daemon issues a new pair at its next start.",
+            f"{using} cannot be used: {error.strerror or error}.",
+            hint="An embedded appliance issues a new pair at its next start; on a box: `intramuros tls renew`.",
         ) from error
 
 
@@ -99,13 +112,21 @@ class GatewayServer(Server):
     """uvicorn's server with two listeners, signals left to the process, and bounded TLS handshakes."""
 
     def __init__(
-        self, *, public: Any, private: Any, sockets: tuple[socket.socket, Path], tls: ssl.SSLContext, guards: Guards
+        self,
+        *,
+        public: Any,
+        private: Any,
+        sockets: tuple[socket.socket, Path],
+        tls: ssl.SSLContext,
+        guards: Guards,
+        on_ready: Callable[[], object] = lambda: None,
     ) -> None:
         super().__init__(_config(public, limit_concurrency=None))
         self._private = _config(private, limit_concurrency=64)
         self._socket, self._private_path = sockets
         self._tls = tls
         self._guards = guards
+        self._on_ready = on_ready
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -129,6 +150,7 @@ class GatewayServer(Server):
         )
         self.servers = [public, private]
         self.started = True
+        self._on_ready()
 
     def stop(self, *, within: float) -> None:
         """Accept nothing more; let requests under way go on for `within` seconds."""

@@ -6,6 +6,9 @@ and its revision is absent from `revisions` or has `active` 0.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import msgspec
 
 
@@ -23,6 +26,10 @@ class GatewayState(msgspec.Struct, frozen=True, kw_only=True):
     """The gateway now. That it answers at all means that the TLS port is open."""
 
     pid: int
+    memory_bytes: int = 0
+    """resident; told by the gateway itself, because on a box the daemon cannot look at other users' processes"""
+    since: str = ""
+    """when it started"""
     host: str
     port: int
     table: str
@@ -33,3 +40,8 @@ class GatewayState(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     """requests under way, all revisions"""
     revisions: dict[str, RevisionState]
+
+
+def resident_bytes() -> int:
+    """Return this process's resident set size (proc(5), statm: pages)."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

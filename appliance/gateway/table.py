@@ -15,6 +15,7 @@ import msgspec
 
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import BadInput, NotFound
+from appliance.kernel.sharing import shared_mode
 
 TABLE_MODE = 0o600
 
@@ -30,7 +31,11 @@ class Listen(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     certificate: str
     """path of the leaf certificate (PEM), followed by the chain if there is one"""
     key: str
-    """path of its private key (PEM)"""
+    """path of its private key (PEM); the same file where both are replaced in one step"""
+    client_authorities: str = ""
+    """path of the authorities (PEM) whose certificates clients must show; empty asks for none"""
+    client_revocations: str = ""
+    """path of their revocation lists (PEM)"""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,8 +103,11 @@ def decode_table(data: bytes, *, source: str) -> RoutingTable:
 
 
 def write_table(path: Path, table: RoutingTable) -> None:
-    """Replace the document in one step, readable by its owner alone. Raises OSError."""
-    write_file(path, encode_table(table), mode=TABLE_MODE)
+    """Replace the document in one step, readable by its owner alone, or on a box also by the gateway's group.
+
+    Raises OSError.
+    """
+    write_file(path, encode_table(table), mode=shared_mode(path.parent, private=TABLE_MODE), exact=True)
 
 
 def read_table(path: Path) -> RoutingTable:

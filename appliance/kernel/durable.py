@@ -29,12 +29,19 @@ def fsync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replace `path` by `data` in one step. Raises OSError and leaves the old content on failure."""
+def write_file(path: Path, data: bytes, *, mode: int = 0o644, exact: bool = False, owner: int | None = None) -> None:
+    """Replace `path` by `data` in one step. Raises OSError and leaves the old content on failure.
+
+    The umask narrows `mode` unless it is meant `exact`. `owner` gives the file to another user, which needs the right.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
+            if exact:
+                os.fchmod(descriptor, mode)
+            if owner is not None:
+                os.fchown(descriptor, owner, -1)
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+BOX_FILE: Final = Path("/etc/intramuros/state")
+"""Where an installed box names its state directory; its appliance is run by systemd."""
+
+
+def default_state(environment: Mapping[str, str] | None = None, *, box_file: Path = BOX_FILE) -> Path:
+    """Return the state directory that is meant when nobody names one: $INTRAMUROS_STATE, the box's, or ./var."""
+    named = (os.environ if environment is None else environment).get("INTRAMUROS_STATE", "")
+    return Path(named) if named else box_state(box_file) or Path("var")
+
+
+def box_state(box_file: Path = BOX_FILE) -> Path | None:
+    """Return the state directory of this box, or None on a machine that was not installed as one."""
+    try:
+        text = box_file.read_text().strip()
+    except OSError:
+        return None
+    return Path(text) if text.startswith("/") else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +42,11 @@ class StatePaths:
     def settings(self) -> Path:
         """Optional settings file (TOML)."""
         return self.root / "intramuros.toml"
+
+    @property
+    def box_tls(self) -> Path:
+        """How the certificates of a box are made (TOML), written by the installer, root's; no box without it."""
+        return self.root / "tls.toml"
 
     @property
     def gates(self) -> Path:

@@ -50,6 +50,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Restarts of a job that makes no progress between two crashes."""
     parallel_jobs: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Jobs that run at once."""
+    tls_file: str = ""
+    """PEM file with key, certificate and chain for the gateway; empty means the appliance's own certificate."""
+    client_authorities: str = ""
+    """PEM file of authorities: clients must then show a certificate of one of them. Empty asks for none."""
+    client_revocations: str = ""
+    """PEM file of their revocation lists; a client on one, or of an authority without one, is refused."""
     backup_repository: str = ""
     """restic repository; empty means backups/ in the state directory."""
     audit_checkpoint_events: Annotated[int, msgspec.Meta(ge=1)] = 64

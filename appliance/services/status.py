@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import msgspec
 import psutil
 from sqlalchemy import ColumnElement, Connection, Table, func, select
 
-from appliance.access.tls import leaf_expiry
+from appliance.access.tls import certificate_expiry, public_part
 from appliance.api import types as t
 from appliance.services.context import Context
 from appliance.services.version import product_version
@@ -23,6 +24,8 @@ from appliance.store.schema import (
 
 _LITTLE_DISK = 2 << 30
 _CERTIFICATE_DAYS = 14
+_RENEW_OWN = "A restart renews it: `intramuros down`, then `intramuros up`."
+_RENEW_GIVEN = "On a box: `intramuros tls show`, then `intramuros tls renew` or `intramuros tls import`."
 _SETTLED_STATES = ("ready", "starting", "draining")
 
 
@@ -77,13 +80,13 @@ def _attention(ctx: Context, view: t.StatusView, *, isolated: bool, failed: str 
     ]
     if view.disk_free < _LITTLE_DISK:
         found.append(t.Attention(level="FAIL", text="less than 2 GiB of disk are free", hint="Remove unused models."))
-    left = leaf_expiry(ctx.appliance.paths) - ctx.appliance.clock()
+    left = certificate_expiry(public_certificate(ctx)) - ctx.appliance.clock()
     if left.days < _CERTIFICATE_DAYS:
         found.append(
             t.Attention(
                 level="WARN",
                 text=f"the gateway's certificate ends in {left.days} days",
-                hint="A restart renews it: `intramuros down`, then `intramuros up`.",
+                hint=_RENEW_GIVEN if ctx.appliance.settings.tls_file else _RENEW_OWN,
             )
         )
     if failed:
@@ -101,6 +104,12 @@ def _attention(ctx: Context, view: t.StatusView, *, isolated: bool, failed: str 
             )
         )
     return tuple(found)
+
+
+def public_certificate(ctx: Context) -> Path:
+    """Return the file with the gateway's certificate that may be read without its key."""
+    given = ctx.appliance.settings.tls_file
+    return public_part(Path(given)) if given else ctx.appliance.paths.leaf_certificate
 
 
 def _last_backup(connection: Connection) -> str:
