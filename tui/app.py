@@ -5,63 +5,36 @@ Home is at the bottom of the stack; a list above it, a record above that, and a 
 
 from __future__ import annotations
 
-import asyncio
-import signal
 from collections.abc import Callable
 
-from textual.app import App
 from textual.screen import Screen
 
 from appliance.kernel.clock import Clock, utc_now
 from tui.deed import Target
 from tui.places import HOME, LIST_OF, READ_OF
-from tui.screens.dialog import Tell
 from tui.screens.frame import Frame
 from tui.screens.listing import ListScreen
 from tui.screens.reading import ReadScreen, Sheet
+from tui.screens.tell import Tell
 from tui.session import Session
-from tui.term import Choice, Tier
+from tui.shell import Shell
+from tui.term import Choice
 from tui.text import Line, Look, Tone
-from tui.theme import themes
 from tui.views.help import help_lines
 
-TERMINATED = 128 + signal.SIGTERM
-_SLOWNESS = 2.5
-"""How much rarer a basic terminal is refreshed: on a serial line bytes are the latency."""
 
-
-class Console(App[int]):
+class Console(Shell):
     """One console for one person."""
 
-    CSS_PATH = "console.tcss"
-    ENABLE_COMMAND_PALETTE = False
-    ALLOW_SELECT = False
-    TITLE = "Intramuros"
-
     def __init__(self, session: Session, choice: Choice, *, host: str, clock: Clock = utc_now) -> None:
-        # The filter that removes every colour is chosen before a theme can be set, so mono says it here.
-        super().__init__(ansi_color=True if choice.tier is Tier.MONO else None)
+        super().__init__(choice)
         self.session = session
         self.host = host
         self.clock = clock
-        self.plain = choice.ascii
-        self.mono = choice.tier is Tier.MONO
-        for theme in themes():
-            self.register_theme(theme)
-        self.theme = {Tier.RICH: "dark", Tier.MONO: "mono"}.get(choice.tier, "console16")
-
-    @property
-    def slowness(self) -> float:
-        """Factor on every refresh interval."""
-        return _SLOWNESS if self.plain else 1.0
 
     def get_default_screen(self) -> Screen[None]:
         """Home is always there."""
         return ReadScreen(HOME, Target())
-
-    def on_load(self) -> None:
-        """SIGTERM leaves through the front door, so that the terminal is restored."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, TERMINATED)
 
     async def on_unmount(self) -> None:
         """Close the connection."""
@@ -109,12 +82,11 @@ class Console(App[int]):
             self.copy_to_clipboard(name)
         screen.say(name, Tone.STRONG)
 
-    def change_look(self) -> None:
-        """Rich to basic, or back. Mono stays without colour."""
-        self.plain = not self.plain
-        if not self.mono:
-            self.theme = "console16" if self.plain else "dark"
-        self._dress()
+    def dress(self) -> None:
+        """Apply the look to every screen."""
+        for screen in self.screen_stack:
+            if isinstance(screen, Frame):
+                screen.dress()
 
     def change_theme(self) -> None:
         """Dark to light, or back; the sixteen-colour themes follow the terminal's own setting."""
@@ -133,16 +105,6 @@ class Console(App[int]):
         if isinstance(self.screen, Frame):
             self.screen.navigate("palette")
 
-    def _set_pointer_shape(self, shape: str) -> None:
-        """No mouse, no pointer: a plain terminal would print the sequence or stall on it."""
-        if not self.plain:
-            super()._set_pointer_shape(shape)
-
     def _leave(self, agreed: bool | None) -> None:
         if agreed:
             self.exit(0)
-
-    def _dress(self) -> None:
-        for screen in self.screen_stack:
-            if isinstance(screen, Frame):
-                screen.dress()

@@ -5,14 +5,13 @@ Textual is imported only after the choice, and never for the line mode.
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
 import sys
 from pathlib import Path
 
 from tui.session import Session, over_socket
-from tui.term import Choice, Terminal, Tier, choose
+from tui.term import Choice, Tier, choose
+from tui.terminal import prepare_environment, this_terminal
 
 
 def run_console(socket: Path, *, tier: str | None = None, line: bool = False) -> int:
@@ -20,7 +19,7 @@ def run_console(socket: Path, *, tier: str | None = None, line: bool = False) ->
 
     Raises BadInput for an unknown tier.
     """
-    choice = choose(_this_terminal(), asked=tier, line=line)
+    choice = choose(this_terminal(), asked=tier, line=line)
     session = Session(over_socket(socket))
     if choice.tier is Tier.LINE:
         from tui.line import run_line
@@ -30,7 +29,7 @@ def run_console(socket: Path, *, tier: str | None = None, line: bool = False) ->
 
 
 def _run_full_screen(session: Session, choice: Choice) -> int:
-    _prepare_environment(choice)
+    prepare_environment(choice)
     from tui.app import Console
 
     console = Console(session, choice, host=platform.node())
@@ -39,28 +38,3 @@ def _run_full_screen(session: Session, choice: Choice) -> int:
         sys.stderr.write("The full-screen console stopped. The plain one is: intramuros console --line\n")
         return console.return_code
     return code or 0
-
-
-def _prepare_environment(choice: Choice) -> None:
-    """Textual reads these at import; there is no other way to tell it."""
-    os.environ["TEXTUAL_ANIMATIONS"] = "none"
-    if choice.tier is Tier.MONO:
-        os.environ["NO_COLOR"] = "1"
-    else:
-        os.environ.pop("NO_COLOR", None)
-    if choice.tier is Tier.BASIC:
-        os.environ["TEXTUAL_COLOR_SYSTEM"] = "standard"
-    if choice.ascii:
-        os.environ["TEXTUAL_DISABLE_KITTY_KEY"] = "1"
-
-
-def _this_terminal() -> Terminal:
-    interactive = sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
-    size = shutil.get_terminal_size((0, 0))
-    return Terminal(
-        environ=dict(os.environ),
-        interactive=interactive,
-        device=os.ttyname(sys.stdin.fileno()) if interactive else "",
-        columns=size.columns,
-        rows=size.lines,
-    )

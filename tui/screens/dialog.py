@@ -1,4 +1,4 @@
-"""Dialogs: the one that asks before a deed, and the one that tells something at length.
+"""The dialog that asks before a deed.
 
 Danger 1 has its own button under the cursor, so one Enter does it; from danger 2 on Back is under the cursor; at
 danger 3 the object's name has to be typed first. The equivalent CLI line is shown as the answers are filled in.
@@ -10,51 +10,18 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input
 
 from appliance.kernel.errors import IntramurosError
 from tui import format as fmt
 from tui.deed import Action, Answers, Deed, Field, Target
+from tui.screens.tell import WIDTH
 from tui.screens.work import start
 from tui.session import Session
 from tui.text import Line, Span, Tone, line
 from tui.widgets.buttons import Buttons
+from tui.widgets.entry import Entry
+from tui.widgets.note import Note
 from tui.widgets.painted import Painted
-
-_WIDTH = 72
-
-
-class Note(Painted):
-    """A paragraph as high as its lines."""
-
-    DEFAULT_CSS = "Note { height: auto; }"
-
-    def tell(self, lines: list[Line]) -> None:
-        """Show these lines."""
-        self.styles.height = len(lines)
-        self.paint([(spans, False) for spans in lines])
-
-
-class Entry(Input):
-    """One field; arrows up and down walk through its choices, where it has some."""
-
-    def __init__(self, field: str, value: str) -> None:
-        super().__init__(value, id=f"field-{field}", compact=True, select_on_focus=False)
-        self.cursor_blink = False
-        self.choices: tuple[str, ...] = ()
-
-    def on_key(self, event: events.Key) -> None:
-        """Up and down choose, or move between fields where there is nothing to choose."""
-        if event.key not in ("up", "down"):
-            return
-        event.stop()
-        step = 1 if event.key == "down" else -1
-        if not self.choices:
-            (self.screen.focus_next if step > 0 else self.screen.focus_previous)()
-            return
-        here = self.choices.index(self.value) if self.value in self.choices else -step
-        self.value = self.choices[(here + step) % len(self.choices)]
-        self.cursor_position = len(self.value)
 
 
 class AskFirst(ModalScreen[dict[str, str] | None]):
@@ -173,42 +140,10 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
         what = [line(Span(f"{self._action.label.capitalize()}{about}", Tone.HEAD)), ()]
         for sentence in self._deed.consequences:
             filled = self._deed.fill(sentence, self._target, answers)
-            what += [line(part) for part in fmt.wrap(filled, _WIDTH)]
+            what += [line(part) for part in fmt.wrap(filled, WIDTH)]
         self.query_one("#what", Note).tell([*what, ()] if self._deed.consequences else what)
         command = self._deed.command(self._target, answers)
         cli: list[Line] = [(), line(Span("The same from a shell:", Tone.FAINT))]
-        cli += [line(f"  {part}") for part in fmt.wrap(command, _WIDTH - 2)]
+        cli += [line(f"  {part}") for part in fmt.wrap(command, WIDTH - 2)]
         cli.append(line(Span(fmt.clean(problem), Tone.WARN)) if problem else ())
         self.query_one("#cli", Note).tell(cli)
-
-
-class Tell(ModalScreen[bool]):
-    """Say something at length; with `agree`, ask a plain question whose default is no. Returns the consent."""
-
-    def __init__(self, title: str, paragraphs: tuple[str, ...], *, agree: str = "", ascii: bool) -> None:
-        super().__init__()
-        self._title, self._paragraphs, self._agree, self._ascii = title, paragraphs, agree, ascii
-        self.set_class(ascii, "-plain")
-
-    def compose(self) -> ComposeResult:
-        """Text and buttons."""
-        with Vertical(classes="box"):
-            yield Note(id="what", ascii=self._ascii)
-            yield Buttons(("Stay", self._agree) if self._agree else ("Close",), chosen=0, ascii=self._ascii)
-
-    def on_mount(self) -> None:
-        """Wrap the text."""
-        lines = [line(Span(self._title, Tone.HEAD)), ()]
-        for paragraph in self._paragraphs:
-            lines += [line(part) for part in fmt.wrap(paragraph, _WIDTH)]
-        self.query_one("#what", Note).tell([*lines, ()])
-
-    def on_buttons_pressed(self, message: Buttons.Pressed) -> None:
-        """Any button closes."""
-        self.dismiss(message.index == 1)
-
-    def on_key(self, event: events.Key) -> None:
-        """Esc and q close, and mean no."""
-        if event.key in ("escape", "q", "ctrl+c"):
-            event.stop()
-            self.dismiss(False)

@@ -20,8 +20,9 @@ from appliance.kernel.errors import IntramurosError
 from tui import format as fmt
 from tui.actions import at, for_key, refusal
 from tui.deed import Action, Deed, Target
-from tui.screens.dialog import AskFirst, Tell
+from tui.screens.dialog import AskFirst
 from tui.screens.palette import Palette
+from tui.screens.tell import Tell
 from tui.screens.work import start
 from tui.term import FULL_SIZE
 from tui.text import Line, Look, Span, Tone, line
