@@ -19,9 +19,7 @@ from installer.answers import Answers
 
 ADMIN_PASSWORD_HASH = "admin_password_hash"  # noqa: S105 (the name of a file)
 STORAGE_PASSPHRASE = "storage_passphrase"  # noqa: S105 (the name of a file)
-STORAGE_RECOVERY_KEY = (
-    "storage_recovery_key"  # confirmed by a person before it is laid here; gone once the volume has it
-)
+STORAGE_RECOVERY_KEY = "storage_recovery_key"  # a person has confirmed it; gone once the volume has it
 TLS_KEY = "tls_key"
 
 _HIDDEN = "[hidden]"
