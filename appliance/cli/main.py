@@ -44,6 +44,7 @@ _VERBS: dict[str, tuple[str, str, str]] = {
     "tls": ("appliance.cli.tls", "tls", "Show, renew, import and revoke certificates of a box."),
     "metrics": ("appliance.cli.metrics", "metrics", "Print the appliance's figures for Prometheus."),
     "backup": ("appliance.cli.backup", "backup", "Take, verify and restore backups."),
+    "storage": ("installer.cli.storage", "storage", "Look after the encrypted data volume."),
     "lifeline": ("installer.cli.lifeline", "lifeline", "See or use the way back while a change is unproven."),
 }
 
