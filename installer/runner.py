@@ -139,6 +139,9 @@ def _drive(
         inventory = _write_inventory(private, playbook.hosts)
         variables = {**playbook.variables, "end_mark": nonce, "end_mark_file": str(mark)}
         _write_private_file(private / "env" / "extravars", json.dumps(variables))
+        # Settings that are passed to the library are forgotten when there is no such file.
+        settings = {"pexpect_timeout": _POLL, "suppress_output_file": True, "suppress_ansible_output": True}
+        _write_private_file(private / "env" / "settings", json.dumps(settings))
         config = RunnerConfig(
             private_data_dir=str(private),
             playbook=str(playbook.file),
@@ -148,9 +151,7 @@ def _drive(
             fact_cache_type="memory",
             process_isolation=False,
             suppress_env_files=True,
-            suppress_output_file=True,
             cmdline="--check --diff" if playbook.check else None,
-            settings={"pexpect_timeout": _POLL, "suppress_output_file": True, "suppress_ansible_output": True},
         )
         config.prepare()
     config.env = _environment(config.env, private, playbook)
@@ -289,7 +290,8 @@ def _reason(result: Mapping[str, Any]) -> str:
             break
     parts = [str(result.get("msg") or "").strip()]
     if error := str(result.get("stderr") or result.get("module_stderr") or "").strip():
-        parts.append(error.splitlines()[-1])
+        lines = error.splitlines()
+        parts.append(next((line for line in lines if _NO_SPACE in line), lines[-1]))
     return ": ".join(part for part in parts if part) or "no reason was given"
 
 
