@@ -1,0 +1,113 @@
+"""What the wizard needs of the installer, and nothing more. `tui.install.real` implements it; the tests' fake does too.
+
+Calls may take seconds: the full screen makes them in a thread, line mode waits. Each raises IntramurosError only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from installer.answers import Answers
+from installer.events import StepEvent
+from installer.findings import Finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What is known before anything is asked."""
+
+    host: str
+    release: str
+    """of the bundle, such as `0.1.0`"""
+    suggestions: Mapping[str, tuple[str, ...]]
+    """by field key; the first one fills an empty form, the others are offered"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """One step of the plan, as it will be done or why it will not."""
+
+    title: str
+    detail: str = ""
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unfinished:
+    """A run that was begun and has not ended well."""
+
+    run: str
+    since: str
+    """RFC 3339, UTC"""
+    phase: str
+    alive: bool
+    """its process goes on without us, as after a lost connection"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why a run stopped."""
+
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """How the run ended. A recovery key that nobody has confirmed yet is shown before this."""
+
+    facts: tuple[tuple[str, str], ...]
+    """address, fingerprint, first key, evidence: a name of at most 12 cells, and what it is"""
+    next: tuple[str, ...]
+    """what to do now, one sentence each"""
+    changed: int = 0
+    problem: Problem | None = None
+
+
+class Backend(Protocol):
+    """The installer behind the wizard."""
+
+    def machine(self) -> Machine:
+        """Look at the box."""
+
+    def examine(self, answers: Answers | None) -> tuple[Finding, ...]:
+        """Pre-flight: without answers what every installation needs, with answers what these need."""
+
+    def plan(self, answers: Answers) -> tuple[PlannedStep, ...]:
+        """Every step in order. Changes nothing."""
+
+    def secrets_wanted(self, answers: Answers) -> tuple[str, ...]:
+        """Names of the secrets that no file holds yet."""
+
+    def keep_secret(self, name: str, secret: str) -> None:
+        """Write a secret to memory, mode 0600."""
+
+    def unfinished(self) -> Unfinished | None:
+        """A run to go on with."""
+
+    def begin(self, answers: Answers, texts: str) -> None:
+        """Start the run, or take a living one up again. `texts` is the answer file. Returns at once."""
+
+    def follow(self) -> Iterator[StepEvent]:
+        """Every event of the run from its beginning, until it ends. Only one thread may iterate."""
+
+    def stop(self) -> None:
+        """Ask the run to end after its present task."""
+
+    def report(self) -> Report:
+        """How the run ended."""
+
+    def recovery_key(self) -> str | None:
+        """The recovery key that waits for a person, or None."""
+
+    def recovery_key_confirmed(self) -> None:
+        """Two groups were typed back: forget it."""
+
+    def lifeline(self) -> float | None:
+        """Seconds until the box restores its old state; None while nothing is armed."""
+
+
+MakeBackend = Callable[[], Backend]
