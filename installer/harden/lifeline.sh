@@ -8,7 +8,7 @@
 #   files/       their copies
 #   tables/      one listing per nftables table, and `names`: also the fact that a table did not exist is state
 #   parameters   kernel parameters of the network, at run time
-#   units        whether the units of SSH and the firewall were enabled
+#   units        whether the units of SSH and the firewall were enabled and active
 set -u
 umask 077
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -58,8 +58,8 @@ capture() {
     fi
 
     parameters > "$dir/parameters"
-    for unit in ssh.service nftables.service; do
-        echo "$unit $(systemctl is-enabled "$unit" 2> /dev/null || :)"
+    for unit in ssh.socket ssh.service nftables.service; do
+        echo "$unit $(systemctl is-enabled "$unit" 2> /dev/null || :) $(systemctl is-active "$unit" 2> /dev/null || :)"
     done > "$dir/units"
     sync
 }
@@ -108,6 +108,21 @@ restore_tables() {
     done < "$dir/tables/names"
 }
 
+# sshd that got its port from a socket unit loses it when it is told to read its settings again, so it is restarted;
+# established sessions live on in scopes of their own.
+restart_ssh() {
+    mkdir -p /run/sshd
+    sshd -t || return
+    systemctl reset-failed ssh.service ssh.socket
+    if grep -q '^ssh.socket .* active$' "$dir/units"; then
+        systemctl is-active --quiet ssh.socket || { systemctl stop ssh.service && systemctl start ssh.socket; }
+        systemctl restart ssh.service
+    else
+        systemctl stop ssh.socket
+        systemctl is-active --quiet ssh.service && systemctl reload ssh.service || systemctl restart ssh.service
+    fi
+}
+
 restore() {
     case $(cat "$dir/state" 2> /dev/null) in
         armed | restoring) ;;
@@ -125,17 +140,14 @@ restore() {
     done
     rm -f "$dir/parameters.now"
 
-    while read -r unit then; do
+    while read -r unit then _; do
         case $then in
             enabled) systemctl enable "$unit" ;;
             disabled) systemctl disable "$unit" ;;
         esac
     done < "$dir/units" >> "$dir/log" 2>&1
     systemctl daemon-reload
-    if sshd -t 2>> "$dir/log" || /usr/sbin/sshd -t; then
-        systemctl reset-failed ssh.service 2> /dev/null
-        systemctl reload-or-restart ssh.service 2>> "$dir/log" || systemctl restart ssh.service 2>> "$dir/log"
-    fi
+    restart_ssh >> "$dir/log" 2>&1
     sync
     mark restored
     say "restored"

@@ -239,7 +239,7 @@ def _network(probe: Probe, run: Run) -> Iterator[None]:
         _must(run, [*inside, *ip, "neighbour", "replace", probe.server, "lladdr", outer_mac, *neighbour, INNER])
         _must(run, [*ip, "neighbour", "replace", probe.source, "lladdr", inner_mac, *neighbour, OUTER])
         _must(run, [*ip, "route", "replace", f"{probe.source}/{probe.width}", "dev", OUTER, "table", TABLE])
-        rule = ["to", probe.source, "ipproto", "tcp", "sport", str(probe.port), "dport", f"{low}-{high}"]
+        rule = ["to", probe.source, "ipproto", "6", "sport", str(probe.port), "dport", f"{low}-{high}"]
         _must(run, [*ip, "rule", "add", "preference", PREFERENCE, *rule, "lookup", TABLE])
         yield
     finally:
