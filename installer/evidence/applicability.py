@@ -1,0 +1,72 @@
+"""When a control says nothing about a machine: conditions by name, each with the reason that the evidence gives.
+
+A condition is about what the machine is (a container, no TPM), never about what was not done to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from installer.evidence.checks.kernel import is_mounted
+from installer.evidence.checks.software import installed
+from installer.evidence.machine import CannotTell, Machine
+
+
+def reason_against(conditions: tuple[str, ...], machine: Machine) -> str:
+    """Return why a control does not apply, empty when it does. Raises CannotTell."""
+    for name in conditions:
+        holds, reason = _CONDITIONS[name]
+        if holds(machine):
+            return reason
+    return ""
+
+
+def condition_names() -> tuple[str, ...]:
+    """Return the conditions that the catalogue may use."""
+    return tuple(_CONDITIONS)
+
+
+def is_container(machine: Machine) -> bool:
+    """Tell whether the kernel belongs to somebody else."""
+    answer = machine.run("systemd-detect-virt", "--container")
+    return answer.stdout.strip() not in {"", "none"}
+
+
+def _no(path: str) -> Callable[[Machine], bool]:
+    return lambda machine: machine.facts(path) is None
+
+
+def _without_package(name: str) -> Callable[[Machine], bool]:
+    return lambda machine: name not in installed(machine)
+
+
+def _without_mount(path: str) -> Callable[[Machine], bool]:
+    return lambda machine: not is_mounted(path, machine)
+
+
+def _no_apparmor(machine: Machine) -> bool:
+    try:
+        return (machine.read("/sys/module/apparmor/parameters/enabled") or "").strip() != "Y"
+    except CannotTell:
+        return True
+
+
+_CONDITIONS: dict[str, tuple[Callable[[Machine], bool], str]] = {
+    "container": (is_container, "the kernel belongs to the host of this container"),
+    "no-grub": (_no("/boot/grub/grub.cfg"), "GRUB does not boot this machine"),
+    "no-tpm": (_no("/sys/class/tpm/tpm0"), "this machine has no TPM"),
+    "no-ipv6": (_no("/proc/sys/net/ipv6"), "this kernel has no IPv6"),
+    "no-apparmor": (_no_apparmor, "the running kernel has no AppArmor"),
+    "no-appliance": (_no("/etc/systemd/system/intramuros.service"), "the appliance is not installed on this box"),
+    "no-encrypted-storage": (_no("/etc/intramuros/storage.json"), "no encrypted volume was asked for"),
+    "no-rsyslog": (_without_package("rsyslog"), "rsyslog is not installed"),
+    "no-sudo": (_without_package("sudo"), "sudo is not installed"),
+    "no-at": (_without_package("at"), "at is not installed"),
+    "no-mail": (_without_package("postfix"), "no mail server is installed"),
+    "no-home-mount": (_without_mount("/home"), "/home is no file system of its own"),
+    "no-var-mount": (_without_mount("/var"), "/var is no file system of its own"),
+    "no-var-tmp-mount": (_without_mount("/var/tmp"), "/var/tmp is no file system of its own"),  # noqa: S108
+    "no-var-log-mount": (_without_mount("/var/log"), "/var/log is no file system of its own"),
+    "no-var-log-audit-mount": (_without_mount("/var/log/audit"), "/var/log/audit is no file system of its own"),
+    "no-boot-mount": (_without_mount("/boot"), "/boot is no file system of its own"),
+}

@@ -1,0 +1,158 @@
+"""The evidences of this box on disk: one folder each, published whole, never changed, never overwritten.
+
+    /var/lib/intramuros/evidence/20261125T120000Z/{evidence.json,evidence.sig,attachments/}
+
+A collection that is cut off leaves a folder whose name starts with a dot; the next one removes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from appliance.kernel.canonical import canonical_json
+from appliance.kernel.durable import publish_directory
+from appliance.kernel.errors import Conflict, Forbidden, IntegrityFailure, NotFound, storage_errors
+from installer.evidence.document import Attachment, Evidence, Previous
+from installer.evidence.signing_key import SigningKey
+from installer.evidence.verify_evidence import (
+    ATTACHMENTS,
+    DOCUMENT,
+    SIGNATURE,
+    Broken,
+    Unreadable,
+    Verdict,
+    digest,
+    verify,
+)
+
+ROOT = Path("/var/lib/intramuros/evidence")
+_ID = re.compile(r"\d{8}T\d{6}Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The folder of all evidences."""
+
+    root: Path
+
+    def ids(self) -> list[str]:
+        """Return the ids, oldest first."""
+        try:
+            return sorted(child.name for child in self.root.iterdir() if _ID.fullmatch(child.name))
+        except FileNotFoundError:
+            return []
+        except PermissionError as error:
+            raise Forbidden(
+                "evidence.forbidden",
+                f"{self.root} can be read by root and the group intramuros-auditor alone.",
+                hint="Run the command with sudo.",
+            ) from error
+
+    def folder(self, identifier: str) -> Path:
+        """Return an evidence's folder. Raises NotFound."""
+        if identifier not in self.ids():
+            raise NotFound(
+                "evidence.unknown",
+                f"There is no evidence {identifier} in {self.root}.",
+                hint="`intramuros evidence list` shows what there is.",
+            )
+        return self.root / identifier
+
+    def newest(self) -> str:
+        """Return the newest id. Raises NotFound."""
+        listed = self.ids()
+        if not listed:
+            raise NotFound(
+                "evidence.none",
+                f"Nothing was collected in {self.root} yet.",
+                hint="Run: intramuros evidence collect",
+            )
+        return listed[-1]
+
+    def read(self, identifier: str) -> Evidence:
+        """Read an evidence. Raises NotFound or IntegrityFailure."""
+        path = self.folder(identifier) / DOCUMENT
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Evidence)
+        except (OSError, msgspec.DecodeError) as error:
+            raise IntegrityFailure("evidence.damaged", f"{path} cannot be read as evidence: {error}.") from error
+
+    def digest_of(self, identifier: str) -> str:
+        """Return the digest of an evidence. Raises NotFound."""
+        return digest((self.folder(identifier) / DOCUMENT).read_bytes())
+
+    def previous(self) -> tuple[Previous | None, int]:
+        """Return what a new evidence continues, and its number."""
+        listed = self.ids()
+        if not listed:
+            return None, 1
+        last = self.read(listed[-1])
+        return Previous(id=last.id, sha256=self.digest_of(last.id)), last.sequence + 1
+
+    def verify(self, *, public_key: bytes | None = None, expect: str = "") -> Verdict:
+        """Verify the whole chain. Raises NotFound or IntegrityFailure."""
+        self.newest()
+        try:
+            return verify([self.root], public_key=public_key, expect=expect)
+        except (Unreadable, Broken) as error:
+            raise IntegrityFailure("evidence.unreadable", f"The evidence cannot be verified: {error}.") from error
+
+    def publish(self, evidence: Evidence, attachments: Mapping[str, bytes], key: SigningKey) -> Path:
+        """Write an evidence in one step. Raises Conflict or StorageFailure."""
+        final = self.root / evidence.id
+        if final.exists():
+            raise Conflict("evidence.exists", f"There is an evidence {evidence.id} already.", hint="Wait a second.")
+        document = canonical_json(msgspec.to_builtins(evidence))
+        temporary = self.root / f".{evidence.id}"
+        with storage_errors("writing the evidence"):
+            temporary.mkdir(mode=0o750)
+            try:
+                if attachments:
+                    (temporary / ATTACHMENTS).mkdir(mode=0o750)
+                files = {f"{ATTACHMENTS}/{name}": data for name, data in attachments.items()}
+                for name, data in {**files, DOCUMENT: document, SIGNATURE: key.sign(document)}.items():
+                    _write(temporary / name, data)
+                publish_directory(temporary, final)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+        return final
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Hold the archive for one collection; a second one is refused. Raises Conflict or StorageFailure."""
+        with storage_errors("opening the evidence"):
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o750)
+            descriptor = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise Conflict(
+                    "evidence.busy", "Another collection is running.", hint="Wait until it has ended."
+                ) from error
+            for left in self.root.glob(".*Z"):
+                shutil.rmtree(left)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def described(name: str, data: bytes, *, media_type: str, description: str) -> Attachment:
+    """Describe an attachment."""
+    return Attachment(name=name, sha256=digest(data), size=len(data), media_type=media_type, description=description)
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)

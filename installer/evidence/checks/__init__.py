@@ -1,0 +1,1 @@
+"""Live checks, one module a topic. Each is a pure function of a check and what the machine answers."""
