@@ -7,7 +7,7 @@ What this machine allows is probed once, by doing it; where nothing is allowed, 
 
 from __future__ import annotations
 
-import socket
+from pathlib import Path
 
 from appliance.kernel.errors import IntramurosError
 from appliance.kernel.process import run
@@ -20,7 +20,7 @@ _CANDIDATES = (
 
 def network_prefix() -> tuple[str, ...] | None:
     """Return the argv prefix that works here, empty where none is needed; None when the network cannot be taken."""
-    if is_without_network(tuple(name for _, name in socket.if_nameindex())):
+    if is_without_network(interfaces(Path("/proc/self/net/dev").read_text())):
         return ()
     for prefix in _CANDIDATES:
         try:
@@ -31,6 +31,11 @@ def network_prefix() -> tuple[str, ...] | None:
     return None
 
 
-def is_without_network(interfaces: tuple[str, ...]) -> bool:
+def interfaces(table: str) -> tuple[str, ...]:
+    """Return the names in /proc/net/dev (proc(5)): of this namespace, and without a netlink socket."""
+    return tuple(line.partition(":")[0].strip() for line in table.splitlines()[2:])
+
+
+def is_without_network(names: tuple[str, ...]) -> bool:
     """Tell whether a process that sees these interfaces can reach nobody: the loopback device is all there is."""
-    return set(interfaces) <= {"lo"}
+    return set(names) <= {"lo"}

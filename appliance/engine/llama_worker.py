@@ -128,7 +128,7 @@ def _load(path: Path, digest: str) -> LlamaModel:
 def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
-    before = os.umask(0o777 & ~shared_mode(path.parent, private=0o600))
+    before = os.umask(0o777 & ~shared_mode(path.parent, private=0o600, shared=0o660))
     try:
         listener.bind(os.fsencode(path))
     finally:

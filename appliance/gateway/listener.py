@@ -65,7 +65,9 @@ def bind_private(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         listener.bind(str(path))
-        path.chmod(shared_mode(path.parent, private=0o600))  # before `listen`: nobody can have connected yet
+        path.chmod(
+            shared_mode(path.parent, private=0o600, shared=0o660)
+        )  # before `listen`: nobody can have connected yet
         listener.listen(_BACKLOG)
     except BaseException:
         listener.close()

@@ -107,7 +107,7 @@ def write_table(path: Path, table: RoutingTable) -> None:
 
     Raises OSError.
     """
-    write_file(path, encode_table(table), mode=shared_mode(path.parent, private=TABLE_MODE), exact=True)
+    write_file(path, encode_table(table), mode=shared_mode(path.parent, private=TABLE_MODE, shared=0o640), exact=True)
 
 
 def read_table(path: Path) -> RoutingTable:

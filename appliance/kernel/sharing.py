@@ -21,11 +21,9 @@ _OWNER, _OWNING_GROUP, _GROUP, _MASK, _OTHERS = 0x01, 0x04, 0x08, 0x10, 0x20
 _READ_WRITE: Final = 0o6
 
 
-def shared_mode(directory: Path, *, private: int) -> int:
-    """Return the mode for a new file: `private`, or with the same rights for the group of a set-group-ID directory."""
-    if directory.stat().st_mode & stat.S_ISGID:
-        return private | (private & 0o700) >> 3
-    return private
+def shared_mode(directory: Path, *, private: int, shared: int) -> int:
+    """Return the mode for something new in `directory`: `shared` where that is a set-group-ID directory."""
+    return shared if directory.stat().st_mode & stat.S_ISGID else private
 
 
 def open_to_groups(path: Path, groups: Iterable[int]) -> None:
