@@ -100,7 +100,7 @@ def source_faults(answers: Answers) -> list[tuple[str, str]]:
 
 def require_memory(folder: Path) -> None:
     """Refuse a folder whose files would reach a disk. Raises Conflict."""
-    if file_system_magic(folder) != _TMPFS_MAGIC:
+    if not is_in_memory(folder):
         raise Conflict(
             "secrets.on_disk",
             f"{folder} is not in memory (tmpfs), so secrets there would stay on the disk.",
@@ -108,7 +108,12 @@ def require_memory(folder: Path) -> None:
         )
 
 
-def file_system_magic(folder: Path) -> int:
+def is_in_memory(folder: Path) -> bool:
+    """Tell whether a folder lies on a tmpfs. Raises OSError."""
+    return _file_system_magic(folder) == _TMPFS_MAGIC
+
+
+def _file_system_magic(folder: Path) -> int:
     """Return the kernel's number for the kind of file system, as statfs(2) gives it."""
     import ctypes
 

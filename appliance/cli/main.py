@@ -44,6 +44,11 @@ _VERBS: dict[str, tuple[str, str, str]] = {
     "tls": ("appliance.cli.tls", "tls", "Show, renew, import and revoke certificates of a box."),
     "metrics": ("appliance.cli.metrics", "metrics", "Print the appliance's figures for Prometheus."),
     "backup": ("appliance.cli.backup", "backup", "Take, verify and restore backups."),
+    "install": ("installer.cli.install", "install", "Install this box from a bundle, or go on where it stopped."),
+    "preflight": ("installer.cli.preflight", "preflight", "Check this machine before it is installed."),
+    "plan": ("installer.cli.plan", "plan", "Print every step of an installation without running it."),
+    "answers": ("installer.cli.answers", "answers", "Write and check the answer file of an installation."),
+    "runs": ("installer.cli.runs", "runs", "See what installation and hardening runs did."),
     "storage": ("installer.cli.storage", "storage", "Look after the encrypted data volume."),
     "lifeline": ("installer.cli.lifeline", "lifeline", "See or use the way back while a change is unproven."),
 }

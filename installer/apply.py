@@ -1,0 +1,345 @@
+"""Carries a plan out: phase by phase, journaled, resumable, one installer at a time.
+
+Every phase is one run of ansible (`installer.runner`) and ends with a line in the journal. Killed anywhere, the next
+call with the same plan goes on with the first phase whose end is not in the journal; what the killed one left running
+is ended first. Repeating a phase is safe because a role changes only what is not yet as it should be.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from appliance.kernel.clock import Clock, to_text, utc_now
+from appliance.kernel.durable import write_file
+from appliance.kernel.errors import Conflict, IntramurosError, NotFound, storage_errors
+from appliance.kernel.problem import problem_of
+from installer import leftovers, run_journal
+from installer.answers import Answers, as_document
+from installer.events import Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, StepEvent, TaskDone
+from installer.places import Places
+from installer.plan import Plan, fraction, plan_document
+from installer.playbooks import Phase
+from installer.run_journal import Head, Journal, PhaseResult, Result, Run
+from installer.runner import Counts, Playbook, forget_scratch, run_playbook
+from installer.secrets import STORAGE_RECOVERY_KEY, laid, lay, secrets_directory, wipe
+
+_LEFTOVER_GRACE = 30.0
+"""What a killed installer left may be apt in the middle of a package: it gets the time to end in order."""
+_EARLY = 0.05
+"""Below this fraction an estimate of the remaining time would be a guess."""
+
+
+class Hooks(Protocol):
+    """Whoever looks on, and is asked."""
+
+    def event(self, event: StepEvent) -> None:
+        """Take an event. What it raises stops the run."""
+        ...
+
+    def recovery_key(self) -> str | None:
+        """Make a recovery key and return it once a person has confirmed it; None when it was laid down before."""
+        ...
+
+    def cancelled(self) -> bool:
+        """Tell whether the run shall stop."""
+        ...
+
+
+class Watcher(Protocol):
+    """Records what a phase changes, such as the change journal of hardening."""
+
+    def before(self, phase: str, directory: Path) -> None:
+        """Called before a phase, with the folder of the run."""
+        ...
+
+    def after(self, phase: str, directory: Path, *, succeeded: bool) -> None:
+        """Called after a phase, also when it failed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to carry out. `secrets` are laid on tmpfs for the run: name -> content."""
+
+    plan: Plan
+    answers: Answers
+    bundle_root: Path | None = None
+    secrets: Mapping[str, bytes] = field(default_factory=dict)
+    check: bool = False
+    restart: bool = False
+    phase_timeout: float = 7200.0
+
+
+def apply(
+    request: Request,
+    hooks: Hooks,
+    *,
+    places: Places,
+    watchers: Sequence[Watcher] = (),
+    clock: Clock = utc_now,
+) -> Result:
+    """Carry the plan out to its end. Raises Conflict (another installer runs) and what the runner raises.
+
+    A failure is journaled before it is raised; the folder of the run has the whole story.
+    """
+    with _one_installer(places):
+        _end_leftovers(places, hooks)
+        directory, finished = _open(request, hooks, places, clock)
+        journal = Journal(directory)
+        walk = _Walk(request, hooks, places, watchers, clock, directory, journal, finished)
+        began = time.monotonic()
+        try:
+            with secrets_directory(places.secrets, given=dict(request.secrets)):
+                walk.all_phases()
+        except BaseException as error:
+            walk.settle(began, error)
+            raise
+        return walk.settle(began, None)
+
+
+def unfinished(places: Places, *, digest: str) -> Run | None:
+    """Return the newest run when it did not end well and had the same plan: the one that would go on."""
+    newest = run_journal.latest(places.runs)
+    if newest is None or newest.state == "done" or newest.head.check or newest.head.digest != digest:
+        return None
+    return newest
+
+
+@contextlib.contextmanager
+def _one_installer(places: Places) -> Iterator[None]:
+    """Hold the lock that only one installer can have; it goes with the process, however that ends."""
+    with storage_errors("taking the installer's lock"):
+        places.memory.mkdir(parents=True, exist_ok=True, mode=0o755)
+        descriptor = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.read(descriptor, 64).decode(errors="replace").strip() or "unknown"
+            raise Conflict(
+                "install.running",
+                f"Another installer (process {holder}) is at work on this machine.",
+                hint="Watch it with: intramuros runs follow last",
+            ) from error
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _end_leftovers(places: Places, hooks: Hooks) -> None:
+    """End what a killed installer left running. Nobody else holds the lock, so nobody needs it."""
+    newest = run_journal.latest(places.runs)
+    if newest is not None and (number := leftovers.end(newest.head.run, grace=_LEFTOVER_GRACE)):
+        hooks.event(Note(text=f"Ended {number} processes that the interrupted run {newest.head.run} had left."))
+    if places.scratch.is_dir():
+        forget_scratch(places.scratch)
+
+
+def _open(request: Request, hooks: Hooks, places: Places, clock: Clock) -> tuple[Path, tuple[str, ...]]:
+    """Go on with the interrupted run of the same plan, or begin a new one."""
+    before = None if request.check else unfinished(places, digest=request.plan.digest)
+    if before is not None and not request.restart:
+        Journal(before.directory).note(clock(), "resumed")
+        done = ", ".join(before.finished) or "none"
+        hooks.event(Note(text=f"Going on with the unfinished run {before.head.run}; phases that ended before: {done}."))
+        return before.directory, before.finished
+    newest = run_journal.latest(places.runs)
+    if newest is not None and newest.state == "unfinished" and not newest.head.check and not request.check:
+        hooks.event(Note(text=f"Run {newest.head.run} never ended; this is another plan, so it begins anew."))
+    now = clock()
+    head = Head(
+        run=run_journal.next_name(places.runs, now),
+        book=request.plan.book,
+        check=request.check,
+        digest=request.plan.digest,
+        phases=tuple(phase.name for phase in request.plan.to_run),
+        at=to_text(now),
+    )
+    directory = run_journal.begin(places.runs, plan=plan_document(request.plan), head=head)
+    Journal(directory).note(now, "begun", text="check" if request.check else "")
+    return directory, ()
+
+
+class _Walk:
+    """One invocation's way through the phases."""
+
+    def __init__(
+        self,
+        request: Request,
+        hooks: Hooks,
+        places: Places,
+        watchers: Sequence[Watcher],
+        clock: Clock,
+        directory: Path,
+        journal: Journal,
+        finished: tuple[str, ...],
+    ) -> None:
+        self._request = request
+        self._hooks = hooks
+        self._places = places
+        self._watchers = watchers
+        self._clock = clock
+        self._directory = directory
+        self._journal = journal
+        self._before = finished
+        self._finished = list(finished)
+        self._results: list[PhaseResult] = []
+        self._counts = {phase.name: phase.task_count for phase in request.plan.to_run}
+        self._began = time.monotonic()
+        self._started_at = self._fraction("", 0)
+
+    def all_phases(self) -> None:
+        """Run every phase that is not done yet."""
+        number = 0
+        for step in self._request.plan.steps:
+            if step.skipped:
+                self._tell(PhaseSkipped(phase=step.phase.name, reason=step.skipped))
+                continue
+            number += 1
+            if step.phase.name in self._before:
+                self._tell(PhaseSkipped(phase=step.phase.name, reason="ended before the interruption"))
+                continue
+            self._one_phase(step.phase, number)
+
+    def settle(self, began: float, error: BaseException | None) -> Result:
+        """Write how it ended. A disk that is too full for it does not hide the failure itself."""
+        known = error if isinstance(error, IntramurosError) else None
+        result = Result(
+            run=self._directory.name,
+            outcome="done" if error is None else "failed",
+            check=self._request.check,
+            changed=sum(each.changed for each in self._results),
+            seconds=round(time.monotonic() - began, 3),
+            phases=tuple(self._results),
+            resumed_after=self._before,
+            problem=problem_of(known) if known is not None else None,
+        )
+        if error is None:
+            self._journal.note(self._clock(), "done", changed=result.changed)
+            self._journal.result(result)
+            return result
+        with contextlib.suppress(IntramurosError):
+            text = known.message if known is not None else type(error).__name__
+            self._journal.note(self._clock(), "failed", text=text)
+            self._journal.result(result)
+        return result
+
+    def _one_phase(self, phase: Phase, number: int) -> None:
+        self._prepare_secrets(phase)
+        self._journal.note(self._clock(), "phase_begun", phase=phase.name)
+        self._tell(
+            PhaseStarted(
+                phase=phase.name,
+                title=phase.title,
+                number=number,
+                phases=len(self._counts),
+                tasks=self._counts[phase.name],
+            )
+        )
+        for watcher in self._watchers:
+            watcher.before(phase.name, self._directory)
+        succeeded = False
+        try:
+            counts = self._run(phase)
+            succeeded = True
+        finally:
+            for watcher in self._watchers:
+                watcher.after(phase.name, self._directory, succeeded=succeeded)
+        self._journal.note(self._clock(), "phase_done", phase=phase.name, changed=counts.changed)
+        self._finished.append(phase.name)
+        done = PhaseResult(
+            phase=phase.name,
+            ok=counts.ok,
+            changed=counts.changed,
+            skipped=counts.skipped,
+            seconds=counts.seconds,
+        )
+        self._results.append(done)
+        self._tell(PhaseDone(**msgspec.structs.asdict(done)))
+        if phase.name == "storage" and not self._request.check and self._places.secrets.is_dir():
+            wipe(self._places.secrets, keep=set(laid(self._places.secrets)) - {STORAGE_RECOVERY_KEY})
+
+    def _run(self, phase: Phase) -> Counts:
+        done = 0
+
+        def on_event(event: StepEvent) -> None:
+            nonlocal done
+            self._tell(event)
+            if isinstance(event, TaskDone):
+                done += 1
+                self._tell(self._progress(phase.name, done))
+
+        return run_playbook(
+            Playbook(
+                file=phase.file,
+                phase=phase.name,
+                run=self._directory.name,
+                variables=self._variables(),
+                secrets_directory=self._places.secrets,
+                check=self._request.check,
+                timeout=self._request.phase_timeout,
+            ),
+            scratch=self._places.scratch,
+            on_event=on_event,
+            cancelled=self._hooks.cancelled,
+        )
+
+    def _prepare_secrets(self, phase: Phase) -> None:
+        """Have the recovery key confirmed before the volume is made: a key nobody wrote down never becomes a way in."""
+        if phase.name != "storage" or self._request.check or STORAGE_RECOVERY_KEY in laid(self._places.secrets):
+            return
+        if _volume_is_ready(self._places):
+            return
+        if (key := self._hooks.recovery_key()) is not None:
+            lay(self._places.secrets, STORAGE_RECOVERY_KEY, key.encode() + b"\n")
+
+    def _variables(self) -> dict[str, Any]:
+        root = self._request.bundle_root
+        return {
+            "answers": as_document(self._request.answers),
+            "bundle_root": str(root) if root is not None else "",
+            "run_id": self._directory.name,
+            "run_directory": str(self._directory),
+            "secrets_directory": str(self._places.secrets),
+            "secrets_given": laid(self._places.secrets),
+        }
+
+    def _tell(self, event: StepEvent) -> None:
+        self._journal.event(event)
+        self._hooks.event(event)
+
+    def _fraction(self, phase: str, done: int) -> float:
+        return fraction(counts=self._counts, finished=self._finished, phase=phase, done=done)
+
+    def _progress(self, phase: str, done: int) -> Progress:
+        reached = self._fraction(phase, done)
+        way, elapsed = reached - self._started_at, time.monotonic() - self._began
+        eta = elapsed / way * (1 - reached) if way > _EARLY else None
+        return Progress(phase=phase, fraction=round(reached, 4), eta_seconds=round(eta, 1) if eta is not None else None)
+
+
+def _volume_is_ready(places: Places) -> bool:
+    from installer.storage.table import read_table
+
+    try:
+        return read_table(places.volume_table).ready
+    except NotFound:
+        return False
+
+
+def keep_answers(text: bytes, places: Places) -> None:
+    """Keep the answers of this installation; they carry no secrets. Raises StorageFailure."""
+    with storage_errors(f"writing {places.answers}"):
+        places.config.mkdir(parents=True, exist_ok=True, mode=0o755)
+        write_file(places.answers, text, mode=0o640)

@@ -1,0 +1,143 @@
+"""`intramuros install`: from a verified bundle and answers to a box that serves. Without answers, the wizard asks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from appliance.kernel.errors import BadInput, Conflict
+from appliance.kernel.terminal import harmless
+from installer import secrets
+from installer.answers import Answers
+from installer.apply import Request, apply, keep_answers, unfinished
+from installer.cli.bundle_option import bundle_option, open_bundle
+from installer.cli.hooks import TerminalHooks
+from installer.cli.output import Narrator, duration, findings_table, json_option, require_root, say, show
+from installer.cli.prepare import Prepared, prepare
+from installer.findings import failures
+from installer.places import Places
+from installer.plan import plan_text
+
+
+@click.command()
+@click.option(
+    "--answers", "answers_file", type=click.Path(path_type=Path), help="Answer file; without it, a wizard asks."
+)
+@bundle_option
+@click.option("--check", is_flag=True, help="Say what would change, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask before it begins.")
+@click.option("--restart", is_flag=True, help="Begin anew although an unfinished run could go on.")
+@click.option("--force-admin", is_flag=True, help="Go on although your own address is in no network of administrators.")
+@click.option(
+    "--recovery-key-out",
+    type=click.Path(path_type=Path),
+    help="Write the data volume's recovery key to this new file instead of showing it.",
+)
+@click.option("--tier", help="How the wizard draws: rich, basic, mono or line.")
+@json_option
+def install(
+    answers_file: Path | None,
+    bundle: Path | None,
+    check: bool,
+    yes: bool,
+    restart: bool,
+    force_admin: bool,
+    recovery_key_out: Path | None,
+    tier: str | None,
+    as_json: bool,
+) -> None:
+    """Install this box from a bundle. Interrupted, the same command goes on where it was."""
+    require_root("install this box")
+    if answers_file is None:
+        _open_wizard(bundle, tier, as_json=as_json)
+        return
+    places = Places()
+    prepared = prepare(answers_file, book="site", bundle=open_bundle(bundle, required=True))
+    _refuse_unless_ready(prepared, force_admin=force_admin, as_json=as_json)
+    given = _collect_secrets(prepared.answers, places, check=check)
+    if not (yes or check):
+        _ask_first(prepared, places)
+    if not check:
+        keep_answers(answers_file.read_bytes(), places)
+    hooks = TerminalHooks(Narrator(as_json=as_json), recovery_key_out=recovery_key_out)
+    hooks.listen()
+    result = apply(
+        Request(
+            plan=prepared.plan,
+            answers=prepared.answers,
+            bundle_root=prepared.bundle.root if prepared.bundle else None,
+            secrets=given,
+            check=check,
+            restart=restart,
+        ),
+        hooks,
+        places=places,
+    )
+    word = "would change" if check else "changed"
+    show(result, lambda: f"run {result.run}: {result.changed} {word} in {duration(result.seconds)}", as_json=as_json)
+
+
+def _open_wizard(bundle: Path | None, tier: str | None, *, as_json: bool) -> None:
+    if as_json or not sys.stdin.isatty():
+        raise BadInput(
+            "install.no_answers",
+            "No answers were given, and this is no terminal to ask them on.",
+            hint="Name the answer file: --answers FILE. One to begin with: intramuros answers example",
+        )
+    from importlib import import_module  # the installer works without the console; the contract keeps them apart
+
+    status: int = import_module("tui.install.main").run_install(bundle=bundle, tier=tier)
+    if status != 0:
+        sys.exit(status)
+
+
+def _refuse_unless_ready(prepared: Prepared, *, force_admin: bool, as_json: bool) -> None:
+    from installer.facts import gather
+    from installer.preflight import preflight
+
+    findings = preflight(
+        gather(prepared.answers),
+        prepared.answers,
+        bundle_version=prepared.bundle.version if prepared.bundle else None,
+        force_admin=force_admin,
+    )
+    bad = failures(findings)
+    shown = [finding for finding in findings if finding.level != "OK"]
+    if shown and not as_json:
+        say(findings_table(shown))
+    if bad:
+        raise Conflict(
+            "install.not_ready",
+            f"{len(bad)} things are in the way: "
+            + "; ".join(f"{finding.what}: {finding.found}" for finding in bad)
+            + ".",
+            hint="See all of it with: intramuros preflight",
+        )
+
+
+def _collect_secrets(answers: Answers, places: Places, *, check: bool) -> dict[str, bytes]:
+    given = secrets.read_sources(answers)
+    for name in () if check else secrets.missing(answers, places.secrets):
+        if not sys.stdin.isatty():
+            raise BadInput(
+                "install.secret_missing",
+                f"The secret {name} is in no file, and this is no terminal to ask for it.",
+                hint="Name its file in the answers: storage.passphrase_file",
+            )
+        text: str = click.prompt(name.replace("_", " "), hide_input=True, confirmation_prompt=True, err=True)
+        given[name] = text.encode() + b"\n"
+    return given
+
+
+def _ask_first(prepared: Prepared, places: Places) -> None:
+    say(plan_text(prepared.plan, tasks=False))
+    if (run := unfinished(places, digest=prepared.plan.digest)) is not None:
+        say(f"Run {run.head.run} did not end; it goes on after: {', '.join(run.finished) or 'nothing'}.")
+    if prepared.answers.storage.mode == "luks":
+        say(harmless(f"Everything on {prepared.answers.storage.device} will be lost, unless it is our volume already."))
+    if not sys.stdin.isatty():
+        raise BadInput("install.unconfirmed", "Nobody can be asked here.", hint="Say --yes to install unattended.")
+    if not click.confirm("Begin?", default=False, err=True):
+        raise click.Abort

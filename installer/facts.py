@@ -1,0 +1,309 @@
+"""What this machine is: read, never changed. The result is plain data, so a machine can be recorded and judged again.
+
+Knows no thresholds: `installer.preflight` judges. A fact that cannot be read is given as unknown (empty or None).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from appliance.kernel import process
+from appliance.kernel.errors import IntramurosError
+from installer import secrets
+from installer.answers import Answers
+from installer.places import Places
+
+_PATIENCE = 20.0
+_TANG_PATIENCE = 5.0
+_FIREWALL_MANAGERS = ("ufw", "firewalld", "shorewall", "ferm", "netfilter-persistent")
+_LEVELS = (
+    (2, {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}),
+    (3, {"abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave"}),
+    (4, {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
+)
+"""Flags of /proc/cpuinfo that make an x86-64 level (System V ABI, AMD64 supplement, section 3.1.1)."""
+
+
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """A block device that the answers name. `holds` is a file system, partition table or member it contains."""
+
+    path: str
+    exists: bool = False
+    block: bool = False
+    size: int = 0
+    read_only: bool = False
+    mounted: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    holds: str = ""
+    ours: bool = False
+
+
+class Listener(msgspec.Struct, frozen=True, kw_only=True):
+    """A TCP port that somebody listens on; `program` is empty when it cannot be told."""
+
+    port: int
+    address: str
+    program: str = ""
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """A display or 3D controller on the PCI bus, by its vendor's and its own number."""
+
+    vendor: str
+    device: str
+    kind: str
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything pre-flight judges. Sizes are bytes; `now` is RFC 3339 in UTC."""
+
+    os_id: str = ""
+    os_version: str = ""
+    architecture: str = ""
+    cpu_level: int = 0
+    cpus: int = 0
+    memory: int = 0
+    user_id: int = 0
+    init: str = ""
+    now: str = ""
+    virtualisation: str = ""
+    uefi: bool = False
+    tpm2: bool = False
+    device_mapper: bool = False
+    root_free: int = 0
+    memory_file_system: bool = False
+    firewall_managers: tuple[str, ...] = ()
+    listeners: tuple[Listener, ...] = ()
+    interfaces: tuple[str, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    client: str = ""
+    programs_missing: tuple[str, ...] = ()
+    appliance_installed: bool = False
+    data_disk: Disk | None = None
+    admin_has_password: bool | None = None
+    timezone_known: bool | None = None
+    tang_silent: tuple[str, ...] = ()
+    files_missing: tuple[str, ...] = ()
+    secret_faults: tuple[tuple[str, str], ...] = ()
+    secrets_laid: tuple[str, ...] = ()
+
+
+def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
+    """Read the facts. With answers, also those of the devices, files and servers that they name."""
+    places = places if places is not None else Places()
+    release = _os_release()
+    general = Facts(
+        os_id=release.get("ID", ""),
+        os_version=release.get("VERSION_ID", ""),
+        architecture=platform.machine(),
+        cpu_level=_cpu_level(_cpu_flags()),
+        cpus=len(os.sched_getaffinity(0)),
+        memory=_memory(),
+        user_id=os.geteuid(),
+        init=_text(Path("/proc/1/comm")),
+        now=datetime.now(UTC).isoformat(timespec="seconds"),
+        virtualisation=_first_line(("systemd-detect-virt",)),
+        uefi=Path("/sys/firmware/efi").is_dir(),
+        tpm2=any(_text(path) == "2" for path in Path("/sys/class/tpm").glob("tpm*/tpm_version_major")),
+        device_mapper=Path("/dev/mapper/control").exists(),
+        root_free=shutil.disk_usage("/").free,
+        memory_file_system=_in_memory(places.memory),
+        firewall_managers=tuple(name for name in _FIREWALL_MANAGERS if _unit_is_active(name)),
+        listeners=_listeners(),
+        interfaces=tuple(sorted(path.name for path in Path("/sys/class/net").iterdir())),
+        gpus=_gpus(Path("/sys/bus/pci/devices")),
+        client=_client(),
+        programs_missing=tuple(name for name in ("apt-get", "dpkg", "systemctl", "ip") if shutil.which(name) is None),
+        appliance_installed=Path("/opt/intramuros/current").exists(),
+        secrets_laid=tuple(secrets.laid(places.secrets)) if os.access(places.memory, os.X_OK) else (),
+    )
+    if answers is None:
+        return general
+    return msgspec.structs.replace(
+        general,
+        data_disk=_disk(answers.storage.device, places) if answers.storage.mode == "luks" else None,
+        admin_has_password=_has_password(answers.admin.user),
+        timezone_known=(Path("/usr/share/zoneinfo") / answers.timezone).is_file(),
+        tang_silent=tuple(server.url for server in answers.storage.tang_servers if not _tang_answers(server.url)),
+        files_missing=tuple(
+            path
+            for path in (answers.tls.certificate, answers.tls.chain, answers.network.syslog_authority)
+            if path and not Path(path).is_file()
+        ),
+        secret_faults=tuple(secrets.source_faults(answers)),
+    )
+
+
+def _os_release() -> dict[str, str]:
+    try:
+        return platform.freedesktop_os_release()
+    except OSError:
+        return {}
+
+
+def _cpu_flags() -> frozenset[str]:
+    for line in _text(Path("/proc/cpuinfo")).splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "flags":
+            return frozenset(value.split())
+    return frozenset()
+
+
+def _cpu_level(flags: Iterable[str]) -> int:
+    level, present = 1, frozenset(flags)
+    for number, needed in _LEVELS:
+        if not needed <= present:
+            break
+        level = number
+    return level if present else 0
+
+
+def _memory() -> int:
+    for line in _text(Path("/proc/meminfo")).splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _first_line(argv: tuple[str, ...]) -> str:
+    try:
+        return process.run(argv, timeout=_PATIENCE).stdout.partition("\n")[0].strip()
+    except IntramurosError:
+        return ""
+
+
+def _unit_is_active(name: str) -> bool:
+    return _first_line(("systemctl", "is-active", f"{name}.service")) == "active"
+
+
+def _in_memory(folder: Path) -> bool:
+    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    return secrets.is_in_memory(existing)
+
+
+def _listeners() -> tuple[Listener, ...]:
+    import psutil
+
+    found = set()
+    try:
+        connections = psutil.net_connections(kind="tcp")
+    except (psutil.Error, OSError):
+        return ()
+    for connection in connections:
+        if connection.status != psutil.CONN_LISTEN or not connection.laddr:
+            continue
+        try:
+            program = psutil.Process(connection.pid).name() if connection.pid else ""
+        except psutil.Error:
+            program = ""
+        found.add((connection.laddr.port, connection.laddr.ip, program))
+    return tuple(Listener(port=port, address=address, program=program) for port, address, program in sorted(found))
+
+
+def _gpus(devices: Path) -> tuple[Gpu, ...]:
+    """Return display controllers (PCI base class 03h) that could compute; the plain VGA of a server is one too."""
+    found = []
+    for device in sorted(devices.iterdir()) if devices.is_dir() else ():
+        kind = _text(device / "class")
+        if kind.startswith("0x03"):
+            found.append(Gpu(vendor=_text(device / "vendor"), device=_text(device / "device"), kind=kind))
+    return tuple(found)
+
+
+def _client() -> str:
+    """Return the address that the caller is logged in from, over sudo too; empty on the box's own console."""
+    from installer.harden.probe_source import session_of_caller
+
+    session = session_of_caller(os.getpid())
+    return str(session.client) if session is not None else ""
+
+
+def _disk(path: str, places: Places) -> Disk:
+    real = Path(path).resolve()
+    if not real.exists():
+        return Disk(path=path)
+    if not real.is_block_device():
+        return Disk(path=path, exists=True)
+    try:
+        listed = process.run(
+            ("lsblk", "--json", "--bytes", "--output", "PATH,SIZE,RO,TYPE,MOUNTPOINTS,FSTYPE", str(real)),
+            timeout=_PATIENCE,
+        )
+        probed = process.run(("blkid", "--probe", "--output", "export", str(real)), timeout=_PATIENCE)
+        tree = msgspec.json.decode(listed.stdout.encode())["blockdevices"][0]
+    except (IntramurosError, msgspec.DecodeError, KeyError, IndexError):
+        return Disk(path=path, exists=True, block=True)
+    kinds = dict(line.split("=", 1) for line in probed.stdout.splitlines() if "=" in line)
+    mounted, parts = _below(tree)
+    return Disk(
+        path=path,
+        exists=True,
+        block=True,
+        size=int(tree.get("size") or 0),
+        read_only=bool(tree.get("ro")),
+        mounted=mounted,
+        parts=parts,
+        holds=kinds.get("TYPE") or kinds.get("PTTYPE", ""),
+        ours=_is_ours(real, places),
+    )
+
+
+def _below(tree: dict[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    mounts, parts = [], []
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        points = node.get("mountpoints")
+        mounts += [str(point) for point in points if point] if isinstance(points, list) else []
+        children = node.get("children")
+        for child in children if isinstance(children, list) else ():
+            parts.append(str(child.get("path")))
+            waiting.append(child)
+    return tuple(sorted(mounts)), tuple(sorted(parts))
+
+
+def _is_ours(device: Path, places: Places) -> bool:
+    """Tell whether the device holds the data volume of an earlier installation of this box."""
+    from installer.storage.table import read_table
+
+    try:
+        return Path(read_table(places.volume_table).device).resolve() == device
+    except IntramurosError:
+        return False
+
+
+def _has_password(user: str) -> bool | None:
+    for line in _text(Path("/etc/shadow")).splitlines():
+        name, _, rest = line.partition(":")
+        if name == user:
+            return rest.partition(":")[0].startswith("$")
+    return False if os.access("/etc/shadow", os.R_OK) else None
+
+
+def _tang_answers(url: str) -> bool:
+    import http.client
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=_TANG_PATIENCE)
+    try:
+        connection.request("GET", "/adv")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
