@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 
 from textual.app import App
 
@@ -18,7 +19,7 @@ _SLOWNESS = 2.5
 class Shell(App[int]):
     """A full-screen program on a terminal of some tier."""
 
-    CSS_PATH = "console.tcss"
+    CSS_PATH = Path(__file__).with_name("console.tcss")
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
     TITLE = "Intramuros"

@@ -5,7 +5,7 @@ Calls may take seconds: the full screen makes them in a thread, line mode waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,7 +57,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """How the run ended. A recovery key that nobody has confirmed yet is shown before this."""
+    """How the run ended."""
 
     facts: tuple[tuple[str, str], ...]
     """address, fingerprint, first key, evidence: a name of at most 12 cells, and what it is"""
@@ -100,14 +100,11 @@ class Backend(Protocol):
     def report(self) -> Report:
         """How the run ended."""
 
-    def recovery_key(self) -> str | None:
-        """The recovery key that waits for a person, or None."""
+    def new_recovery_key(self, answers: Answers) -> str | None:
+        """A new recovery key for a volume that has none, or None when none is needed or one was confirmed before."""
 
-    def recovery_key_confirmed(self) -> None:
-        """Two groups were typed back: forget it."""
+    def lay_recovery_key(self, key: str) -> None:
+        """Two of its groups were typed back: lay it down for the run, in memory."""
 
     def lifeline(self) -> float | None:
         """Seconds until the box restores its old state; None while nothing is armed."""
-
-
-MakeBackend = Callable[[], Backend]

@@ -127,7 +127,7 @@ _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
     (
         "network",
         "Network",
-        "Who may reach the box, and whom it may reach. Everything else is closed, in and out.",
+        "Who may reach the box and whom it may reach. All else is closed, in and out.",
         {
             "network.admin": _Said("Administrators"),
             "network.clients": _Said("Clients", when=_APP),
@@ -151,10 +151,10 @@ _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
             "storage.passphrase_file": _Said(
                 "Passphrase file", when=_both(_LUKS, _has("storage.unlock", "passphrase"))
             ),
+            "network.tang": _Said("Tang addresses", when=_TANG),
             "storage.tang_servers": _Said(
                 "Tang server", "an address and a thumbprint: http://192.0.2.9:7500 THUMBPRINT", when=_TANG
             ),
-            "network.tang": _Said("Tang addresses", when=_TANG),
         },
     ),
     (
@@ -186,10 +186,10 @@ _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
     (
         "access",
         "Ways in",
-        "Ports and local logins, and the timer that undoes a change which locks you out.",
+        "Ports, local logins, and the timer that undoes a change that locks you out.",
         {
             "ssh.port": _Said("SSH port", _PORT),
-            "firewall.log": _Said("Log what is dropped"),
+            "firewall.log": _Said("Log drops"),
             "console.tty1": _Said("Login on tty1"),
             "console.serial": _Said("Serial line", "a name such as ttyS0"),
             "lifeline.seconds": _Said("Lifeline seconds", "a whole number from 60 to 3600"),

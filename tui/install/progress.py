@@ -40,6 +40,9 @@ class Running:
     changed: int = 0
     failed: Failed | None = None
     log: tuple[str, ...] = ()
+    """the last lines"""
+    told: int = 0
+    """how many lines there were in all"""
 
 
 def after(state: Running, event: StepEvent) -> Running:
@@ -88,7 +91,7 @@ def _title(state: Running, name: str) -> str:
 
 
 def _logged(state: Running, text: str) -> Running:
-    return replace(state, log=(*state.log, text)[-_LOG_LINES:])
+    return replace(state, log=(*state.log, text)[-_LOG_LINES:], told=state.told + 1)
 
 
 def _named(role: str, task: str) -> str:

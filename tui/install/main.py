@@ -1,0 +1,50 @@
+"""Start the wizard: choose the tier, then the full screen or line mode. Only the full screen imports Textual."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from pathlib import Path
+
+from tui.install.backend import Backend
+from tui.install.visit import Visit
+from tui.term import Choice, Tier, choose
+from tui.terminal import prepare_environment, this_terminal
+
+
+def run_wizard(backend: Backend, *, draft: Path, tier: str | None = None, line: bool = False) -> int:
+    """Run the wizard on this terminal until the box is installed or the person leaves; return the exit code.
+
+    `draft` is where the answers are kept while they are given. Raises BadInput for an unknown tier.
+    """
+    choice = choose(this_terminal(), asked=tier, line=line)
+    visit = Visit(backend, draft)
+    if choice.tier is Tier.LINE:
+        from tui.install.line import run_line
+
+        return run_line(visit, out=sys.stdout, read=sys.stdin.readline, read_secret=_read_secret, why=choice.why)
+    return _run_full_screen(visit, choice)
+
+
+def _run_full_screen(visit: Visit, choice: Choice) -> int:
+    prepare_environment(choice)
+    from tui.install.app import Wizard
+
+    wizard = Wizard(visit, choice)
+    code = wizard.run(mouse=choice.tier is Tier.RICH)
+    if wizard.return_code and code is None:
+        sys.stderr.write("The full-screen wizard stopped. The plain one is: intramuros install --line\n")
+        return wizard.return_code
+    return code or 0
+
+
+def _read_secret(prompt: str) -> str:
+    """Read without echo from a terminal; from a pipe there is nothing to hide."""
+    if sys.stdin.isatty():
+        return getpass.getpass(prompt, stream=sys.stdout)
+    sys.stdout.write(prompt)
+    sys.stdout.flush()
+    text = sys.stdin.readline()
+    if not text:
+        raise EOFError
+    return text.rstrip("\n")

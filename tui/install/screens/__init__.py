@@ -1,0 +1,1 @@
+"""The stages of the wizard on a full screen, and its dialogs."""

@@ -1,0 +1,207 @@
+"""One person's way through the wizard: what was typed, what is wrong with it, and which stages there are.
+
+Screens and line mode share it, so both ask the same. It holds no secret: those go straight to the backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.kernel.errors import IntramurosError
+from installer.answer_rules import Fault
+from installer.answers import Answers
+from installer.findings import Finding, Level
+from tui.install.answer_file import asked_fields, document_of, load, save, to_toml
+from tui.install.backend import Backend, Machine, PlannedStep, Problem, Report, Unfinished
+from tui.install.fields import Field, Section, fields, sections
+from tui.install.judge import Verdict, judge
+from tui.install.progress import Running
+
+CHECKS, SECRETS, REVIEW, KEY, RUN, REPORT = "checks", "secrets", "review", "key", "run", "report"
+LEAST_SECRET = 14
+"""CIS Debian 12 1.1.0, 5.3.3.2.2 (minimum password length); the passphrase of a stolen disk deserves no less."""
+
+
+_NEVER_FILLED_IN = frozenset({"storage.device"})
+"""What is destroyed is named by a person."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A secret that is typed twice and never shown."""
+
+    name: str
+    label: str
+    help: str
+
+
+SECRET_TEXTS = {
+    "storage_passphrase": Secret(
+        name="storage_passphrase",
+        label="Disk passphrase",
+        help="Opens the data volume by hand. Write it down: nobody can read it out of the box.",
+    ),
+    "admin_password_hash": Secret(
+        name="admin_password_hash",
+        label="Password for sudo",
+        help="The administrator types it for sudo and at the console. SSH takes keys only.",
+    ),
+}
+
+
+class Visit:
+    """What the stages read and write. `look` must have been called before anything else."""
+
+    def __init__(self, backend: Backend, draft: Path) -> None:
+        self.backend = backend
+        self.draft = draft
+        self.machine = Machine(host="", release="", suggestions={})
+        self.texts: dict[str, str] = {}
+        self.resumed = False
+        self.unfinished: Unfinished | None = None
+        self.findings: tuple[Finding, ...] = ()
+        self.plan: tuple[PlannedStep, ...] = ()
+        self.running = Running()
+        self.report: Report | None = None
+        self.touched: set[str] = set()
+        self.focus: dict[str, str] = {}
+        self.kept_secrets: set[str] = set()
+        self.recovery_key: str | None = None
+        """while it is shown and typed back"""
+        self._judged: tuple[dict[str, str], Verdict] | None = None
+
+    def look(self) -> None:
+        """Look at the box and at what an earlier visit left. Raises IntramurosError."""
+        self.machine = self.backend.machine()
+        self.unfinished = self.backend.unfinished()
+        earlier = load(self.draft)
+        self.resumed = earlier is not None
+        self.texts = {key: self.first_text(field) for key, field in fields().items()} if earlier is None else {}
+        self.texts |= earlier or {}
+        if earlier is not None:
+            self.touched = {key for key, text in earlier.items() if text}
+
+    def first_text(self, field: Field) -> str:
+        """What an untouched field holds: what the box suggests, or else the default."""
+        offered = self.machine.suggestions.get(field.key, ())
+        return offered[0] if offered and field.key not in _NEVER_FILLED_IN else field.default
+
+    def set(self, key: str, text: str) -> None:
+        """Take over what was typed."""
+        self.texts[key] = text
+        self.touched.add(key)
+
+    def save(self) -> None:
+        """Keep what was typed. Raises StorageFailure."""
+        save(self.draft, dict(self.texts))
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is wrong at present."""
+        if self._judged is None or self._judged[0] != self.texts:
+            self._judged = (dict(self.texts), judge(self.texts))
+        return self._judged[1]
+
+    def shown_fault(self, key: str) -> str:
+        """The fault of a field that was touched already; an empty form is not full of complaints."""
+        return self.verdict.faults.get(key, "") if key in self.touched else ""
+
+    def faults_in(self, section: Section) -> list[Field]:
+        """The fields of a section that are wrong."""
+        return [field for field in section.asked(self.texts) if field.key in self.verdict.faults]
+
+    def asked_sections(self) -> list[Section]:
+        """The sections that have a question with these answers."""
+        return [section for section in sections() if section.asked(self.texts)]
+
+    def stages(self) -> list[str]:
+        """The stages in order; which there are depends on the answers."""
+        asked = [section.id for section in self.asked_sections()]
+        secrets = [SECRETS] if self.secrets() else []
+        return [CHECKS, *asked, *secrets, REVIEW, RUN, REPORT]
+
+    def after(self, stage: str) -> str:
+        """The next stage."""
+        order = self.stages()
+        return order[min(order.index(stage) + 1, len(order) - 1)] if stage in order else REVIEW
+
+    def before(self, stage: str) -> str:
+        """The stage to go back to. From a run there is no way back."""
+        order = self.stages()
+        if stage in (RUN, REPORT):
+            return stage
+        if stage == KEY:
+            return REVIEW
+        return order[max(0, order.index(stage) - 1)] if stage in order else CHECKS
+
+    def secrets(self) -> list[Secret]:
+        """The secrets that these answers need from a person, whether typed already or not."""
+        answers = self.verdict.answers
+        if answers is None:
+            return []
+        return [SECRET_TEXTS[name] for name in self.backend.secrets_wanted(answers)]
+
+    def secrets_missing(self) -> list[Secret]:
+        """Those not typed yet."""
+        return [secret for secret in self.secrets() if secret.name not in self.kept_secrets]
+
+    def keep_secret(self, name: str, first: str, second: str) -> str:
+        """Hand a secret to the backend; return what is wrong with it, or nothing."""
+        if len(first) < LEAST_SECRET:
+            return f"is shorter than {LEAST_SECRET} characters"
+        if not first.isprintable():
+            return "contains a character that no keyboard at the boot prompt has"
+        if first != second:
+            return "was not typed the same twice"
+        self.backend.keep_secret(name, first)
+        self.kept_secrets.add(name)
+        return ""
+
+    @property
+    def wiped(self) -> str:
+        """The device whose content is destroyed, or nothing."""
+        answers = self.verdict.answers
+        return answers.storage.device if answers and answers.storage.mode == "luks" else ""
+
+    def answers(self) -> Answers:
+        """The judged answers; only to be asked for when there is no fault."""
+        answers = self.verdict.answers
+        assert answers is not None
+        return answers
+
+    def answer_text(self) -> str:
+        """The answer file as it will be used."""
+        return to_toml(document_of(self.texts, asked_fields(self.texts)))
+
+    def prepare(self) -> None:
+        """Before the review: check the box against the answers, and plan. Raises IntramurosError."""
+        self.findings, self.plan = (), ()
+        if self.verdict.answers is not None:
+            self.findings = self.backend.examine(self.answers())
+            self.plan = self.backend.plan(self.answers())
+
+    def why_not_apply(self) -> str:
+        """Why the plan cannot be applied now, in words; empty when it can."""
+        faults = self.verdict.faults
+        if faults:
+            first = fields()[next(iter(faults))].label
+            return f"{len(faults)} answer{'s are' if len(faults) > 1 else ' is'} not right yet, first: {first}"
+        if missing := self.secrets_missing():
+            return f"{missing[0].label} was not typed yet"
+        if bad := [finding for finding in self.findings if finding.level is Level.FAIL]:
+            return f"the box is not ready: {bad[0].what}"
+        return "" if self.plan else "there is no plan yet"
+
+    def doubts(self) -> tuple[Fault, ...]:
+        """What is allowed and probably not meant."""
+        return self.verdict.doubts
+
+    def end(self) -> Report:
+        """Fetch how the run ended; an error of the backend is a report too."""
+        try:
+            self.report = self.backend.report()
+        except IntramurosError as error:
+            problem = Problem(code=error.code, message=error.message, hint=error.hint)
+            self.report = Report(facts=(), next=(), problem=problem)
+        return self.report
