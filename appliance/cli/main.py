@@ -51,6 +51,7 @@ _VERBS: dict[str, tuple[str, str, str]] = {
     "runs": ("installer.cli.runs", "runs", "See what installation and hardening runs did."),
     "storage": ("installer.cli.storage", "storage", "Look after the encrypted data volume."),
     "lifeline": ("installer.cli.lifeline", "lifeline", "See or use the way back while a change is unproven."),
+    "evidence": ("installer.cli.evidence", "evidence", "Prove what of the hardening is in effect."),
 }
 
 

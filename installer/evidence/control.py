@@ -214,7 +214,9 @@ class Command(_Check, tag="command", frozen=True, kw_only=True):
     argv: tuple[str, ...]
     has: tuple[str, ...] = ()
     lacks: tuple[str, ...] = ()
-    status: int | None = 0
+    status: int = 0
+    any_status: bool = False
+    """find(1) ends with 1 when a file vanished meanwhile"""
 
 
 Check = (

@@ -11,9 +11,10 @@ import grp
 import pwd
 import shutil
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from appliance.kernel import process
 from appliance.kernel.errors import IntramurosError
@@ -21,6 +22,7 @@ from appliance.kernel.process import Outcome
 
 _TIMEOUT = 120.0
 _READ_LIMIT = 4 << 20
+_PIECE = 16 << 10
 
 
 class CannotTell(Exception):
@@ -77,8 +79,8 @@ class ThisMachine:
 
     def read(self, path: str) -> str | None:
         try:
-            with Path(path).open("rb") as stream:
-                return stream.read(_READ_LIMIT).decode(errors="replace")
+            with Path(path).open("rb", buffering=0) as stream:
+                return b"".join(_pieces(stream)).decode(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -110,6 +112,14 @@ _ENGLISH = {
     "SYSTEMD_COLORS": "0",
     "SYSTEMD_PAGER": "cat",
 }
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    """Read in small pieces: /proc/sys allocates as much kernel memory as it is asked for, and refuses megabytes."""
+    left = _READ_LIMIT
+    while left > 0 and (piece := stream.read(min(_PIECE, left))):
+        left -= len(piece)
+        yield piece
 
 
 def _user(number: int) -> str:
