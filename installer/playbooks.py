@@ -114,8 +114,8 @@ def _inline(folder: Path, file: Path, tasks: list[dict[str, Any]]) -> Iterator[R
         action = next((task[name] for name in _ROLE_ACTIONS if name in task), None)
         if action is not None:
             yield _role(folder, str(action["name"]), str(action.get("tasks_from") or "main").removesuffix(".yml"))
-        elif not any(name in task for name in _FILE_ACTIONS) and task.get("name"):
-            yield RoleLine(name=f"play {file.stem}", tasks=tuple(_lines(file.parent, [task], _DEPTH)))
+        elif not any(name in task for name in _FILE_ACTIONS) and (lines := tuple(_lines(file.parent, [task], _DEPTH))):
+            yield RoleLine(name=f"play {file.stem}", tasks=lines)
 
 
 def _role(folder: Path, name: str, entry: str) -> RoleLine:
