@@ -1,6 +1,6 @@
 """An evidence as OSCAL 1.1.2 assessment results, validated against NIST's JSON schema before anybody gets it.
 
-The vendored schema is the one of OSCAL 1.2.0, which extends 1.1 (docs/decisions/0016); the document keeps to what 1.1.2
+The vendored schema is the one of OSCAL 1.2.3, which extends 1.1 (docs/decisions/0016); the document keeps to what 1.1.2
 has. Identifiers are UUIDs of version 5 over the evidence's digest: the same evidence gives the same document.
 """
 
