@@ -1,15 +1,15 @@
 #!/bin/sh
-# try-sshd CANDIDATE PORT USER: proves a candidate drop-in before it is swapped in.
+# try-sshd CANDIDATE PORT USER: proves a candidate for /etc/ssh/sshd_config before it is swapped in.
 #
-# The candidate is put in front of the present settings, checked by sshd itself, started on a spare loopback port, and
-# USER logs in there with a key made for this one try. Exit 0 when that worked; otherwise one line says what did not.
+# sshd itself checks the candidate, which is then started on a spare loopback port, and USER logs in there with a key
+# made for this one try. Exit 0 when that worked; otherwise one line says what did not.
 set -eu
 candidate=$1 port=$2 user=$3
 
 work=$(mktemp -d /run/intramuros-sshd.XXXXXX)
 server=
 cleanup() {
-    [ -z "$server" ] || kill "$server" 2>/dev/null || :
+    [ -z "$server" ] || kill "$server" 2> /dev/null || :
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -20,23 +20,17 @@ fail() {
     exit 1
 }
 
-# Same directives, other port, keys of this try alone: StrictModes would refuse a key file outside the user's home.
+# The same directives in the same order, on another port and with the key of this try.
 {
-    grep -viE '^[[:space:]]*(Port|ListenAddress|Banner)[[:space:]]' "$candidate"
     echo "Port $port"
     echo "ListenAddress 127.0.0.1"
     echo "PidFile $work/pid"
     echo "AuthorizedKeysFile $work/keys"
+    grep -viE '^[[:space:]]*(Port|ListenAddress|PidFile|AuthorizedKeysFile|Banner)[[:space:]]' "$candidate"
 } > "$work/config"
-for other in /etc/ssh/sshd_config.d/*.conf; do
-    case $other in */00-intramuros.conf) ;; *) [ ! -f "$other" ] || echo "Include $other" >> "$work/config" ;; esac
-done
-grep -viE '^[[:space:]]*(Port|ListenAddress|Include|AuthorizedKeysFile|PidFile)[[:space:]]' /etc/ssh/sshd_config \
-    >> "$work/config" || :
 
 mkdir -p /run/sshd
 /usr/sbin/sshd -t -f "$candidate" 2> "$work/log" || fail "sshd does not accept it."
-/usr/sbin/sshd -t -f "$work/config" 2> "$work/log" || fail "sshd does not accept it in front of the present settings."
 id -u "$user" > /dev/null 2>&1 || fail "there is no account $user to log in with."
 
 ssh-keygen -q -t ed25519 -N '' -C intramuros-trial -f "$work/key"
@@ -44,6 +38,7 @@ echo "restrict $(cat "$work/key.pub")" > "$work/keys"
 chmod 711 "$work"
 chmod 644 "$work/keys"
 
+# StrictModes would refuse a key file outside the user's home.
 /usr/sbin/sshd -D -e -o StrictModes=no -f "$work/config" 2> "$work/log" &
 server=$!
 tries=0
