@@ -86,9 +86,9 @@ def _open_wizard(bundle: Path | None, tier: str | None, *, as_json: bool) -> Non
             "No answers were given, and this is no terminal to ask them on.",
             hint="Name the answer file: --answers FILE. One to begin with: intramuros answers example",
         )
-    from importlib import import_module  # the installer works without the console; the contract keeps them apart
+    from tui.install.main import run_install  # here alone: the installer works without the console
 
-    status: int = import_module("tui.install.main").run_install(bundle=bundle, tier=tier)
+    status = run_install(bundle=bundle, tier=tier)
     if status != 0:
         sys.exit(status)
 

@@ -97,6 +97,9 @@ class FakeInstaller:
         disk = "passphrase" in answers.storage.unlock and not answers.storage.passphrase_file
         return (*(["admin_password_hash"] if password else []), *(["storage_passphrase"] if disk else []))
 
+    def secrets_kept(self) -> frozenset[str]:
+        return frozenset(self.secrets)
+
     def keep_secret(self, name: str, secret: str) -> None:
         self.secrets[name] = secret
 

@@ -80,7 +80,10 @@ class Backend(Protocol):
         """Every step in order. Changes nothing."""
 
     def secrets_wanted(self, answers: Answers) -> tuple[str, ...]:
-        """Names of the secrets that no file holds yet."""
+        """Names of the secrets that a person has to type for these answers."""
+
+    def secrets_kept(self) -> frozenset[str]:
+        """Names of those that lie in memory already."""
 
     def keep_secret(self, name: str, secret: str) -> None:
         """Write a secret to memory, mode 0600."""

@@ -26,6 +26,14 @@ def run_wizard(backend: Backend, *, draft: Path, tier: str | None = None, line: 
     return _run_full_screen(visit, choice)
 
 
+def run_install(*, bundle: Path | None, tier: str | None = None) -> int:
+    """Run the wizard for this box: `intramuros install` without an answer file. Raises BadInput."""
+    from tui.install.real import ThisBox
+
+    box = ThisBox(bundle)
+    return run_wizard(box, draft=box.draft, tier=tier)
+
+
 def _run_full_screen(visit: Visit, choice: Choice) -> int:
     prepare_environment(choice)
     from tui.install.app import Wizard

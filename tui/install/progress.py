@@ -55,6 +55,8 @@ def after(state: Running, event: StepEvent) -> Running:
             return _logged(replace(state, now="", failed=None), f"{title} ({detail})")
         case PhaseSkipped():
             before = _title(state, event.phase)
+            if any(phase.name == event.phase and phase.state == "done" for phase in state.phases):
+                return state  # done before the interruption
             skipped = Phase(name=event.phase, title=before, state="off", detail=event.reason)
             return _logged(_with(state, skipped), f"{before}: not run, {event.reason}")
         case PhaseDone():

@@ -66,9 +66,9 @@ class Visit:
         self.report: Report | None = None
         self.touched: set[str] = set()
         self.focus: dict[str, str] = {}
-        self.kept_secrets: set[str] = set()
         self.recovery_key: str | None = None
         """while it is shown and typed back"""
+        self._wanted: tuple[Verdict, tuple[str, ...]] | None = None
         self._judged: tuple[dict[str, str], Verdict] | None = None
 
     def look(self) -> None:
@@ -137,14 +137,17 @@ class Visit:
 
     def secrets(self) -> list[Secret]:
         """The secrets that these answers need from a person, whether typed already or not."""
-        answers = self.verdict.answers
-        if answers is None:
+        verdict = self.verdict
+        if verdict.answers is None:
             return []
-        return [SECRET_TEXTS[name] for name in self.backend.secrets_wanted(answers)]
+        if self._wanted is None or self._wanted[0] is not verdict:
+            self._wanted = (verdict, self.backend.secrets_wanted(verdict.answers))
+        return [SECRET_TEXTS[name] for name in self._wanted[1]]
 
     def secrets_missing(self) -> list[Secret]:
         """Those not typed yet."""
-        return [secret for secret in self.secrets() if secret.name not in self.kept_secrets]
+        kept = self.backend.secrets_kept()
+        return [secret for secret in self.secrets() if secret.name not in kept]
 
     def keep_secret(self, name: str, first: str, second: str) -> str:
         """Hand a secret to the backend; return what is wrong with it, or nothing."""
@@ -155,7 +158,6 @@ class Visit:
         if first != second:
             return "was not typed the same twice"
         self.backend.keep_secret(name, first)
-        self.kept_secrets.add(name)
         return ""
 
     @property

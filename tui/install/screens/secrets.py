@@ -60,15 +60,17 @@ class SecretsStage(Stage):
 
     def refocus(self) -> None:
         """The first field of the first secret that is missing."""
-        missing = [secret for secret in self._secrets if secret.name not in self.visit.kept_secrets]
+        kept = self.wizard.backend.secrets_kept()
+        missing = [secret for secret in self._secrets if secret.name not in kept]
         self.set_focus(self._entry((missing or self._secrets)[0], 0))
 
     def show(self) -> None:
         """What each is for, and whether it was typed already."""
+        kept = self.wizard.backend.secrets_kept()
         for secret in self._secrets:
             told: list[Line] = [()]
             told += [line("   ", Span(part, Tone.FAINT)) for part in fmt.wrap(secret.help, self.look.width - 6)]
-            if secret.name in self.visit.kept_secrets:
+            if secret.name in kept:
                 told.append(line("   ", Span("It was typed already. Leave it empty to keep it.", Tone.GOOD)))
             else:
                 told.append(line("   ", Span(f"At least {LEAST_SECRET} characters.", Tone.FAINT)))
@@ -91,10 +93,11 @@ class SecretsStage(Stage):
             self.work("keep", self._keep)
 
     async def _keep(self) -> None:
+        kept = self.wizard.backend.secrets_kept()
         for secret in self._secrets:
             first, second = self._entry(secret, 0), self._entry(secret, 1)
             typed = (first.value, second.value)
-            if not any(typed) and secret.name in self.visit.kept_secrets:
+            if not any(typed) and secret.name in kept:
                 continue
             fault = await in_thread(partial(self.visit.keep_secret, secret.name, *typed))
             first.value = second.value = ""

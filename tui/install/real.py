@@ -1,0 +1,329 @@
+"""The installer of this box behind the wizard. The run is a process of its own: it outlives the wizard and its SSH
+connection, and the next wizard finds it by its journal and its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from appliance.kernel import process
+from appliance.kernel.durable import write_file
+from appliance.kernel.errors import IntramurosError, NotFound, storage_errors
+from appliance.kernel.problem import Problem as Told
+from installer import run_journal, secrets
+from installer.answers import Answers
+from installer.cli.bundle_option import open_bundle
+from installer.cli.prepare import OpenedBundle, find_playbooks
+from installer.events import StepEvent
+from installer.facts import Facts, gather
+from installer.findings import Finding
+from installer.harden import lifeline
+from installer.harden.probe_source import session_of_caller
+from installer.places import Places
+from installer.plan import make_plan
+from installer.playbooks import digest_playbooks, read_book
+from installer.preflight import preflight
+from installer.storage import recovery_key
+from installer.storage.table import read_table
+from tui.install.backend import Machine, PlannedStep, Problem, Report, Unfinished
+from tui.install.following import holder, tail
+from tui.install.offers import offers
+from tui.install.password import has_password, hash_password
+
+_PATIENCE = 30.0
+_POLL = 0.1
+_SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "day": 86400.0}
+
+
+class ThisBox:
+    """Implements `tui.install.backend.Backend` on the machine it runs on."""
+
+    def __init__(self, bundle: Path | None, *, places: Places | None = None) -> None:
+        self._bundle_folder = bundle
+        self._places = places if places is not None else Places()
+        self._bundle: OpenedBundle | None = None
+        self._facts: Facts | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._before: tuple[str, int] = ("", 0)
+
+    @property
+    def draft(self) -> Path:
+        """Where the answers are kept while they are given."""
+        return self._places.state / "wizard" / "draft.toml"
+
+    @property
+    def _answers_file(self) -> Path:
+        return self._places.state / "wizard" / "answers.toml"
+
+    @property
+    def _log(self) -> Path:
+        return self._places.state / "wizard" / "install.log"
+
+    # Looking.
+
+    def machine(self) -> Machine:
+        """Verify the bundle, then look at the box. Raises what verification raises."""
+        self._bundle = open_bundle(self._bundle_folder, required=True)
+        self._facts = gather(None, places=self._places)
+        assert self._bundle is not None
+        return Machine(
+            host=platform.node() or "this box",
+            release=self._bundle.version,
+            suggestions=offers(self._facts, self._bundle.root),
+        )
+
+    def examine(self, answers: Answers | None) -> tuple[Finding, ...]:
+        """Pre-flight."""
+        facts = gather(answers, places=self._places)
+        return tuple(preflight(facts, answers, bundle_version=self._bundle.version if self._bundle else None))
+
+    def plan(self, answers: Answers) -> tuple[PlannedStep, ...]:
+        """Every phase with its roles and the number of their tasks."""
+        folder = find_playbooks(self._bundle)
+        plan = make_plan(
+            book="site",
+            phases=read_book(folder, "site"),
+            answers=answers,
+            bundle=self._bundle.digest if self._bundle else "",
+            playbooks_digest=digest_playbooks(folder),
+        )
+        return tuple(
+            PlannedStep(
+                title=step.phase.title,
+                detail=step.skipped or ", ".join(f"{role.name} ({len(role.tasks)})" for role in step.phase.roles),
+                skipped=bool(step.skipped),
+            )
+            for step in plan.steps
+        )
+
+    # Secrets.
+
+    def secrets_wanted(self, answers: Answers) -> tuple[str, ...]:
+        """The passphrase of the disk, and the password for sudo of an account that has none."""
+        wanted = []
+        if answers.admin.sudo == "password" and not answers.admin.password_hash_file and not self._has(answers):
+            wanted.append(secrets.ADMIN_PASSWORD_HASH)
+        if "passphrase" in answers.storage.unlock and not answers.storage.passphrase_file:
+            wanted.append(secrets.STORAGE_PASSPHRASE)
+        return tuple(wanted)
+
+    def secrets_kept(self) -> frozenset[str]:
+        """Those that lie in memory already, of this visit or of one that was killed."""
+        return frozenset(secrets.laid(self._places.secrets))
+
+    def keep_secret(self, name: str, secret: str) -> None:
+        """Write it to memory; a password as its hash."""
+        kept = hash_password(secret) if name == secrets.ADMIN_PASSWORD_HASH else secret
+        secrets.lay(self._places.secrets, name, kept.encode() + b"\n")
+
+    def new_recovery_key(self, answers: Answers) -> str | None:
+        """A key for a volume that is not made yet and for which none was confirmed."""
+        if answers.storage.mode != "luks" or secrets.STORAGE_RECOVERY_KEY in secrets.laid(self._places.secrets):
+            return None
+        with contextlib.suppress(NotFound):
+            if read_table(self._places.volume_table).ready:
+                return None
+        return recovery_key.generate()
+
+    def lay_recovery_key(self, key: str) -> None:
+        """Lay it down for the storage phase, which takes it and removes it."""
+        secrets.lay(self._places.secrets, secrets.STORAGE_RECOVERY_KEY, key.encode() + b"\n")
+
+    # The run.
+
+    def unfinished(self) -> Unfinished | None:
+        """The newest run, when it goes on or did not end well."""
+        run = run_journal.latest(self._places.runs)
+        alive = holder(self._places.lock) is not None
+        if run is None or run.head.check or (run.state == "done" and not alive):
+            return None
+        phase = next((entry.phase for entry in reversed(run.entries) if entry.phase), "the beginning")
+        return Unfinished(run=run.head.run, since=run.head.at, phase=phase, alive=alive)
+
+    def begin(self, answers: Answers, texts: str) -> None:
+        """Write the answer file and start the installer in a session of its own."""
+        run = run_journal.latest(self._places.runs)
+        self._before = (run.head.run, len(run.entries)) if run else ("", 0)
+        assert self._bundle is not None
+        with storage_errors("starting the installation"):
+            self._answers_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            write_file(self._answers_file, texts.encode(), mode=0o600)
+            write_file(self._log, b"", mode=0o600)
+            self._process = process.start(
+                [
+                    str(Path(sys.prefix) / "bin" / "intramuros"),
+                    "install",
+                    "--answers",
+                    str(self._answers_file),
+                    "--bundle",
+                    str(self._bundle.root),
+                    "--yes",
+                    "--json",
+                ],
+                log=self._log,
+                extra_environment=_connection(),
+            )
+
+    def follow(self) -> Iterator[StepEvent]:
+        """Every event of the run."""
+        run = self._found()
+        if run is not None:
+            yield from tail(run.directory / "events.jsonl", self._over)
+
+    def stop(self) -> None:
+        """Ask it to end in order."""
+        number = self._process.pid if self._process else holder(self._places.lock)
+        identity = process.identify(number) if number else None
+        if identity is not None:
+            process.send_signal(identity, signal.SIGTERM, group=False)
+
+    def report(self) -> Report:
+        """What the run's folder and the installed box say."""
+        problem = self._problem()
+        run = run_journal.latest(self._places.runs)
+        result = run_journal.read_result(run) if run else None
+        facts: list[tuple[str, str]] = []
+        if problem is None:
+            facts += self._installed()
+        if run is not None:
+            facts.append(("journal", str(run.directory)))
+        if problem is not None:
+            facts.append(("log", str(self._log)))
+            return Report(facts=tuple(facts), next=(), problem=problem)
+        return Report(facts=tuple(facts), next=self._next(), changed=result.changed if result else 0)
+
+    def lifeline(self) -> float | None:
+        """Seconds that systemd's timer has left."""
+        latest = lifeline.latest()
+        if latest is None or latest.state is not lifeline.State.ARMED:
+            return None
+        shown = process.run(
+            ("systemctl", "show", lifeline.TIMER, "--property=NextElapseUSecMonotonic"), timeout=_PATIENCE
+        )
+        due = span(shown.stdout.partition("=")[2])
+        return max(0.0, due - time.clock_gettime(time.CLOCK_MONOTONIC)) if due else None
+
+    # Private.
+
+    def _has(self, answers: Answers) -> bool:
+        try:
+            return has_password(Path("/etc/shadow").read_text(errors="replace"), answers.admin.user)
+        except OSError:
+            return False
+
+    def _over(self) -> bool:
+        if self._process is not None:
+            return self._process.poll() is not None
+        return holder(self._places.lock) is None
+
+    def _found(self) -> run_journal.Run | None:
+        """Wait for the run that was begun or taken up again; None when the installer ended before it began one."""
+        while True:
+            over = self._over()
+            run = run_journal.latest(self._places.runs)
+            if run is not None and (self._process is None or (run.head.run, len(run.entries)) > self._before):
+                return run
+            if over:
+                return None
+            time.sleep(_POLL)
+
+    def _problem(self) -> Problem | None:
+        run = run_journal.latest(self._places.runs)
+        result = run_journal.read_result(run) if run else None
+        status = self._process.poll() if self._process else None
+        begun = run is not None and (self._process is None or (run.head.run, len(run.entries)) > self._before)
+        if begun and result is not None and run is not None and run.state != "unfinished":
+            if result.outcome == "done":
+                return None
+            told = result.problem
+        else:
+            told = _last_problem(self._log)
+        if told is None:
+            told = Told(
+                code="wizard.no_result",
+                message=f"The installer ended without a result{f' (status {status})' if status else ''}.",
+                hint="Begin again: it goes on with the first phase that did not end.",
+            )
+        return Problem(code=told.code, message=told.message, hint=told.hint)
+
+    def _installed(self) -> Iterator[tuple[str, str]]:
+        answers = self._answers()
+        names = answers.tls.names or (answers.hostname,)
+        if answers.app.enabled:
+            yield "address", f"https://{names[0]}:{answers.app.port}/v1"
+            yield from _certificate()
+            key = Path("/etc/intramuros/first-api-key")
+            if key.exists():
+                yield "first key", f"{key} (root alone can read it)"
+        yield "evidence", _evidence()
+        yield "login", f"ssh -p {answers.ssh.port} {answers.admin.user}@{answers.hostname}"
+
+    def _next(self) -> tuple[str, ...]:
+        answers = self._answers()
+        told = ["Log in from another terminal before you close this one."]
+        if answers.app.enabled and answers.tls.mode == "internal":
+            told.append("Give clients the authority's file, and let them compare its fingerprint with the one above.")
+        if answers.app.enabled:
+            told.append("Hand the first key to the first application, then remove its file.")
+        told.append("Read what is in effect: intramuros evidence show")
+        return tuple(told)
+
+    def _answers(self) -> Answers:
+        from installer.answers import read_answers
+
+        return read_answers(self._places.answers)
+
+
+def span(text: str) -> float:
+    """Return the seconds of systemd's way of writing a span (systemd.time(7)): `1h 2min 3.5s`; 0 for none."""
+    found = re.findall(r"([0-9.]+)([a-z]+)", text)
+    return sum(float(number) * _SPANS.get(unit, 0.0) for number, unit in found)
+
+
+def _connection() -> dict[str, str]:
+    """The SSH session this wizard runs in, for the installer's proof of a new login; sudo has dropped it."""
+    session = session_of_caller(os.getpid())
+    if session is None:
+        return {}
+    return {"SSH_CONNECTION": f"{session.client} {session.client_port} {session.server} {session.server_port}"}
+
+
+def _last_problem(log: Path) -> Told | None:
+    try:
+        lines = log.read_bytes().splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        with contextlib.suppress(msgspec.DecodeError):
+            return msgspec.json.decode(line, type=Told)
+    return None
+
+
+def _certificate() -> Iterator[tuple[str, str]]:
+    """What `intramuros tls show` says: it knows where the authority lies."""
+    with contextlib.suppress(IntramurosError, msgspec.DecodeError, KeyError):
+        shown = process.run((str(Path(sys.prefix) / "bin" / "intramuros"), "tls", "show", "--json"), timeout=_PATIENCE)
+        view = msgspec.json.decode(shown.stdout.encode())
+        yield "authority", f"SHA-256 {view['authority_fingerprint']}"
+        yield "its file", str(view["authority_file"])
+
+
+def _evidence() -> str:
+    from installer.evidence.archive import ROOT, Archive
+    from installer.evidence.summary import headline
+
+    try:
+        archive = Archive(ROOT)
+        return headline(archive.read(archive.newest()))
+    except IntramurosError as error:
+        return error.message
