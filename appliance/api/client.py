@@ -10,6 +10,7 @@ is refused with that very reason.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,7 @@ import httpx2
 import msgspec
 
 from appliance.api.calls import Call
-from appliance.kernel.errors import InternalError, IntramurosError, Unavailable
+from appliance.kernel.errors import Forbidden, InternalError, IntramurosError, Unavailable
 from appliance.kernel.problem import Problem, error_of
 
 T = TypeVar("T")
@@ -111,7 +112,13 @@ def _problem(response: httpx2.Response) -> IntramurosError:
         return InternalError("api.answer", f"The appliance answered HTTP {response.status_code} without a reason.")
 
 
-def _nobody(socket: Path) -> Unavailable:
+def _nobody(socket: Path) -> IntramurosError:
+    if socket.exists() and not os.access(socket, os.W_OK):
+        return Forbidden(
+            "access.socket",
+            f"This user may not talk to the appliance ({socket}).",
+            hint="Ask an administrator for a role; roles are Unix groups, and a new one counts from the next login.",
+        )
     return Unavailable(
         "api.not_running",
         f"No appliance answers on {socket}.",

@@ -51,7 +51,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option(
         "--state",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         default=default_state,
         help="State directory.  [default: $INTRAMUROS_STATE, this box's, or ./var]",
     )
