@@ -16,8 +16,7 @@ import msgspec
 from appliance.kernel.errors import BadInput, IntramurosError, NotFound
 from appliance.kernel.terminal import harmless
 from installer.harden import lifeline as lines
-from installer.harden import probe as probes
-from installer.harden.probe_source import choose_ports, choose_source, session_of_caller
+from installer.harden.guard import prove_login
 
 
 @click.group()
@@ -82,18 +81,7 @@ def prove(port: int, source: str, networks: tuple[str, ...], as_json: bool) -> N
     if armed is None:
         raise NotFound("lifeline.none", "There is no lifeline on this machine.")
     try:
-        lines.extend()
-        session = session_of_caller(os.getpid())
-        chosen = choose_source(configured=source, session=session, admin_networks=networks, own=probes.own_addresses())
-        known = session is not None and session.client == chosen
-        probe = probes.Probe(
-            admin=armed.record.admin,
-            source=chosen,
-            server=session.server if session is not None and known else probes.server_address(chosen),
-            port=port,
-            client_ports=choose_ports(probes.client_ports_of(port)),
-        )
-        proof = probes.prove(probe, now=datetime.now(UTC))
+        proof = prove_login(admin=armed.record.admin, port=port, source=source, networks=networks)
     except IntramurosError:
         # The timer would do the same later; somebody is locked out until then.
         if armed.state is not lines.State.DISARMED:

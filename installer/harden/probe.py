@@ -71,6 +71,11 @@ def run_command(argv: Sequence[str]) -> process.Outcome:
     return process.run(argv, timeout=40)
 
 
+def run_slow(argv: Sequence[str]) -> process.Outcome:
+    """Run one program of the system that may take minutes, such as dpkg."""
+    return process.run(argv, timeout=900, extra_environment={"DEBIAN_FRONTEND": "noninteractive"})
+
+
 def prove(probe: Probe, *, now: datetime, run: Run = run_command, sudoers: Path = SUDOERS) -> Proof:
     """Log in anew from the administrator's address and become root. Raises Conflict that says which part failed."""
     account = _account(probe.admin)
