@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import pwd
+import stat
 import tomllib
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -202,14 +203,25 @@ def covers(leaf: x509.Certificate, name: str) -> bool:
 
 
 def _publish(box: BoxTls, *, key: bytes, certificates: bytes) -> bool:
-    """Replace the gateway's file in one rename; the readable copy first, so that it never tells of an older one."""
-    whole = key + certificates
+    """Replace the gateway's file in one rename, then the copy without the key, which so tells that the first is done.
+
+    The first is never read back: it belongs to the gateway, and the renewal has no right to other users' files.
+    """
     public = public_part(box.gateway_file)
-    if _content(box.gateway_file) == whole and _content(public) == certificates:
+    owner = pwd.getpwnam(box.owner).pw_uid
+    if _is_private_of(box.gateway_file, owner) and _content(public) == certificates:
         return False
+    write_file(box.gateway_file, key + certificates, mode=0o600, exact=True, owner=owner)
     write_file(public, certificates, mode=0o644, exact=True)
-    write_file(box.gateway_file, whole, mode=0o600, owner=pwd.getpwnam(box.owner).pw_uid)
     return True
+
+
+def _is_private_of(path: Path, owner: int) -> bool:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_uid == owner and stat.S_IMODE(status.st_mode) == 0o600
 
 
 def _publish_authority(box: BoxTls, text: bytes) -> bool:
