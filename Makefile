@@ -7,7 +7,7 @@ PORT ?= 8443
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format lock docs seed-model bench clean
+.PHONY: help setup run test lint format lock docs seed-model bundle bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ docs: setup ## write the generated pages: error codes, settings, recipes
 
 seed-model: setup ## train the small model that a bundle carries; prints its path (kept in the cache)
 	@$(VENV)/python -m tools.build_seed_model
+
+bundle: setup ## build a developer's bundle into build/bundle/medium, with developer keys beside it
+	@$(VENV)/python -m tools.build_bundle
 
 bench: setup ## measure against the peers; builds them first (half an hour the first time)
 	@$(PYTHON) -m tools.setup_environment --bench

@@ -49,6 +49,7 @@ _VERBS: dict[str, tuple[str, str, str]] = {
     "plan": ("installer.cli.plan", "plan", "Print every step of an installation without running it."),
     "answers": ("installer.cli.answers", "answers", "Write and check the answer file of an installation."),
     "runs": ("installer.cli.runs", "runs", "See what installation and hardening runs did."),
+    "bundle": ("installer.cli.bundle", "bundle", "Collect, build, verify and inspect offline bundles."),
     "storage": ("installer.cli.storage", "storage", "Look after the encrypted data volume."),
     "harden": ("installer.cli.harden", "harden", "Harden this machine, or take a hardening run back."),
     "lifeline": ("installer.cli.lifeline", "lifeline", "See or use the way back while a change is unproven."),

@@ -1,7 +1,8 @@
 """llama-cpp-python: built once per machine from its hash-checked sdist, then taken from the cache.
 
-The build uses this processor's own instructions, so the key of a cached wheel covers the sdist, the processor, the
-compiler and our options. The sdist's converter to GGUF is kept beside it, because the wheel does not carry it.
+A native build uses this processor's own instructions, a portable one those of a named level that other machines have
+too. The key of a cached wheel covers the sdist, the processor or the level, the compiler and our options. The sdist's
+converter to GGUF is kept beside it, because the wheel does not carry it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from tools.bootstrap.cache import entry
@@ -30,6 +32,17 @@ _OPTIONS = (
     "-DLLAMA_BUILD_EXAMPLES=OFF",
     "-DLLAMA_BUILD_TESTS=OFF",
 )
+_PORTABLE_OPTIONS = (
+    "-DGGML_NATIVE=OFF",
+    "-DGGML_AVX=ON",
+    "-DGGML_AVX2=ON",
+    "-DGGML_FMA=ON",
+    "-DGGML_F16C=ON",
+    "-DGGML_BMI2=ON",
+)
+PORTABLE_LEVEL = "x86-64-v3"
+"""What a bundle's build needs of a processor: AVX2, FMA, F16C, BMI2 (docs/decisions/0014-portable-engine.md)."""
+
 _FORCED = ("set(LLAMA_BUILD_COMMON ON CACHE", "set(LLAMA_BUILD_COMMON OFF CACHE")
 """The sdist forces a library on that nothing binds: 60 objects, a minute of compiling. First -> second."""
 
@@ -42,6 +55,13 @@ _CONVERTER = (
     "PKG-INFO",
 )
 _PINNED = re.compile(r"^llama-cpp-python==(\S+)\s.*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE | re.DOTALL)
+
+
+class Variant(StrEnum):
+    """For whom the wheel is built."""
+
+    NATIVE = "native"
+    PORTABLE = "portable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +107,20 @@ def read_source(lock: Path) -> Source:
     return Source(lock=lock, version=found[1], sha256=found[2])
 
 
-def provide(cache: Path, source: Source, build_lock: Path) -> Provided:
+def provide(cache: Path, source: Source, build_lock: Path, variant: Variant = Variant.NATIVE) -> Provided:
     """Return wheel and converter from the cache, made first when they are not there."""
-    build = describe_build(source, options=(*_OPTIONS, _FORCED[1]))
+    portable = variant is Variant.PORTABLE
+    options = (*_OPTIONS, *_PORTABLE_OPTIONS) if portable else _OPTIONS
+    build = describe_build(
+        source, options=(*options, _FORCED[1]), processor=PORTABLE_LEVEL if portable else processor_flags()
+    )
+    whom = f"every {PORTABLE_LEVEL} processor" if portable else "this processor"
 
     def make_wheel(folder: Path) -> None:
         with build_environment(build_lock) as tools:
             archive = archive_of(cache, source, tools)
-            with step(f"compiling llama.cpp for this processor, once per machine ({processors()} files at a time)"):
-                _compile(archive, folder, tools)
+            with step(f"compiling llama.cpp for {whom}, once per machine ({processors()} files at a time)"):
+                _compile(archive, folder, tools, options)
         record = {**asdict(build), "sha256": sha256_of(_wheel_in(folder))}
         (folder / "build.json").write_text(json.dumps(record, indent=1) + "\n")
 
@@ -110,9 +135,9 @@ def provide(cache: Path, source: Source, build_lock: Path) -> Provided:
     return Provided(wheel=wheel, converter=entry(cache, f"converter/{source.sha256[:20]}", make_converter))
 
 
-def describe_build(source: Source, *, options: tuple[str, ...]) -> Build:
-    """Describe what this machine makes of the source with these options."""
-    return Build(sdist=source.sha256, processor=processor_flags(), compiler=_compiler(), options=options)
+def describe_build(source: Source, *, options: tuple[str, ...], processor: str = "") -> Build:
+    """Describe what this machine makes of the source with these options; `processor` says for which others."""
+    return Build(sdist=source.sha256, processor=processor or processor_flags(), compiler=_compiler(), options=options)
 
 
 @contextmanager
@@ -164,7 +189,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _compile(archive: Path, folder: Path, tools: Environment) -> None:
+def _compile(archive: Path, folder: Path, tools: Environment, options: tuple[str, ...]) -> None:
     with tempfile.TemporaryDirectory(prefix="intramuros-llama-") as work:
         source = Path(work) / "source"
         unpack(archive, source, wanted=lambda name: not name.startswith(_NOT_COMPILED))
@@ -181,7 +206,13 @@ def _compile(archive: Path, folder: Path, tools: Environment) -> None:
             f"--wheel-dir={folder}",
             str(source),
             failure="llama.cpp could not be compiled",
-            environment={"CMAKE_ARGS": " ".join(_OPTIONS), "CMAKE_BUILD_PARALLEL_LEVEL": str(processors())},
+            environment={
+                "CMAKE_ARGS": " ".join(options),
+                "CMAKE_BUILD_PARALLEL_LEVEL": str(processors()),
+                # No name of a temporary folder in the binaries.
+                "CFLAGS": f"-ffile-prefix-map={source}=llama-cpp-python",
+                "CXXFLAGS": f"-ffile-prefix-map={source}=llama-cpp-python",
+            },
         )
     _keep_log(tools, folder)
 

@@ -1,0 +1,1 @@
+"""The offline bundle: collected, built, signed, verified. Nothing of a medium is believed before its signature is."""
