@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from appliance.kernel.errors import BadInput, Unavailable
+from appliance.kernel.errors import BadInput, NotFound, Unavailable
 from appliance.kernel.process import run
 from installer.bundle import apt, debian_archive, layout, python_wheels
 from installer.bundle.inputs import SCHEMA, Described, Inputs, forget_inputs, read_inputs, tree_of, write_inputs
@@ -76,7 +76,7 @@ def is_current(folder: Path, request: Request) -> bool:
     """Tell whether the folder holds what this source tree and these models would collect."""
     try:
         return read_inputs(folder).made_from == decided_by(request)
-    except (BadInput, Unavailable):
+    except (BadInput, NotFound):
         return False
 
 
