@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -49,6 +50,7 @@ _OUTCOMES: dict[str, Outcome] = {
     "runner_on_unreachable": "failed",
     "runner_on_async_failed": "failed",
 }
+_NOT_RUN = "Error executing command."
 _NO_SPACE = "No space left on device"
 
 
@@ -289,6 +291,8 @@ def _reason(result: Mapping[str, Any]) -> str:
             result = item
             break
     parts = [str(result.get("msg") or "").strip()]
+    if parts == [_NOT_RUN]:  # ansible keeps the reason in a traceback
+        parts.append(os.strerror(int(result.get("rc") or 0)))
     if error := str(result.get("stderr") or result.get("module_stderr") or "").strip():
         lines = error.splitlines()
         parts.append(next((line for line in lines if _NO_SPACE in line), lines[-1]))
