@@ -299,7 +299,7 @@ class _Walk:
         """Have the recovery key confirmed before the volume is made: a key nobody wrote down never becomes a way in."""
         if phase.name != "storage" or self._request.check or STORAGE_RECOVERY_KEY in laid(self._places.secrets):
             return
-        if _volume_is_ready(self._places):
+        if volume_is_ready(self._places):
             return
         if (key := self._hooks.recovery_key()) is not None:
             lay(self._places.secrets, STORAGE_RECOVERY_KEY, key.encode() + b"\n")
@@ -329,7 +329,8 @@ class _Walk:
         return Progress(phase=phase, fraction=round(reached, 4), eta_seconds=round(eta, 1) if eta is not None else None)
 
 
-def _volume_is_ready(places: Places) -> bool:
+def volume_is_ready(places: Places) -> bool:
+    """Tell whether the encrypted volume of this box was set up to its end: no key is needed or made then."""
     from installer.storage.table import read_table
 
     try:

@@ -11,7 +11,7 @@ from appliance.kernel.errors import BadInput, Conflict
 from appliance.kernel.terminal import harmless
 from installer import secrets
 from installer.answers import Answers
-from installer.apply import Request, apply, keep_answers, unfinished
+from installer.apply import Request, apply, keep_answers, unfinished, volume_is_ready
 from installer.cli.bundle_option import bundle_option, open_bundle
 from installer.cli.hooks import TerminalHooks
 from installer.cli.output import Narrator, duration, findings_table, json_option, require_root, say, show
@@ -54,7 +54,7 @@ def install(
         _open_wizard(bundle, tier, as_json=as_json)
         return
     places = Places()
-    prepared = prepare(answers_file, book="site", bundle=open_bundle(bundle, required=True))
+    prepared = prepare(answers_file, book="site", bundle=open_bundle(bundle, required=True, remember=not check))
     _refuse_unless_ready(prepared, force_admin=force_admin, as_json=as_json)
     given = _collect_secrets(prepared.answers, places, check=check)
     if not (yes or check):
@@ -119,7 +119,7 @@ def _refuse_unless_ready(prepared: Prepared, *, force_admin: bool, as_json: bool
 
 def _collect_secrets(answers: Answers, places: Places, *, check: bool) -> dict[str, bytes]:
     given = secrets.read_sources(answers)
-    for name in () if check else secrets.missing(answers, places.secrets):
+    for name in () if check or volume_is_ready(places) else secrets.missing(answers, places.secrets):
         if not sys.stdin.isatty():
             raise BadInput(
                 "install.secret_missing",
