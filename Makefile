@@ -7,7 +7,7 @@ PORT ?= 8443
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format lock docs seed-model bundle bench clean
+.PHONY: help setup run test test-boxes lint format lock docs seed-model bundle bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ run: setup ## start the appliance in ./var and walk the tour
 test: setup ## the whole gate: linters, types, contracts, unit and flow tests
 	@$(VENV)/python -m pytest
 
+test-boxes: setup ## install, attack and measure real Debian boxes; needs root, an hour or two
+	@$(VENV)/python -m tools.setup_boxes
+	@$(VENV)/python -m pytest tests/boxes -m "boxes or not boxes"
+
 lint: setup ## only the quick part of the gate
 	@$(VENV)/python -m pytest tests/quality
 
@@ -31,10 +35,11 @@ format: setup ## rewrite the sources in the one format
 lock: setup ## resolve the dependencies again and write requirements/*.lock
 	@$(VENV)/python -m tools.write_locks
 
-docs: setup ## write the generated pages: error codes, settings, recipes
+docs: setup ## write the generated pages: error codes, settings, recipes, answers
 	@$(VENV)/python -m tools.write_error_codes
 	@$(VENV)/python -m tools.write_settings_page
 	@$(VENV)/python -m tools.write_recipes_page
+	@$(VENV)/python -m tools.write_answers_page
 
 seed-model: setup ## train the small model that a bundle carries; prints its path (kept in the cache)
 	@$(VENV)/python -m tools.build_seed_model

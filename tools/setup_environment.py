@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from tools.bootstrap import llama_cpp
+from tools.bootstrap.box_programs import offer_box_programs
 from tools.bootstrap.cache import cache_directory, exclusive
 from tools.bootstrap.commands import run
 from tools.bootstrap.environment import Environment, locked_versions
@@ -62,6 +63,7 @@ def set_up(environment: Environment) -> None:
     stamp.remove()
     environment.create()
     require_system_programs(environment.log)
+    offer_box_programs(environment.log)
     llama = llama_cpp.provide(cache_directory(), llama_cpp.read_source(llama_lock), build_lock)
     environment.install_locked(locks)
     environment.require_cpu_torch()

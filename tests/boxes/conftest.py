@@ -1,0 +1,155 @@
+"""Fixtures of the test boxes. Everything here needs root and the rig's programs; without them the tests are skipped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+
+from tests.boxes.rig import images
+from tests.boxes.rig.commands import run
+from tests.boxes.rig.network import CLIENTS, NETWORK, Network, make_network, remove_network
+from tests.boxes.rig.nspawn import Container, NspawnBox
+from tests.boxes.rig.run_folder import run_folder
+from tools.bootstrap.cache import cache_directory
+
+_PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter", "ip", "tcpdump", "ssh", "ssh-keygen", "mkfs.ext4")
+
+
+@dataclass(slots=True, kw_only=True)
+class Rig:
+    """One network and the boxes on it."""
+
+    folder: Path
+    cache: Path
+    network: Network
+    key: Path
+    boxes: list[NspawnBox] = field(default_factory=list)
+
+    @property
+    def public_key(self) -> str:
+        return self.key.with_suffix(".pub").read_text()
+
+    def box(
+        self,
+        name: str = "box",
+        *,
+        octet: int = 20,
+        layers: tuple[Path, ...] = (),
+        disk_bytes: int | None = None,
+        memory_bytes: int | None = None,
+        shared: tuple[tuple[Path, str], ...] = (),
+    ) -> NspawnBox:
+        """Make and start a bare Debian box, or one in the state that `layers` hold."""
+        return self._start(
+            Container(
+                name=name,
+                address=NETWORK[octet],
+                layers=layers or (images.tree(self.cache, images.BOX),),
+                disk_bytes=disk_bytes,
+                memory_bytes=memory_bytes,
+                shared=shared,
+            )
+        )
+
+    def outsider(self, *, shared: tuple[tuple[Path, str], ...] = ()) -> NspawnBox:
+        """Make and start the second machine: with the addresses of a client, an administrator and a stranger."""
+        return self._start(
+            Container(
+                name="outsider",
+                address=STRANGER,
+                more_addresses=(CLIENT, ADMINISTRATOR),
+                layers=(images.tree(self.cache, images.OUTSIDER),),
+                shared=shared,
+            )
+        )
+
+    def discard(self, box: NspawnBox) -> None:
+        """Remove a box before the test's end."""
+        self.boxes.remove(box)
+        box.discard()
+
+    def ssh(self, box_address: IPv4Address, user: str = "root", port: int = 22) -> list[str]:
+        """Return the words of an SSH client in the rig's network, which is the administrators' one."""
+        return self.network.inside(ssh_words(self.key, f"{user}@{box_address}", port))
+
+    def _start(self, container: Container) -> NspawnBox:
+        number = len(list(self.folder.glob("box-*")))
+        box = NspawnBox(
+            made_from=container, folder=self.folder / f"box-{number}-{container.name}", network=self.network
+        )
+        self.boxes.append(box)
+        box.make(public_key=self.public_key)
+        box.start()
+        return box
+
+
+STRANGER = NETWORK[200]
+CLIENT = CLIENTS[1]
+ADMINISTRATOR = NETWORK[5]
+
+
+def ssh_words(key: Path | str, target: str, port: int = 22) -> list[str]:
+    """Return the words of an SSH client that asks nobody and keeps nothing, each connection a new one."""
+    options = [
+        *("BatchMode=yes", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR"),
+        *("ControlPath=none", "ConnectTimeout=5", "IdentitiesOnly=yes"),
+    ]
+    return ["ssh", "-i", str(key), "-p", str(port), *(word for one in options for word in ("-o", one)), target]
+
+
+@pytest.fixture(scope="session")
+def box_cache() -> Path:
+    """The folder of cached trees, disks and images; skips where boxes cannot be made."""
+    if os.geteuid() != 0:
+        pytest.skip("test boxes need root")
+    if missing := [program for program in _PROGRAMS if shutil.which(program) is None]:
+        pytest.skip(f"test boxes need {', '.join(missing)}: make setup, as root, installs them")
+    return cache_directory()
+
+
+@pytest.fixture(scope="session")
+def run_directory(box_cache: Path) -> Iterator[Path]:
+    """The folder of this run; leftovers of killed runs are removed first."""
+    with run_folder(box_cache) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def ssh_key(run_directory: Path) -> Path:
+    """The administrator's SSH key of this run."""
+    key = run_directory / "key"
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "rig", "-f", key])
+    return key
+
+
+@pytest.fixture(scope="session")
+def make_rig(run_directory: Path, box_cache: Path, ssh_key: Path) -> Callable[[], Rig]:
+    """Make a rig that lives as long as the run, for fixtures that several tests share."""
+    numbers = iter(range(1000))
+
+    def make() -> Rig:
+        name = f"{run_directory.name}n{next(numbers)}"
+        folder = run_directory / name
+        folder.mkdir()
+        return Rig(folder=folder, cache=box_cache, network=make_network(name, folder), key=ssh_key)
+
+    return make
+
+
+@pytest.fixture
+def rig(make_rig: Callable[[], Rig]) -> Iterator[Rig]:
+    """A network of this test's own, and the boxes it makes; all of it is gone afterwards."""
+    made = make_rig()
+    try:
+        yield made
+    finally:
+        for box in reversed(made.boxes):
+            box.discard()
+        remove_network(made.network)
+        shutil.rmtree(made.folder)

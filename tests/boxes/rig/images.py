@@ -1,0 +1,154 @@
+"""Debian trees and disks that boxes start from, made once and kept in the cache by what they are made from.
+
+A tree is what Debian's installer leaves with nothing selected but the SSH server: the packages of priority
+"required" and "important". Where packages come from is the business of this machine's own apt sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.boxes.rig.commands import run
+from tools.bootstrap.cache import entry
+from tools.bootstrap.narration import say, step
+
+RELEASE = "bookworm"
+_RECIPE = 4
+"""Raised when a tree is made differently from the same packages."""
+_DISK_GIB = 12
+_DOOR = """\
+[Unit]
+Description=Root shell of the test rig on a virtio port
+DefaultDependencies=no
+After=local-fs.target
+ConditionPathExists=/dev/virtio-ports/rig
+
+[Service]
+ExecStart=/bin/bash /usr/local/lib/rig/door
+Restart=always
+RestartSec=1
+StandardError=null
+
+[Install]
+WantedBy=sysinit.target
+"""
+_DOOR_PROGRAM = r"""#!/bin/bash
+# One request a line: "ID BASE64-OF-A-SCRIPT". One answer a line: "ID STATUS BASE64-OF-STDOUT BASE64-OF-STDERR".
+exec 3<>/dev/virtio-ports/rig
+folder=$(mktemp -d /run/rig.XXXXXX)
+echo "ready 0 - -" >&3
+while read -r id script <&3; do
+    base64 -d <<<"$script" >"$folder/script"
+    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb \
+        bash "$folder/script" >"$folder/out" 2>"$folder/err" </dev/null 3>&-
+    status=$?
+    echo "$id $status $(base64 -w0 "$folder/out") $(base64 -w0 "$folder/err")" >&3
+done
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a tree is made from."""
+
+    name: str
+    packages: tuple[str, ...]
+    release: str = RELEASE
+    version: int = _RECIPE
+
+    @property
+    def digest(self) -> str:
+        text = json.dumps([asdict(self), _DOOR, _DOOR_PROGRAM], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+BOX = Recipe(name="box", packages=("dbus", "openssh-server"))
+"""A bare Debian 12 with an SSH server."""
+MACHINE = Recipe(name="machine", packages=(*BOX.packages, "linux-image-amd64", "initramfs-tools"))
+"""The same with a kernel, for QEMU."""
+OUTSIDER = Recipe(
+    name="outsider",
+    packages=(
+        *BOX.packages,
+        "nmap",
+        "curl",
+        "openssh-client",
+        "python3-venv",
+        "python3-pip",
+        "ca-certificates",
+        "openssl",
+    ),
+)
+"""The second machine on the bridge: what a client, an administrator and a stranger have."""
+
+
+def tree(cache: Path, recipe: Recipe) -> Path:
+    """Return the folder with a Debian system made from a recipe."""
+    return (
+        entry(cache / "boxes", f"{recipe.name}-{recipe.digest}", lambda folder: _debootstrap(recipe, folder)) / "root"
+    )
+
+
+def disk(cache: Path, recipe: Recipe) -> Path:
+    """Return a folder with `disk.raw`, `vmlinuz` and `initrd.img` of a recipe with a kernel."""
+    source = tree(cache, recipe)
+    return entry(cache / "boxes", f"{recipe.name}-{recipe.digest}-disk", lambda folder: _make_disk(source, folder))
+
+
+def _debootstrap(recipe: Recipe, folder: Path) -> None:
+    root = folder / "root"
+    log = folder / "debootstrap.log"
+    archives = folder.parent / "archives"
+    archives.mkdir(exist_ok=True)
+    with step(f"making the Debian tree {recipe.name}"):
+        # A mount namespace of its own, so that debootstrap's mounts go with it.
+        words = ["unshare", "--mount", "debootstrap", f"--cache-dir={archives}", "--merged-usr"]
+        words += [f"--include={','.join(recipe.packages)}", recipe.release, str(root), archive(recipe.release)]
+        log.write_text(run(words, timeout=1800).out)
+        shutil.rmtree(root / "var" / "cache" / "apt" / "archives")
+        (root / "var" / "cache" / "apt" / "archives" / "partial").mkdir(parents=True)
+        _settle(root)
+
+
+def _settle(root: Path) -> None:
+    """Give a tree what every box needs and debootstrap leaves out."""
+    (root / "etc" / "machine-id").write_text("uninitialized\n")
+    for key in (root / "etc" / "ssh").glob("ssh_host_*"):
+        key.unlink()  # each box gets its own at its first start
+    (root / "etc" / "systemd" / "system" / "ssh-host-keys.service").write_text(
+        "[Unit]\nDescription=Host keys of a box that has none\nBefore=ssh.service\n"
+        "[Service]\nType=oneshot\nExecStart=/usr/bin/ssh-keygen -A\n[Install]\nWantedBy=multi-user.target\n"
+    )
+    door = root / "usr" / "local" / "lib" / "rig"
+    door.mkdir(parents=True)
+    (door / "door").write_text(_DOOR_PROGRAM)
+    (root / "etc" / "systemd" / "system" / "rig-door.service").write_text(_DOOR)
+    run(["systemctl", f"--root={root}", "enable", "ssh-host-keys.service", "rig-door.service", "ssh.service"])
+
+
+def _make_disk(source: Path, folder: Path) -> None:
+    with step(f"making the disk of {source.parent.name}"):
+        kernels = sorted((source / "boot").glob("vmlinuz-*"))
+        initrds = sorted((source / "boot").glob("initrd.img-*"))
+        shutil.copyfile(kernels[-1], folder / "vmlinuz")
+        shutil.copyfile(initrds[-1], folder / "initrd.img")
+        raw = folder / "disk.raw"
+        run(["truncate", "--size", f"{_DISK_GIB}G", raw])
+        run(["mkfs.ext4", "-q", "-L", "root", "-d", source, raw], timeout=600)
+
+
+def archive(release: str) -> str:
+    """Return where this machine's apt gets a release from. Raises LookupError."""
+    listing = run(
+        ["apt-get", "indextargets", "--format", "$(CODENAME) $(COMPONENT) $(REPO_URI)", "Created-By: Packages"]
+    )
+    for line in listing.out.splitlines():
+        words = line.split()
+        if words[:2] == [release, "main"]:
+            return words[2]
+    say(f"no apt source of this machine has {release}")
+    raise LookupError(f"No apt source of this machine has Debian {release}; add one to make test boxes.")
