@@ -1,4 +1,4 @@
-"""The journal of a hardening run: what each phase changed, from two snapshots, and which controls asked for it. Pure."""
+"""The journal of a hardening run: what each phase changed, from two snapshots, and for which controls. Pure."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def guarded(*, admin: str, seconds: int, source: str, tell: Callable[[str], None
     lines.arm(admin=admin, home=home, seconds=seconds, now=datetime.now(UTC))
     try:
         yield
-        proof = prove_login(admin=admin, port=port, source=source, networks=())
+        proof = prove_login(admin=admin, port=port, source=source, networks=probes.own_networks())
     except BaseException:
         lines.restore()
         raise

@@ -22,6 +22,7 @@ from pathlib import Path
 from appliance.kernel import process
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import Conflict, InternalError, IntramurosError, NotFound, storage_errors
+from installer.harden.pam_probe import prove_passwords
 
 NAMESPACE = "intramuros-probe"
 OUTER = "im-probe0"
@@ -94,6 +95,7 @@ def prove(probe: Probe, *, now: datetime, run: Run = run_command, sudoers: Path 
         raise Conflict(
             "lifeline.not_proven", _failure(probe, said), hint="The state before the change is brought back."
         )
+    prove_passwords(run)
     return Proof(admin=probe.admin, source=probe.source, server=probe.server, port=probe.port)
 
 
@@ -113,6 +115,12 @@ def own_addresses(run: Run = run_command) -> list[str]:
     """Return the box's global addresses."""
     listed = json.loads(_must(run, ["ip", "-j", "address", "show", "scope", "global"]).stdout)
     return [str(info["local"]) for link in listed for info in link.get("addr_info", ()) if "local" in info]
+
+
+def own_networks(run: Run = run_command) -> list[str]:
+    """Return the networks that the box is in, for when no administrator's address is known."""
+    listed = json.loads(_must(run, ["ip", "-j", "address", "show", "scope", "global"]).stdout)
+    return [f"{info['local']}/{info['prefixlen']}" for link in listed for info in link.get("addr_info", ())]
 
 
 def client_ports_of(port: int, run: Run = run_command) -> list[int]:

@@ -1,7 +1,7 @@
-"""A snapshot of what a hardening run may change: files below /etc and the boot's, packages, kernel parameters, our table.
+"""A snapshot of what a hardening run may change: files of /etc and the boot, packages, kernel parameters, our table.
 
-Contents are kept by their digest, so ten runs of one machine cost little more than one. Invariant: a snapshot that is on
-the disk has all its objects on the disk. The objects hold shadow and host keys: folder 0700, files 0600.
+Contents are kept by their digest, so ten runs of one machine cost little more than one. Invariant: a snapshot that is
+on the disk has all its objects on the disk. The objects hold shadow and host keys: folder 0700, files 0600.
 """
 
 from __future__ import annotations
