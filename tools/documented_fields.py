@@ -58,11 +58,12 @@ def _default(value: ast.expr | None) -> str:
 
 
 def _type_of(annotation: ast.expr) -> tuple[str, str]:
-    if isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
+    annotated = isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Annotated"
+    if annotated and isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
         kind, meta = annotation.slice.elts
         signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
         words = meta.keywords if isinstance(meta, ast.Call) else []
-        limits = ", ".join(f"{signs.get(word.arg or '', word.arg)} {ast.unparse(word.value)}" for word in words)
+        limits = ", ".join(f"{signs[word.arg]} {ast.unparse(word.value)}" for word in words if word.arg in signs)
         return ast.unparse(kind), limits
     return ast.unparse(annotation), ""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tools import write_error_codes, write_recipes_page, write_settings_page
+from tools import write_answers_page, write_error_codes, write_recipes_page, write_settings_page
 from tools.documented_fields import Field, fields_of
 from tools.source_facts import error_uses
 
@@ -27,7 +27,9 @@ def test_error_codes_are_dotted_names() -> None:
     assert not odd, f"A code is <area>.<what>: {odd}"
 
 
-@pytest.mark.parametrize("generator", [write_settings_page, write_recipes_page], ids=["settings", "recipes"])
+@pytest.mark.parametrize(
+    "generator", [write_settings_page, write_recipes_page, write_answers_page], ids=["settings", "recipes", "answers"]
+)
 def test_page_is_current(generator: Any) -> None:
     assert generator.PAGE.is_file(), _REMEDY
     assert generator.PAGE.read_text() == generator.page(), _REMEDY
@@ -36,3 +38,24 @@ def test_page_is_current(generator: Any) -> None:
 @pytest.mark.parametrize("field", fields_of(write_settings_page.SOURCE, "Settings"), ids=lambda field: field.name)
 def test_setting_is_explained(field: Field) -> None:
     assert len(field.meaning) > 10, f"Settings.{field.name} needs a line below it that says what it does"
+
+
+@pytest.mark.parametrize("struct", [struct for _, struct in write_answers_page.SECTIONS])
+def test_answer_is_explained(struct: str) -> None:
+    sections = {
+        "admin",
+        "network",
+        "storage",
+        "tls",
+        "app",
+        "monitor",
+        "backup",
+        "ssh",
+        "firewall",
+        "console",
+        "lifeline",
+    }
+    fields = [field for field in fields_of(write_answers_page.SOURCE, struct) if field.name not in sections]
+    silent = [field.name for field in fields if len(field.meaning) <= 10]
+    assert fields
+    assert not silent, f"{struct} needs a line below {silent} that says what it does"
