@@ -12,8 +12,10 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+import msgspec
 
 if TYPE_CHECKING:
     from installer.answers import Answers
@@ -32,6 +34,8 @@ _KEY_TYPES = frozenset(
         "sk-ecdsa-sha2-nistp256@openssh.com",
     }
 )
+_TEMPLATE = re.compile(r"\{[{%#]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RSA_LEAST_BITS = 2048
 _DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _RESERVED_USERS = frozenset({"root", "daemon", "nobody", "intramuros", "intramuros-gw", "sync", "sshd", "www-data"})
@@ -48,7 +52,7 @@ class Fault:
 
 def contradictions(answers: Answers) -> list[Fault]:
     """Return everything that is wrong with the answers."""
-    return [fault for rule in (_admin, _networks, _storage, _tls, _ports, _paths) for fault in rule(answers)]
+    return [fault for rule in (_admin, _networks, _storage, _tls, _ports, _paths, _texts) for fault in rule(answers)]
 
 
 def doubts(answers: Answers) -> list[Fault]:
@@ -225,8 +229,6 @@ def _ports(answers: Answers) -> Iterator[Fault]:
         yield Fault(key="app.port", text=f"{answers.app.port} is SSH's port too")
     if answers.app.seed_model and not answers.app.enabled:
         yield Fault(key="app.seed_model", text="is given, and app.enabled is false")
-    if re.search(r"[\x00-\x1f\x7f]", answers.backup.schedule + answers.backup.repository):
-        yield Fault(key="backup", text="contains a control character")
 
 
 def _paths(answers: Answers) -> Iterator[Fault]:
@@ -243,3 +245,23 @@ def _paths(answers: Answers) -> Iterator[Fault]:
     mount = answers.storage.mount
     if mount.rstrip("/") in {folder.rstrip("/") for folder in _SYSTEM_FOLDERS} or "/../" in f"{mount}/":
         yield Fault(key="storage.mount", text=f"{mount} belongs to the system")
+
+
+def _texts(answers: Answers) -> Iterator[Fault]:
+    """Answers end up in settings of many programs, one line each, and ansible evaluates what looks like a template."""
+    for key, text in _every_text(msgspec.to_builtins(answers), ""):
+        if _TEMPLATE.search(text):
+            yield Fault(key=key, text="contains the beginning of a template, {{, {% or {#")
+        if _CONTROL.search(text):
+            yield Fault(key=key, text="contains a line break or another control character")
+
+
+def _every_text(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _every_text(inner, f"{key}.{name}" if key else name)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _every_text(inner, f"{key}[{number}]")

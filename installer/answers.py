@@ -228,7 +228,7 @@ def check_answers(document: dict[str, Any], *, name: str) -> Answers:
 
 def as_document(answers: Answers) -> dict[str, Any]:
     """Return the answers as plain data, defaults included: what the playbooks get."""
-    document: dict[str, Any] = msgspec.to_builtins(answers)
+    document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(answers))  # lists where the structs have tuples
     return document
 
 

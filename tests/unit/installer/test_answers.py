@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.kernel.errors import BadInput, NotFound
+from installer.answer_example import EXAMPLE
+from installer.answer_rules import doubts
+from installer.answers import Answers, as_document, check_answers, parse_answers, read_answers
+from tests.unit.installer.complete_answers import PUBLIC_KEY, complete_answers
+
+_LUKS = {"mode": "luks", "device": "/dev/disk/by-id/data", "unlock": ["passphrase"]}
+_TANG = {"url": "http://192.0.2.9:7500", "thumbprint": "Vuz2KD0aRg2Rpz2dQ7oFPuN1dHYg2D8HJxj8ZPVM0Wk"}
+
+
+def _refused(**sections: Any) -> BadInput:
+    with pytest.raises(BadInput) as caught:
+        check_answers(complete_answers(**sections), name="answers.toml")
+    return caught.value
+
+
+def test_example_is_accepted() -> None:
+    assert parse_answers(EXAMPLE.encode(), name="example").storage.mode == "luks"
+
+
+def test_defaults_are_in_the_document(answers: Answers) -> None:
+    document = as_document(answers)
+    assert document["storage"] == {
+        "mode": "none",
+        "device": "",
+        "mount": "/srv/intramuros",
+        "unlock": [],
+        "passphrase_file": "",
+        "tang_servers": [],
+    }
+    assert document["app"]["port"] == 8443
+    assert check_answers(document, name="again") == answers
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"hostnam": "x"}, "unknown field `hostnam`"),
+        ({"admin": {"usr": "x"}}, "key admin: object contains unknown field `usr`"),
+        ({"ssh": {"port": "22"}}, "key ssh.port"),
+        ({"ssh": {"port": 70000}}, "key ssh.port"),
+        ({"hostname": "bad_host"}, "key hostname"),
+        ({"hostname": "x\n"}, "key hostname"),
+        ({"admin": {"user": "Anna"}}, "key admin.user"),
+        ({"profile": "paranoid"}, "key profile"),
+        ({"schema": 2}, "key schema"),
+        ({"storage": {"tang_servers": [{"url": "ftp://x", "thumbprint": "x"}]}}, "key storage.tang_servers"),
+    ],
+)
+def test_faults_of_one_key_name_it(sections: dict[str, Any], said: str) -> None:
+    error = _refused(**sections)
+    assert error.code == "answers.invalid"
+    assert error.message.startswith("answers.toml: ")
+    assert said in error.message
+
+
+@pytest.mark.parametrize(
+    ("sections", "key", "said"),
+    [
+        ({"network": {"admin": []}}, "network.admin", "nobody could log in"),
+        ({"network": {"admin": ["10.0.0.1/8"]}}, "network.admin[0]", "host bits"),
+        ({"network": {"ntp": ["ntp.example.org"]}}, "network.ntp[0]", "ntp.example.org"),
+        ({"admin": {"user": "root"}}, "admin.user", "account of the system"),
+        ({"admin": {"user": "intramuros"}}, "admin.user", "account of the system"),
+        ({"admin": {"authorized_keys": []}}, "admin.authorized_keys", "nobody could log in"),
+        ({"admin": {"authorized_keys": ["ssh-ed25519 AAAA"]}}, "admin.authorized_keys[0]", "damaged"),
+        ({"admin": {"authorized_keys": ["ssh-dss AAAA"]}}, "admin.authorized_keys[0]", "known key type"),
+        ({"admin": {"authorized_keys": ['command="x" ' + PUBLIC_KEY]}}, "admin.authorized_keys[0]", "known key type"),
+        ({"admin": {"authorized_keys": [PUBLIC_KEY + "\n" + PUBLIC_KEY]}}, "admin.authorized_keys[0]", "one line"),
+        ({"storage": {"mode": "luks", "unlock": ["passphrase"]}}, "storage.device", "needs an empty device"),
+        ({"storage": {**_LUKS, "unlock": []}}, "storage.unlock", "at least one"),
+        ({"storage": {**_LUKS, "unlock": ["tpm2", "tpm2"]}}, "storage.unlock", "twice"),
+        ({"storage": {**_LUKS, "device": "/etc/passwd"}}, "storage.device", "below /dev"),
+        ({"storage": {**_LUKS, "device": "/dev/../etc/x"}}, "storage.device", "below /dev"),
+        ({"storage": {"unlock": ["tpm2"]}}, "storage.unlock", "no meaning"),
+        ({"storage": {**_LUKS, "unlock": ["tang"]}}, "storage.tang_servers", "is empty"),
+        ({"storage": {**_LUKS, "unlock": ["tang"], "tang_servers": [_TANG]}}, "network.tang", "is empty"),
+        ({"storage": {**_LUKS, "tang_servers": [_TANG]}}, "storage.tang_servers", "not in storage.unlock"),
+        (
+            {"storage": {**_LUKS, "unlock": ["tang"], "tang_servers": [_TANG]}, "network": {"tang": ["192.0.2.8"]}},
+            "storage.tang_servers[0].url",
+            "in no network of network.tang",
+        ),
+        (
+            {
+                "storage": {**_LUKS, "unlock": ["tang"], "tang_servers": [{**_TANG, "url": "http://tang.example.org"}]},
+                "network": {"tang": ["192.0.2.9"]},
+            },
+            "storage.tang_servers[0].url",
+            "IP address",
+        ),
+        ({"storage": {**_LUKS, "unlock": ["tpm2"], "passphrase_file": "/root/p"}}, "storage.passphrase_file", "not in"),
+        ({"storage": {"mount": "/etc/"}}, "storage.mount", "belongs to the system"),
+        ({"tls": {"mode": "provided"}}, "tls.key", "is missing"),
+        ({"tls": {"key": "/root/key.pem"}}, "tls.key", "no meaning"),
+        ({"tls": {"names": ["a b"]}}, "tls.names[0]", "neither a host name"),
+        ({"app": {"port": 22}}, "app.port", "SSH's port"),
+        ({"app": {"enabled": False, "seed_model": "seed"}}, "app.seed_model", "app.enabled is false"),
+        ({"lifeline": {"probe_from": "203.0.113.1"}}, "lifeline.probe_from", "can never succeed"),
+        ({"lifeline": {"probe_from": "nowhere"}}, "lifeline.probe_from", "nowhere"),
+        ({"admin": {"password_hash_file": "hash"}}, "admin.password_hash_file", "not an absolute path"),
+        ({"backup": {"repository": "/srv/{{ x }}"}}, "backup.repository", "template"),
+        ({"backup": {"schedule": "daily\nUser=root"}}, "backup.schedule", "control character"),
+        ({"admin": {"authorized_keys": [PUBLIC_KEY + " {{ lookup('pipe', 'id') }}"]}}, "admin", "template"),
+    ],
+)
+def test_contradictions_name_the_key(sections: dict[str, Any], key: str, said: str) -> None:
+    error = _refused(**sections)
+    assert error.code == "answers.contradiction"
+    assert key in error.message
+    assert said in error.message
+
+
+def test_everything_is_told_at_once() -> None:
+    error = _refused(network={"admin": [], "dns": ["x"]}, tls={"mode": "provided"}, storage={"mode": "luks"})
+    for key in ("network.admin", "network.dns[0]", "tls.certificate", "tls.key", "storage.device", "storage.unlock"):
+        assert f"{key}: " in error.message
+
+
+def test_files_that_are_no_answers(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        read_answers(tmp_path / "none.toml")
+    file = tmp_path / "answers.toml"
+    cases = ((b"hostname = ", "answers.syntax"), (b"\xff\xfe", "answers.syntax"), (b"#" * (2 << 20), "answers.size"))
+    for content, code in cases:
+        file.write_bytes(content)
+        with pytest.raises(BadInput) as caught:
+            read_answers(file)
+        assert caught.value.code == code
+        assert str(file) in caught.value.message
+
+
+def test_doubts() -> None:
+    answers = check_answers(
+        complete_answers(network={"clients": ["0.0.0.0/0"], "ntp": []}, admin={"sudo": "nopasswd"}), name="a"
+    )
+    assert {doubt.key for doubt in doubts(answers)} == {"network.clients", "network.ntp", "storage.mode", "admin.sudo"}

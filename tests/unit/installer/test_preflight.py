@@ -1,0 +1,163 @@
+"""Recorded machines (tests/data/machines) and what pre-flight says of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from installer.answers import Answers, check_answers
+from installer.facts import Facts, gather
+from installer.findings import Finding, Level, failures
+from installer.places import Places
+from installer.preflight import preflight
+from tests.quality.sources import ROOT
+from tests.unit.installer.complete_answers import complete_answers
+
+_MACHINES = ROOT / "tests" / "data" / "machines"
+_LUKS = {"mode": "luks", "device": "/dev/disk/by-id/data", "unlock": ["passphrase"]}
+
+
+def machine(name: str, **changed: Any) -> Facts:
+    facts = msgspec.json.decode((_MACHINES / f"{name}.json").read_bytes(), type=Facts)
+    return msgspec.structs.replace(facts, **changed)
+
+
+def answered(**sections: Any) -> Answers:
+    return check_answers(complete_answers(**sections), name="answers.toml")
+
+
+def failed(findings: list[Finding]) -> dict[str, str]:
+    return {finding.what: finding.found for finding in failures(findings)}
+
+
+@pytest.mark.parametrize(
+    ("name", "sections"),
+    [
+        ("rack_server", {"storage": {**_LUKS, "unlock": ["passphrase", "tpm2"]}}),
+        ("smallest", {}),
+        ("nspawn", {}),
+        ("gpu_server", {}),
+        ("installed", {"storage": _LUKS}),
+        ("old_laptop", {"app": {"enabled": False}}),
+    ],
+)
+def test_good_machines_pass(name: str, sections: dict[str, Any]) -> None:
+    findings = preflight(machine(name), answered(**sections), bundle_version="1.0")
+    assert not failed(findings)
+    assert Finding(level=Level.OK, what="bundle", found="1.0, every file verified") in findings
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    tang = {"url": "http://192.0.2.9", "thumbprint": "Vuz2KD0aRg2Rpz2dQ7oFPuN1dHYg2D8HJxj8ZPVM0Wk"}
+    answers = answered(
+        storage={**_LUKS, "unlock": ["passphrase", "tpm2", "tang"], "tang_servers": [tang]},
+        network={"tang": ["192.0.2.9"]},
+    )
+    assert set(failed(preflight(machine("wrong_everything"), answers))) == {
+        "system",
+        "architecture",
+        "user",
+        "systemd",
+        "programs",
+        "/run",
+        "processor",
+        "processors",
+        "memory",
+        "disk",
+        "clock",
+        "firewall",
+        "your address",
+        "admin.password_hash_file",
+        "app.port",
+        "storage.device",
+        "device mapper",
+        "TPM",
+        "Tang",
+        "file",
+        "secret",
+    }
+
+
+@pytest.mark.parametrize(
+    "finding", preflight(machine("wrong_everything"), answered()), ids=lambda finding: finding.what
+)
+def test_every_refusal_says_what_to_do(finding: Finding) -> None:
+    assert finding.level is not Level.FAIL or finding.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "sections", "what", "said"),
+    [
+        ("clock_2099", {}, "clock", "2099"),
+        ("old_laptop", {}, "processor", "x86-64-v2"),
+        ("nspawn", {"storage": _LUKS}, "device mapper", "none"),
+        ("used_disk", {"storage": _LUKS}, "storage.device", "not empty: /dev/vdb1, gpt"),
+        ("tiny_disk", {"storage": _LUKS}, "storage.device", "1.0 GiB"),
+        ("smallest", {"storage": {**_LUKS, "unlock": ["tpm2"]}}, "TPM", "no TPM 2.0"),
+        ("rack_server", {"network": {"admin": ["10.0.0.0/8"]}}, "your address", "192.0.2.5 is not in"),
+    ],
+)
+def test_one_fault_is_named(name: str, sections: dict[str, Any], what: str, said: str) -> None:
+    assert said in failed(preflight(machine(name), answered(**sections)))[what]
+
+
+def test_own_address_outside_is_only_a_warning_when_forced() -> None:
+    answers = answered(network={"admin": ["10.0.0.0/8"]})
+    findings = preflight(machine("rack_server"), answers, force_admin=True)
+    assert not failed(findings)
+    assert "your address" in {finding.what for finding in findings if finding.level is Level.WARN}
+
+
+def test_graphics_cards_are_named_and_not_used() -> None:
+    (line,) = [finding for finding in preflight(machine("gpu_server")) if finding.what == "graphics"]
+    assert line.level is Level.OK
+    assert "NVIDIA 0x2330: found and not used" in line.found
+
+
+@pytest.mark.parametrize("source", ["file", "laid down", "account"])
+def test_password_for_sudo_may_come_three_ways(source: str) -> None:
+    facts = machine("smallest", admin_has_password=source == "account")
+    if source == "laid down":
+        facts = msgspec.structs.replace(facts, secrets_laid=("admin_password_hash",))
+    answers = answered(admin={"password_hash_file": "/root/anna.hash"} if source == "file" else {})
+    assert not failed(preflight(facts, answers))
+
+
+def test_facts_of_this_machine_are_read_and_nothing_is_written(memory: Path) -> None:
+    before = sorted(memory.rglob("*"))
+    facts = gather(answered(), places=Places(root=memory))
+    assert (facts.user_id, facts.cpus) == (os.geteuid(), len(os.sched_getaffinity(0)))
+    assert facts.memory > 1 << 28
+    assert facts.memory_file_system
+    assert facts.cpu_level >= 1
+    assert "lo" in facts.interfaces
+    assert sorted(memory.rglob("*")) == before
+    assert msgspec.json.decode(msgspec.json.encode(facts), type=Facts) == facts
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a loop device needs root")
+def test_block_devices_are_told_apart(tmp_path: Path, memory: Path) -> None:
+    image = tmp_path / "disk"
+    with image.open("wb") as stream:
+        stream.truncate(64 << 20)
+    made = subprocess.run(["losetup", "--find", "--show", str(image)], capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.skip("no loop device here")
+    device = made.stdout.strip()
+    places = Places(root=memory)
+    try:
+        empty = gather(answered(storage={**_LUKS, "device": device}), places=places).data_disk
+        subprocess.run(["mkfs.ext4", "-q", device], check=True)
+        used = gather(answered(storage={**_LUKS, "device": device}), places=places).data_disk
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+    assert empty is not None
+    assert used is not None
+    assert (empty.block, empty.size, empty.holds, empty.parts) == (True, 64 << 20, "", ())
+    assert used.holds == "ext4"
+    assert gather(answered(storage={**_LUKS, "device": "/dev/none"}), places=places).data_disk is not None

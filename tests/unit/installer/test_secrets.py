@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from appliance.kernel.errors import Conflict, Forbidden
+from installer import secrets
+from installer.answers import check_answers
+from installer.secrets import STORAGE_PASSPHRASE, STORAGE_RECOVERY_KEY, Scrubber
+from tests.unit.installer.complete_answers import complete_answers
+
+_LUKS = {"mode": "luks", "device": "/dev/vdb", "unlock": ["passphrase"]}
+
+
+def test_kept_private_and_wiped(memory: Path) -> None:
+    folder = memory / "secrets"
+    with secrets.secrets_directory(folder, given={STORAGE_PASSPHRASE: b"correct horse\n"}):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert stat.S_IMODE((folder / STORAGE_PASSPHRASE).stat().st_mode) == 0o600
+        assert secrets.laid(folder) == [STORAGE_PASSPHRASE]
+    assert not folder.exists()
+
+
+def test_what_was_laid_before_is_used_and_wiped(memory: Path) -> None:
+    folder = memory / "secrets"
+    secrets.lay(folder, STORAGE_PASSPHRASE, b"correct horse\n")
+    with secrets.secrets_directory(folder, given={}):
+        assert secrets.laid(folder) == [STORAGE_PASSPHRASE]
+    assert not folder.exists()
+
+
+def test_a_failure_wipes_too(memory: Path) -> None:
+    def fail() -> None:
+        with secrets.secrets_directory(memory / "secrets", given={STORAGE_PASSPHRASE: b"x"}):
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not (memory / "secrets").exists()
+
+
+def test_confirmed_recovery_key_outlives_an_interruption(memory: Path) -> None:
+    folder = memory / "secrets"
+    with secrets.secrets_directory(folder, given={STORAGE_PASSPHRASE: b"x\n", STORAGE_RECOVERY_KEY: b"key\n"}):
+        pass
+    assert secrets.laid(folder) == [STORAGE_RECOVERY_KEY]
+    secrets.wipe(folder)
+    assert not folder.exists()
+
+
+def test_a_folder_on_disk_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="not in memory"):
+        secrets.lay(tmp_path / "secrets", STORAGE_PASSPHRASE, b"x")
+    assert not (tmp_path / "secrets" / STORAGE_PASSPHRASE).exists()
+
+
+def test_secret_files_must_be_private(tmp_path: Path, memory: Path) -> None:
+    file = tmp_path / "pass"
+    file.write_text("correct horse\n")
+    file.chmod(0o644)
+    answers = check_answers(complete_answers(storage={**_LUKS, "passphrase_file": str(file)}), name="a")
+    with pytest.raises(Forbidden, match="0644"):
+        secrets.read_sources(answers)
+    assert "0644" in secrets.source_faults(answers)[0][1]
+    file.chmod(0o600)
+    assert secrets.read_sources(answers) == {STORAGE_PASSPHRASE: b"correct horse\n"}
+    assert secrets.source_faults(answers) == []
+    assert secrets.missing(answers, memory) == []
+
+
+def test_missing_passphrase_has_to_be_asked_for(memory: Path) -> None:
+    answers = check_answers(complete_answers(storage=_LUKS), name="a")
+    assert secrets.missing(answers, memory) == [STORAGE_PASSPHRASE]
+    secrets.lay(memory, STORAGE_PASSPHRASE, b"x")
+    assert secrets.missing(answers, memory) == []
+
+
+def test_scrubber_learns_while_a_run_goes_on(memory: Path) -> None:
+    scrub = Scrubber(memory)
+    assert scrub("the passphrase is correct horse") == "the passphrase is correct horse"
+    secrets.lay(memory, STORAGE_PASSPHRASE, b"correct horse\n")
+    assert scrub("the passphrase is correct horse") == "the passphrase is [hidden]"
+    secrets.wipe(memory, keep=())
+    assert scrub("the passphrase is correct horse") == "the passphrase is [hidden]"
+    assert Scrubber(None)("correct horse") == "correct horse"
