@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.boxes.rig import images
 from tests.boxes.rig.commands import run
 from tests.boxes.rig.network import CLIENTS, NETWORK, Network, make_network, remove_network
 from tests.boxes.rig.nspawn import Container, NspawnBox
+from tests.boxes.rig.qemu import Machine, QemuBox
 from tests.boxes.rig.run_folder import run_folder
 from tools.bootstrap.cache import cache_directory
 
@@ -29,7 +31,8 @@ class Rig:
     cache: Path
     network: Network
     key: Path
-    boxes: list[NspawnBox] = field(default_factory=list)
+    boxes: list[NspawnBox | QemuBox] = field(default_factory=list)
+    _numbers: Iterator[int] = field(default_factory=count, init=False)
 
     @property
     def public_key(self) -> str:
@@ -69,7 +72,36 @@ class Rig:
             )
         )
 
-    def discard(self, box: NspawnBox) -> None:
+    def machine(
+        self,
+        name: str = "box",
+        *,
+        octet: int = 20,
+        memory_mib: int = 2048,
+        cpus: int = 2,
+        disks: tuple[tuple[str, Path, bool], ...] = (),
+        tpm: bool = False,
+        clock: str | None = None,
+    ) -> QemuBox:
+        """Make and start a bare Debian virtual machine."""
+        if missing := [program for program in ("qemu-system-x86_64", "qemu-img", "swtpm") if not shutil.which(program)]:
+            pytest.skip(f"virtual machines need {', '.join(missing)}: make test-boxes installs them")
+        made = Machine(
+            name=name,
+            address=NETWORK[octet],
+            base=images.disk(self.cache, images.MACHINE),
+            memory_mib=memory_mib,
+            cpus=cpus,
+            disks=disks,
+            tpm=tpm,
+            clock=clock,
+        )
+        box = QemuBox(made_from=made, folder=self._folder(name), network=self.network, public_key=self.public_key)
+        self.boxes.append(box)
+        box.make()
+        return box
+
+    def discard(self, box: NspawnBox | QemuBox) -> None:
         """Remove a box before the test's end."""
         self.boxes.remove(box)
         box.discard()
@@ -79,14 +111,14 @@ class Rig:
         return self.network.inside(ssh_words(self.key, f"{user}@{box_address}", port))
 
     def _start(self, container: Container) -> NspawnBox:
-        number = len(list(self.folder.glob("box-*")))
-        box = NspawnBox(
-            made_from=container, folder=self.folder / f"box-{number}-{container.name}", network=self.network
-        )
+        box = NspawnBox(made_from=container, folder=self._folder(container.name), network=self.network)
         self.boxes.append(box)
         box.make(public_key=self.public_key)
         box.start()
         return box
+
+    def _folder(self, name: str) -> Path:
+        return self.folder / f"box-{next(self._numbers)}-{name}"
 
 
 STRANGER = NETWORK[200]

@@ -8,6 +8,7 @@ import pytest
 
 from tests.boxes.conftest import Rig
 from tests.boxes.rig.commands import run
+from tests.boxes.rig.qemu import blank_disk
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -47,3 +48,15 @@ def test_killed_box_starts_again(rig: Rig, run_directory: Path) -> None:
     layers = box.freeze()
     second = rig.box("second", octet=21, layers=layers)
     assert second.sh("hostname -I").out.split() == ["10.90.0.21"]
+
+
+@pytest.mark.boxes
+def test_machine_boots_with_disk_tpm_and_clock_and_keeps_its_state(rig: Rig) -> None:
+    disk = blank_disk(rig.folder / "data.raw", 1)
+    machine = rig.machine(disks=(("data", disk, False),), tpm=True, clock="2099-01-01T00:00:00")
+    assert run([*rig.ssh(machine.address), "date", "+%Y"], timeout=60).out == "2099\n"
+    assert machine.sh("test -c /dev/tpmrm0 && blockdev --getsize64 /dev/disk/by-id/virtio-data").out == f"{1 << 30}\n"
+    assert machine.sh("cat /proc/sys/kernel/random/boot_id > /root/first; sync").ok
+    machine.set_clock("1970-01-02T00:00:00")
+    machine.reboot()
+    assert machine.sh("! cmp -s /root/first /proc/sys/kernel/random/boot_id && date +%Y").out == "1970\n"

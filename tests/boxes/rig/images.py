@@ -24,23 +24,21 @@ _DOOR = """\
 [Unit]
 Description=Root shell of the test rig on a virtio port
 DefaultDependencies=no
-After=local-fs.target
-ConditionPathExists=/dev/virtio-ports/rig
+StartLimitIntervalSec=0
 
 [Service]
 ExecStart=/bin/bash /usr/local/lib/rig/door
 Restart=always
 RestartSec=1
 StandardError=null
-
-[Install]
-WantedBy=sysinit.target
+"""
+_DOOR_RULE = """\
+SUBSYSTEM=="virtio-ports", ATTR{name}=="rig", TAG+="systemd", ENV{SYSTEMD_WANTS}+="rig-door.service"
 """
 _DOOR_PROGRAM = r"""#!/bin/bash
 # One request a line: "ID BASE64-OF-A-SCRIPT". One answer a line: "ID STATUS BASE64-OF-STDOUT BASE64-OF-STDERR".
 exec 3<>/dev/virtio-ports/rig
 folder=$(mktemp -d /run/rig.XXXXXX)
-echo "ready 0 - -" >&3
 while read -r id script <&3; do
     base64 -d <<<"$script" >"$folder/script"
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TERM=dumb \
@@ -62,8 +60,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        text = json.dumps([asdict(self), _DOOR, _DOOR_PROGRAM], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _digest(asdict(self))
 
 
 BOX = Recipe(name="box", packages=("dbus", "openssh-server"))
@@ -96,7 +93,8 @@ def tree(cache: Path, recipe: Recipe) -> Path:
 def disk(cache: Path, recipe: Recipe) -> Path:
     """Return a folder with `disk.raw`, `vmlinuz` and `initrd.img` of a recipe with a kernel."""
     source = tree(cache, recipe)
-    return entry(cache / "boxes", f"{recipe.name}-{recipe.digest}-disk", lambda folder: _make_disk(source, folder))
+    settling = _digest([recipe.digest, _DOOR, _DOOR_RULE, _DOOR_PROGRAM, _DISK_GIB])
+    return entry(cache / "boxes", f"{recipe.name}-disk-{settling}", lambda folder: _make_disk(source, folder))
 
 
 def _debootstrap(recipe: Recipe, folder: Path) -> None:
@@ -111,11 +109,10 @@ def _debootstrap(recipe: Recipe, folder: Path) -> None:
         log.write_text(run(words, timeout=1800).out)
         shutil.rmtree(root / "var" / "cache" / "apt" / "archives")
         (root / "var" / "cache" / "apt" / "archives" / "partial").mkdir(parents=True)
-        _settle(root)
 
 
-def _settle(root: Path) -> None:
-    """Give a tree what every box needs and debootstrap leaves out."""
+def settle(root: Path) -> None:
+    """Give a system what debootstrap leaves out: host keys of its own, and a door for virtual machines."""
     (root / "etc" / "machine-id").write_text("uninitialized\n")
     for key in (root / "etc" / "ssh").glob("ssh_host_*"):
         key.unlink()  # each box gets its own at its first start
@@ -124,10 +121,11 @@ def _settle(root: Path) -> None:
         "[Service]\nType=oneshot\nExecStart=/usr/bin/ssh-keygen -A\n[Install]\nWantedBy=multi-user.target\n"
     )
     door = root / "usr" / "local" / "lib" / "rig"
-    door.mkdir(parents=True)
+    door.mkdir(parents=True, exist_ok=True)
     (door / "door").write_text(_DOOR_PROGRAM)
     (root / "etc" / "systemd" / "system" / "rig-door.service").write_text(_DOOR)
-    run(["systemctl", f"--root={root}", "enable", "ssh-host-keys.service", "rig-door.service", "ssh.service"])
+    (root / "etc" / "udev" / "rules.d" / "90-rig-door.rules").write_text(_DOOR_RULE)
+    run(["systemctl", f"--root={root}", "enable", "ssh-host-keys.service", "ssh.service"])
 
 
 def _make_disk(source: Path, folder: Path) -> None:
@@ -139,6 +137,14 @@ def _make_disk(source: Path, folder: Path) -> None:
         raw = folder / "disk.raw"
         run(["truncate", "--size", f"{_DISK_GIB}G", raw])
         run(["mkfs.ext4", "-q", "-L", "root", "-d", source, raw], timeout=600)
+        mounted = folder / "mounted"
+        mounted.mkdir()
+        run(["mount", "-o", "loop", raw, mounted])
+        try:
+            settle(mounted)
+        finally:
+            run(["umount", mounted])
+        mounted.rmdir()
 
 
 def archive(release: str) -> str:
@@ -152,3 +158,7 @@ def archive(release: str) -> str:
             return words[2]
     say(f"no apt source of this machine has {release}")
     raise LookupError(f"No apt source of this machine has Debian {release}; add one to make test boxes.")
+
+
+def _digest(inputs: object) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]

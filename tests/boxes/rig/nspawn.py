@@ -19,6 +19,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from tests.boxes.rig.commands import PATH, CommandFailed, Outcome, run
+from tests.boxes.rig.images import settle
 from tests.boxes.rig.network import NAME_SERVER, NETWORK, Network
 
 _BOOT = 90.0
@@ -170,6 +171,7 @@ class NspawnBox:
         (etc / "network" / "interfaces").write_text("\n".join(lines) + "\n")
         if len(self.made_from.layers) > 1:
             return
+        settle(self.root)
         (etc / "hostname").write_text(f"{self.name}\n")
         (etc / "hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {self.name}\n")
         resolver = etc / "resolv.conf"
