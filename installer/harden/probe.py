@@ -95,6 +95,12 @@ def prove(probe: Probe, *, now: datetime, run: Run = run_command, sudoers: Path 
         raise Conflict(
             "lifeline.not_proven", _failure(probe, said), hint="The state before the change is brought back."
         )
+    if (rules := run(["visudo", "-c", "-q"])).status != 0:  # sudo leaves a broken file out and goes on without it
+        raise Conflict(
+            "lifeline.not_proven",
+            f"sudo's rules are broken: {rules.stderr.strip() or rules.stdout.strip()}.",
+            hint="The old state is brought back.",
+        )
     prove_passwords(run)
     return Proof(admin=probe.admin, source=probe.source, server=probe.server, port=probe.port)
 
