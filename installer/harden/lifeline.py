@@ -48,7 +48,9 @@ WATCHED = (
     "/etc/systemd/system/ssh.service.d",
     "/etc/sysctl.conf",
     "/etc/sysctl.d",
+    "/usr/bin/sudo",
     "/usr/share/pam-configs",
+    "/var/lib/dpkg/statoverride",
     "/var/lib/pam",
 )
 

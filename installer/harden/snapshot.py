@@ -21,7 +21,14 @@ from appliance.kernel.durable import write_file
 from appliance.kernel.errors import IntegrityFailure, InternalError, NotFound, storage_errors
 
 # Whole trees and single files that hardening changes. Nothing below /home but keys: what people have is theirs.
-TREES = ("etc", "usr/share/pam-configs", "var/lib/pam", "boot/grub/grub.cfg")
+TREES = (
+    "etc",
+    "usr/share/pam-configs",
+    "var/lib/pam",
+    "var/lib/dpkg/statoverride",
+    "usr/bin/sudo",
+    "boot/grub/grub.cfg",
+)
 KEYS = ("root/.ssh/authorized_keys", "home/*/.ssh/authorized_keys")
 # The lifeline comes and goes within a run; a lock file says nothing; the evidence is a record of its own.
 IGNORED = (
