@@ -37,7 +37,7 @@ while [ $# -gt 0 ]; do
         *) break ;;
     esac
 done
-[ "$(id -u)" = 0 ] || { say "Run it as root: sudo sh $0"; exit 5; }
+[ "$only_verify" = yes ] || [ "$(id -u)" = 0 ] || { say "Run it as root: sudo sh $0"; exit 5; }
 case $medium in *[!A-Za-z0-9/._+~=@-]*) refuse bundle.path "the folder $medium has characters that apt cannot take" ;; esac
 
 plain() { tr -d ' :\n' | tr a-f A-F; }
@@ -57,7 +57,7 @@ gpgv --homedir "$scratch" --ignore-time-conflict --status-fd 3 --keyring "$scrat
     refuse bundle.unsigned "the signature of bootstrap/SHA256SUMS is not good: $(tail -n 1 "$scratch/said")"
 [ "$(grep -c '^\[GNUPG:\] VALIDSIG ' "$scratch/status")" = 1 ] || refuse bundle.unsigned "there is not exactly one signature"
 signer=$(sed -n 's/^\[GNUPG:\] VALIDSIG .* \([0-9A-F]\{40\}\)$/\1/p' "$scratch/status")
-shown=$(printf '%s' "$signer" | sed 's/..../& /g')
+shown=$(printf '%s' "$signer" | sed 's/..../& /g; s/ $//')
 if [ -f "$trust/publisher.fingerprint" ]; then
     wanted=$(plain < "$trust/publisher.fingerprint")
     [ "$signer" = "$wanted" ] || refuse bundle.unknown_publisher "signed by $shown, but this machine trusts $wanted"

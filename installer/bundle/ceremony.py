@@ -33,8 +33,11 @@ class Identity:
     expires: datetime
 
 
-def make_keys(folder: Path, passphrase: bytes, *, now: datetime) -> Identity:
-    """Make all keys of a publisher in a new folder. Raises Conflict when it holds some."""
+def make_keys(folder: Path, passphrase: bytes, *, now: datetime, lasting: bool = True) -> Identity:
+    """Make all keys of a publisher in a new folder. Raises Conflict when it holds some.
+
+    Keys that are not `lasting` spare the seconds that stretch the passphrase: for tests.
+    """
     if folder.exists() and any(folder.iterdir()):
         raise Conflict("bundle.key_exists", f"{folder} is not empty; keys are made in a new folder.")
     keys = KeyFolder(folder)
@@ -42,7 +45,7 @@ def make_keys(folder: Path, passphrase: bytes, *, now: datetime) -> Identity:
     folder.chmod(0o700)
     roots = [make_key(keys.private(name), passphrase) for name in ROOT_NAMES]
     release = make_key(keys.private(RELEASE), passphrase)
-    make_publisher_key(keys, passphrase)
+    make_publisher_key(keys, passphrase, lasting=lasting)
     write_file(keys.metadata / "1.root.json", first_root(roots, release.public_key, now=now))
     return identity(keys)
 

@@ -20,7 +20,7 @@ from appliance.kernel.process import run
 from installer.bundle import apt, debian_archive, layout, python_wheels
 from installer.bundle.inputs import SCHEMA, Described, Inputs, forget_inputs, read_inputs, tree_of, write_inputs
 from installer.bundle.manifest import Kind, Origin, instant_text
-from installer.bundle.package_list import read_referees, read_wanted
+from installer.bundle.package_list import Referee, read_referees, read_wanted
 
 _LOCKS = ("base", "installer")
 _LLAMA = "llama-cpp-python"
@@ -39,6 +39,8 @@ class Request:
     apt_sources: str
     models: Mapping[str, Path] = field(default_factory=dict)
     given_packages: tuple[Path, ...] = ()
+    wanted: tuple[str, ...] = field(default_factory=read_wanted)
+    referees: tuple[Referee, ...] = field(default_factory=read_referees)
     now: datetime
 
 
@@ -95,13 +97,13 @@ def decided_by(request: Request) -> str:
 
 
 def _packages(folder: Path, tree: Path, request: Request, files: dict[str, Described]) -> tuple[str, ...]:
-    wanted = read_wanted()
+    wanted = request.wanted
     cache = folder / "cache"
     stable = apt.PrivateApt(cache / "stable", request.apt_sources)
     stable.update()
     found = stable.fetch_closure(wanted)
     given = [debian_archive.read_package(file).name for file in request.given_packages]
-    referees = [referee for referee in read_referees() if referee.name not in given]
+    referees = [referee for referee in request.referees if referee.name not in given]
     for suite in sorted({referee.suite for referee in referees}):
         newer = apt.PrivateApt(cache / suite, apt.sources_of_suite(request.apt_sources, suite))
         newer.update()
@@ -117,7 +119,7 @@ def _packages(folder: Path, tree: Path, request: Request, files: dict[str, Descr
         files[f"{layout.APT}/{name}"] = Described(
             kind=Kind.PACKAGE, origin=origin, licence=_DEBIAN_LICENCE.format(package.name)
         )
-    return (*wanted, *(referee.name for referee in read_referees()))
+    return (*wanted, *(referee.name for referee in request.referees))
 
 
 def _wheels(folder: Path, tree: Path, request: Request, files: dict[str, Described]) -> None:

@@ -24,11 +24,11 @@ _FINGERPRINT = re.compile(r"^fpr:+([0-9A-F]{40}):", re.MULTILINE)
 _VALID = re.compile(r"^\[GNUPG:\] VALIDSIG (?:\S+ ){9}([0-9A-F]{40})$", re.MULTILINE)
 
 
-def make_publisher_key(keys: KeyFolder, passphrase: bytes) -> str:
+def make_publisher_key(keys: KeyFolder, passphrase: bytes, *, lasting: bool = True) -> str:
     """Make the publisher's OpenPGP key and return its fingerprint. Raises Conflict when there is one."""
     if keys.publisher_secret.exists():
         raise Conflict("bundle.key_exists", f"{keys.publisher_secret} exists; a key overwrites nothing.")
-    with _home(passphrase) as gpg:
+    with _home(passphrase, lasting=lasting) as gpg:
         gpg("--quick-generate-key", IDENTITY, "ed25519", "sign", "never")
         fingerprint = _only_fingerprint(gpg("--with-colons", "--list-keys").stdout)
         secret = gpg("--armor", "--export-secret-keys", fingerprint).stdout
@@ -57,7 +57,10 @@ class Signer:
 
     def _sign(self, data: bytes, *how: str) -> bytes:
         secret = self._keys.publisher_secret
-        with _home(self._passphrase) as gpg, tempfile.TemporaryDirectory(prefix="intramuros-sign-") as folder:
+        with (
+            _home(self._passphrase, lasting=False) as gpg,
+            tempfile.TemporaryDirectory(prefix="intramuros-sign-") as folder,
+        ):
             out = Path(folder) / "signed"
             gpg("--import", str(secret))
             time = ("--faked-system-time", self._at, "--ignore-time-conflict", "--ignore-valid-from")
@@ -112,13 +115,19 @@ class _Gpg:
 
 
 @contextmanager
-def _home(passphrase: bytes) -> Iterator[_Gpg]:
-    """Give a gpg with a key ring of its own; its agent is gone afterwards."""
+def _home(passphrase: bytes, *, lasting: bool) -> Iterator[_Gpg]:
+    """Give a gpg with a key ring of its own; its agent is gone afterwards.
+
+    A key that is only used here is encrypted anew on its way in, in a folder that soon is no more: seconds of key
+    stretching for nothing, so that it is `lasting` keys alone that get them.
+    """
     with tempfile.TemporaryDirectory(prefix="imgpg-") as folder:  # short: the agent's socket lies in it
         home = Path(folder)
         home.chmod(0o700)
         file = home / "passphrase"
         write_private(file, passphrase)
+        if not lasting:
+            (home / "gpg-agent.conf").write_text("s2k-count 1024\n")
         try:
             yield _Gpg(home, file)
         finally:

@@ -17,7 +17,7 @@ from appliance.kernel.clock import Clock, utc_now
 from appliance.kernel.errors import IntegrityFailure, IntramurosError
 from installer.bundle import layout, openpgp, receipts, sums
 from installer.bundle.clock import effective_time
-from installer.bundle.hashing import check_size, hash_files
+from installer.bundle.hashing import check_size, hash_file, hash_files
 from installer.bundle.manifest import Entry, Manifest, Part, decode_manifest
 from installer.bundle.progress import Report, silent
 from installer.bundle.signed_manifest import SignedManifest, find_root, read_signed_manifest, read_small
@@ -98,11 +98,10 @@ def _check(root: Path, policy: Policy, report: Report) -> tuple[SignedManifest, 
     _check_identity(manifest, signed, policy.trust)
     pieces = _pieces(manifest, present)
     _check_names(pieces, present)
-    for path, piece in pieces.items():
-        check_size(path, present[path], piece.size)
+    _check_sizes(root, pieces, present)
     digests = hash_files(root, {path: piece.size for path, piece in pieces.items()}, what="verified", report=report)
     _check_digests(pieces, digests)
-    _check_sums(root, manifest, digests, whole=all(entry.path in present for entry in manifest.files if entry.parts))
+    _check_sums(root, manifest, digests)
     return signed, manifest
 
 
@@ -148,6 +147,18 @@ def _check_names(pieces: Mapping[str, Entry | Part], present: Mapping[str, int])
         )
 
 
+def _check_sizes(root: Path, pieces: Mapping[str, Entry | Part], present: Mapping[str, int]) -> None:
+    """Refuse a wrong size before anything is hashed, and say so when it is another file of the bundle."""
+    by_size = {piece.size: path for path, piece in pieces.items()}
+    for path, piece in pieces.items():
+        size = present[path]
+        if size != piece.size and size in by_size:
+            found = hash_file(root / path, size, shown=path)
+            if other := next((name for name, one in pieces.items() if one.sha256 == found), None):
+                raise _swapped(path, other)
+        check_size(path, size, piece.size)
+
+
 def _check_digests(pieces: Mapping[str, Entry | Part], digests: Mapping[str, str]) -> None:
     owner = {piece.sha256: path for path, piece in pieces.items()}
     wrong = sorted(path for path, piece in pieces.items() if digests[path] != piece.sha256)
@@ -156,13 +167,17 @@ def _check_digests(pieces: Mapping[str, Entry | Part], digests: Mapping[str, str
     path = wrong[0]
     more = f" {len(wrong) - 1} more differ." if len(wrong) > 1 else ""
     if digests[path] in owner:
-        raise IntegrityFailure("bundle.swapped", f"{path} holds the content of {owner[digests[path]]}.{more}")
+        raise _swapped(path, owner[digests[path]])
     raise IntegrityFailure(
         "bundle.altered", f"{path} is not what the publisher signed.{more}", hint="Do not use this medium."
     )
 
 
-def _check_sums(root: Path, manifest: Manifest, digests: Mapping[str, str], *, whole: bool) -> None:
+def _swapped(path: str, other: str) -> IntegrityFailure:
+    return IntegrityFailure("bundle.swapped", f"{path} holds the content of {other}.", hint="Do not use this medium.")
+
+
+def _check_sums(root: Path, manifest: Manifest, digests: Mapping[str, str]) -> None:
     """Hold the list for `install.sh` against the manifest, and its signature against the publisher's key."""
     signer = openpgp.verify_detached(root / layout.SUMS, root / layout.SUMS_SIGNATURE, root / layout.PUBLISHER)
     if signer != manifest.publisher:
@@ -173,9 +188,10 @@ def _check_sums(root: Path, manifest: Manifest, digests: Mapping[str, str], *, w
     wanted = dict(digests)
     for path in layout.SIGNED_APART - {layout.SUMS, layout.SUMS_SIGNATURE}:
         wanted[path] = sha256_hex(read_small(root / path, limit=_LARGEST_SUMS))
-    if whole:  # the list names the parts of what was joined since
-        joined = {part.path: part.sha256 for entry in manifest.files for part in entry.parts}
-        wanted = {path: value for path, value in wanted.items() if path in listed} | joined
+    for entry in manifest.files:
+        if entry.parts and entry.path in wanted:  # joined since; the list names its parts
+            del wanted[entry.path]
+            wanted |= {part.path: part.sha256 for part in entry.parts}
     if listed != wanted:
         odd = sorted(path for path in listed.keys() | wanted.keys() if listed.get(path) != wanted.get(path))
         raise IntegrityFailure("bundle.altered", f"{layout.SUMS} and the manifest differ in {odd[0]}.")
