@@ -27,6 +27,7 @@ from appliance.kernel.private import read_private, write_private
 LIFETIME: Final = timedelta(days=90)
 LIST_LIFETIME: Final = timedelta(days=7)
 _LIST_RENEWED_AFTER: Final = timedelta(days=1)
+_LIST_BACKDATED: Final = timedelta(days=1)
 _CLOCK_SKEW: Final = timedelta(days=1)
 
 
@@ -88,12 +89,13 @@ def publish_revocations(box: BoxTls, *, now: datetime | None = None, force: bool
     if not force and _is_fresh(box.revocations_file, now):
         return False
     authority, signer = _authority(box)
+    began = _next_beginning(box.revocations_file, now)
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(authority.subject)
-        .last_update(now)
+        .last_update(began)
         .next_update(now + LIST_LIFETIME)
-        .add_extension(x509.CRLNumber(int(now.timestamp())), critical=False)
+        .add_extension(x509.CRLNumber(int(began.timestamp())), critical=False)
     )
     for entry in read_register(box):
         if entry.revoked_at:
@@ -125,12 +127,29 @@ def _register_file(box: BoxTls) -> Path:
     return Path(box.authority) / "clients.json"
 
 
+def _next_beginning(path: Path, now: datetime) -> datetime:
+    """Return when the next list begins: a day ago, but always later than the list before.
+
+    A verifier that holds several lists takes the one that began last, and times have whole seconds: two revocations in
+    one second must not look alike. A list that begins in the future would let nobody in.
+    """
+    before = _present_list(path)
+    began = now - _LIST_BACKDATED
+    return began if before is None else max(began, min(now, before.last_update_utc + timedelta(seconds=1)))
+
+
 def _is_fresh(path: Path, now: datetime) -> bool:
-    try:
-        found = x509.load_pem_x509_crl(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    found = _present_list(path)
+    if found is None or found.next_update_utc is None:
         return False
-    return found.last_update_utc <= now < found.last_update_utc + _LIST_RENEWED_AFTER
+    return found.last_update_utc <= now < found.next_update_utc - LIST_LIFETIME + _LIST_RENEWED_AFTER
+
+
+def _present_list(path: Path) -> x509.CertificateRevocationList | None:
+    try:
+        return x509.load_pem_x509_crl(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _authority(box: BoxTls) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:

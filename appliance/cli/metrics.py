@@ -26,10 +26,7 @@ from appliance.kernel.errors import IntramurosError, storage_errors
 @verb
 def metrics(session: Session, out: Path | None, certificate: Path | None) -> None:
     """Print the appliance's figures for Prometheus."""
-    try:
-        view = session.send(calls.status())
-    except IntramurosError:
-        view = None  # that nobody answers is the most important figure of all: intramuros_up 0
+    view = _status(session)
     ends = _end_of(certificate) if certificate else None
     text = "".join(f"{line}\n" for line in lines(view, certificate_ends=ends))
     if out is None:
@@ -37,6 +34,16 @@ def metrics(session: Session, out: Path | None, certificate: Path | None) -> Non
         return
     with storage_errors(f"writing {out}"):
         write_file(out, text.encode(), mode=0o644, exact=True)
+
+
+def _status(session: Session) -> t.StatusView | None:
+    """Return the status, or None: that nobody answers is the most important figure of all."""
+    if not session.paths.control_socket.exists():
+        return None
+    try:
+        return session.send(calls.status())
+    except IntramurosError:
+        return None
 
 
 def lines(view: t.StatusView | None, *, certificate_ends: datetime | None) -> Iterator[str]:

@@ -85,6 +85,10 @@ def server_context(listen: Listen) -> ssl.SSLContext:
     load_certificate(context, listen)
     if listen.client_authorities:
         context.verify_mode = ssl.CERT_REQUIRED
+        # A resumed session skips the check of the client's certificate, so a revoked client could stay: no tickets, and
+        # no TLS 1.2, whose sessions cannot be switched off here.
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.num_tickets = 0
         if listen.client_revocations:
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
     return context
@@ -93,7 +97,7 @@ def server_context(listen: Listen) -> ssl.SSLContext:
 def load_certificate(context: ssl.SSLContext, listen: Listen) -> None:
     """Use these files for new handshakes; established connections go on. Raises as `server_context`.
 
-    OpenSSL takes the newest of several revocation lists of one authority, so a list is replaced by loading the next.
+    OpenSSL takes that of an authority's revocation lists which began last: a list is replaced by loading the next one.
     Whether clients need a certificate at all is decided once, at the start.
     """
     check_private(Path(listen.key))

@@ -15,6 +15,7 @@ from appliance.access.roles import (
     Role,
     group_names,
     may,
+    role_group_ids,
     roles_for,
     roles_of,
     roles_of_groups,
@@ -125,3 +126,19 @@ def test_groups_are_found_by_membership() -> None:
         raise KeyError(name)
 
     assert group_names(os.getuid(), lookup=lookup) == {"intramuros-operator"}
+
+
+def test_root_administers_a_box_and_approves_nothing() -> None:
+    assert Role.ADMIN in roles_of(0, on_box=True)
+    assert Role.APPROVER not in roles_of(0, on_box=True)
+    assert Role.ADMIN not in roles_of(0)
+    assert roles_of(65534, on_box=True) == frozenset()
+
+
+def test_only_role_groups_that_exist_are_named() -> None:
+    def lookup(name: str) -> grp.struct_group:
+        if name == "intramuros-operator":
+            return grp.struct_group((name, "x", 4711, []))
+        raise KeyError(name)
+
+    assert role_group_ids(lookup) == {4711}

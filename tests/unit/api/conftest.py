@@ -63,12 +63,12 @@ class Api:
 
 
 @contextmanager
-def serving(folder: Path, *, owner_uid: int | None) -> Iterator[Api]:
+def serving(folder: Path, *, owner_uid: int | None, on_box: bool = False) -> Iterator[Api]:
     """Serve the API of a fresh appliance in a thread; `owner_uid` is whom it takes for the owner."""
     appliance = open_test_appliance(folder / "state")
     runtime = StillRuntime()
     config = uvicorn.Config(
-        build_app(appliance, runtime, owner_uid=owner_uid),
+        build_app(appliance, runtime, owner_uid=owner_uid, on_box=on_box),
         uds=str(folder / "api.sock"),
         http=PeerProtocol,
         lifespan="off",

@@ -14,7 +14,7 @@ from appliance.access.roles import ALL_ROLES
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.api.calls import Call
-from appliance.kernel.errors import Forbidden, IntramurosError
+from appliance.kernel.errors import Conflict, Forbidden, IntramurosError
 from appliance.kernel.problem import Problem
 from tests.factories.appliance import WEIGHTS, context, imported_model, trail
 from tests.unit.api.conftest import Api, serving
@@ -124,3 +124,11 @@ def test_names_travel_whatever_is_in_them(api: Api) -> None:
             with pytest.raises(IntramurosError) as raised:
                 client.send(calls.model(name))
             assert raised.value.code == "name.invalid"
+
+
+def test_on_a_box_systemd_stops_the_appliance(tmp_path: Path) -> None:
+    with serving(tmp_path, owner_uid=os.getuid(), on_box=True) as served, served.client() as client:
+        with pytest.raises(Conflict, match=r"systemd runs this appliance") as caught:
+            client.send(calls.shut_down())
+        assert caught.value.code == "appliance.run_by_systemd"
+        assert not served.runtime.stopped

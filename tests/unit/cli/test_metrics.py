@@ -1,0 +1,68 @@
+"""The figures for Prometheus, also when nobody answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from appliance.api import types as t
+from appliance.cli.main import main
+from appliance.cli.metrics import lines
+
+_VIEW = t.StatusView(
+    version="1",
+    instance="x",
+    state_directory="/srv",
+    started_at="2026-01-01T00:00:00.000000Z",
+    address="https://localhost:8443",
+    units=(
+        t.UnitView(name="gateway", state="ready", pid=1, since="", memory_bytes=7, restarts=2),
+        t.UnitView(name="engine-1", state="starting", since=""),
+    ),
+    jobs_running=1,
+    jobs_queued=2,
+    models=3,
+    datasets=4,
+    deployments=5,
+    disk_free=6,
+    disk_total=7,
+    memory_available=8,
+    audit_events=9,
+    audit_checkpoint="",
+    last_backup="2026-06-01T12:00:00.000000Z",
+    attention=(),
+)
+
+
+def _values(view: t.StatusView | None, ends: datetime | None = None) -> dict[tuple[str, str], float]:
+    text = "".join(f"{line}\n" for line in lines(view, certificate_ends=ends))
+    return {
+        (sample.name, sample.labels.get("unit", "")): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_the_figures_are_what_the_status_says() -> None:
+    values = _values(_VIEW, datetime(2026, 6, 2, tzinfo=UTC))
+    assert values["intramuros_up", ""] == 1
+    assert values["intramuros_last_backup_seconds", ""] == datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp()
+    assert values["intramuros_certificate_not_after_seconds", ""] == datetime(2026, 6, 2, tzinfo=UTC).timestamp()
+    assert (values["intramuros_unit_ready", "gateway"], values["intramuros_unit_ready", "engine-1"]) == (1, 0)
+    assert values["intramuros_unit_memory_bytes", "gateway"] == 7
+    assert values["intramuros_unit_restarts", "gateway"] == 2
+
+
+def test_silence_is_the_one_figure_that_is_left() -> None:
+    assert _values(None) == {("intramuros_up", ""): 0}
+
+
+def test_the_file_is_replaced_and_readable_by_the_collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTRAMUROS_PATIENCE", "0")
+    out = tmp_path / "intramuros.prom"
+    assert main(["metrics", "--state", str(tmp_path), "--out", str(out)]) == 0
+    assert "intramuros_up 0\n" in out.read_text()
+    assert out.stat().st_mode & 0o777 == 0o644
