@@ -118,13 +118,13 @@ def test_the_daemon_sees_a_gateway_that_it_did_not_start(manager: Manager) -> No
     assert manager.gateway_socket.stat().st_mode & 0o777 == 0o660
     assert manager.paths.gateway_table.stat().st_mode & 0o777 == 0o640
     assert not (manager.paths.root / "secrets" / "ca.key").exists()
-    wait_for((manager.folder / "logs" / "access.jsonl").exists)
+    wait_for((manager.folder / "logs" / "access.jsonl").exists, what="the access log")
     assert _units(manager) == {"intramurosd": "ready", "gateway": "ready"}
     manager.processes["gateway"].send_signal(signal.SIGKILL)
     manager.processes["gateway"].wait()
     assert _units(manager)["gateway"] == "down"
     manager.gateway()
-    wait_for(manager.healthy)
+    wait_for(manager.healthy, what="the gateway is back")
     assert _units(manager)["gateway"] == "ready"
 
 
