@@ -158,7 +158,7 @@ def _probe_fault(text: str, answers: Answers) -> str:
 def _storage(answers: Answers) -> Iterator[Fault]:
     storage = answers.storage
     if storage.mode == "none":
-        for name in ("device", "unlock", "passphrase_file", "tang_servers"):
+        for name in ("device", "wipe", "unlock", "passphrase_file", "recovery_key_file", "tang_servers"):
             if getattr(storage, name):
                 yield Fault(key=f"storage.{name}", text='has no meaning while storage.mode is "none"')
         return
@@ -166,6 +166,8 @@ def _storage(answers: Answers) -> Iterator[Fault]:
         yield Fault(key="storage.device", text="is missing: luks needs an empty device")
     elif not re.fullmatch(r"/dev/[A-Za-z0-9._:+@=/-]+", storage.device) or ".." in storage.device:
         yield Fault(key="storage.device", text=f"{storage.device} is not a path below /dev")
+    if storage.wipe and storage.wipe != storage.device:
+        yield Fault(key="storage.wipe", text=f"is {storage.wipe}, but storage.device is {storage.device}")
     if not storage.unlock:
         yield Fault(key="storage.unlock", text="is empty: name at least one of passphrase, tpm2, tang")
     if len(set(storage.unlock)) != len(storage.unlock):
@@ -235,6 +237,7 @@ def _paths(answers: Answers) -> Iterator[Fault]:
     for key, path in (
         ("admin.password_hash_file", answers.admin.password_hash_file),
         ("storage.passphrase_file", answers.storage.passphrase_file),
+        ("storage.recovery_key_file", answers.storage.recovery_key_file),
         ("network.syslog_authority", answers.network.syslog_authority),
         ("tls.certificate", answers.tls.certificate),
         ("tls.key", answers.tls.key),

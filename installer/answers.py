@@ -72,12 +72,17 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """`luks` encrypts a whole device; `none` uses a folder of the system's disk."""
     device: str = ""
     """Empty block device for `luks`, best by a name below `/dev/disk/by-id/`. Everything on it is lost."""
+    wipe: str = ""
+    """The same name as `device` once more, for one that is not empty; without it such a device is refused."""
     mount: Annotated[str, msgspec.Meta(pattern=r"^/[A-Za-z0-9._/-]+\Z")] = "/srv/intramuros"
     """Where the data is found."""
     unlock: tuple[Literal["passphrase", "tpm2", "tang"], ...] = ()
     """Ways to open the volume, besides the recovery key, which always exists. At least one for `luks`."""
     passphrase_file: str = ""
     """File (mode 0600) with the passphrase on one line; empty asks for it on the terminal."""
+    recovery_key_file: str = ""
+    """File (mode 0600) of `intramuros storage recovery --prepare`, for an installation without a terminal. Needed until
+    the volume is made; empty shows a new key on the terminal."""
     tang_servers: tuple[TangServer, ...] = ()
     """Tang servers for `tang`; any one of them opens the volume."""
 

@@ -35,7 +35,11 @@ def sources(answers: Answers) -> dict[str, Path]:
         STORAGE_PASSPHRASE: answers.storage.passphrase_file,
         TLS_KEY: answers.tls.key,
     }
-    return {name: Path(path) for name, path in named.items() if path}
+    found = {name: Path(path) for name, path in named.items() if path}
+    recovery = answers.storage.recovery_key_file
+    if recovery and Path(recovery).exists():  # its owner takes it away when the volume is made
+        found[STORAGE_RECOVERY_KEY] = Path(recovery)
+    return found
 
 
 def missing(answers: Answers, folder: Path) -> list[str]:
