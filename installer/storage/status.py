@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,8 +39,9 @@ def volume_of(table: Table, *, by_uuid: Path = Path("/dev/disk/by-uuid")) -> Vol
     return Volume(device=named if named.exists() else Path(table.device), mount=Path(table.mount), name=table.name)
 
 
-def look(volume: Volume, places: Places, *, keys: KeyFiles | None = None) -> Status:
+def look(volume: Volume, places: Places, *, keys: KeyFiles | None = None, swaps: Sequence[str] | None = None) -> Status:
     """Look at the volume. With `keys`, TPM and Tang are asked to open it, which changes nothing."""
+    swaps = clear_swaps() if swaps is None else swaps
     table = read_table(places.table)
     if not volume.device.exists():
         return Status(state="no_device", table=table, header=None, alerts=(_absent(table),), opens={})
@@ -57,6 +58,17 @@ def look(volume: Volume, places: Places, *, keys: KeyFiles | None = None) -> Sta
         *_alerts_of_work(places, header),
     )
     return Status(state=state, table=table, header=header, alerts=tuple(alerts), opens=opens)
+
+
+def clear_swaps() -> tuple[str, ...]:
+    """Return the swap areas that are not encrypted mappings (proc(5), swaps; the mapping's UUID tells its kind)."""
+    names = [line.split()[0] for line in Path("/proc/swaps").read_text().splitlines()[1:]]
+    return tuple(name for name in names if not _is_encrypted(Path(name).resolve()))
+
+
+def _is_encrypted(device: Path) -> bool:
+    kind = Path("/sys/class/block") / device.name / "dm/uuid"
+    return kind.exists() and kind.read_text().startswith("CRYPT-")
 
 
 def _automatic(slot: Slot) -> bool:

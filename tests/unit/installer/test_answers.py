@@ -34,6 +34,8 @@ def test_defaults_are_in_the_document(answers: Answers) -> None:
         "unlock": [],
         "passphrase_file": "",
         "tang_servers": [],
+        "recovery_key_file": "",
+        "wipe": "",
     }
     assert document["app"]["port"] == 8443
     assert check_answers(document, name="again") == answers
