@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.boxes.rig import images
 from tests.boxes.rig.commands import run
+from tests.boxes.rig.installation import MEDIUM, Bundle, Wishes, install
 from tests.boxes.rig.network import CLIENTS, NETWORK, Network, make_network, remove_network
 from tests.boxes.rig.nspawn import Container, NspawnBox
 from tests.boxes.rig.qemu import Machine, QemuBox
 from tests.boxes.rig.run_folder import run_folder
-from tools.bootstrap.cache import cache_directory
+from tests.boxes.rig.second_machine import ask, hand_over, install_client
+from tools.bootstrap.cache import cache_directory, exclusive
 
 _PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter", "ip", "tcpdump", "ssh", "ssh-keygen", "mkfs.ext4")
 
@@ -60,14 +64,14 @@ class Rig:
             )
         )
 
-    def outsider(self, *, shared: tuple[tuple[Path, str], ...] = ()) -> NspawnBox:
+    def outsider(self, *, layers: tuple[Path, ...] = (), shared: tuple[tuple[Path, str], ...] = ()) -> NspawnBox:
         """Make and start the second machine: with the addresses of a client, an administrator and a stranger."""
         return self._start(
             Container(
                 name="outsider",
                 address=STRANGER,
                 more_addresses=(CLIENT, ADMINISTRATOR),
-                layers=(images.tree(self.cache, images.OUTSIDER),),
+                layers=layers or (images.tree(self.cache, images.OUTSIDER),),
                 shared=shared,
             )
         )
@@ -185,3 +189,62 @@ def rig(make_rig: Callable[[], Rig]) -> Iterator[Rig]:
             box.discard()
         remove_network(made.network)
         shutil.rmtree(made.folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """A box that was installed once, frozen, and what was seen while it was."""
+
+    layers: tuple[Path, ...]
+    client_layers: tuple[Path, ...]
+    wishes: Wishes
+    seconds: float
+    """From the medium's script to the first answer, with the reading of key and authority between."""
+    answer: dict[str, Any]
+    said: str
+    left: list[str]
+    """Packets that wanted to leave meanwhile."""
+    listeners: str
+    """`ss -tulpnH` right after the installation."""
+
+
+@pytest.fixture(scope="session")
+def bundle(run_directory: Path) -> Bundle:
+    """The developer's bundle, as it was when the run began: a build meanwhile does not pull it away."""
+    built = Path(__file__).resolve().parents[2] / "build" / "bundle"
+    if not (built / "medium").is_dir():
+        pytest.skip("there is no bundle in build/bundle: make bundle")
+    copy = run_directory / "bundle"
+    with exclusive(built, waiting_for="a build of the bundle"):
+        run(["cp", "--archive", "--link", built, copy])
+    return Bundle.read(copy)
+
+
+@pytest.fixture(scope="session")
+def installed(make_rig: Callable[[], Rig], bundle: Bundle) -> Installed:
+    """Install a bare box from the bundle and ask it from the second machine; tests start from the frozen result."""
+    rig = make_rig()
+    stick = ((bundle.medium, MEDIUM),)
+    outsider = rig.outsider(shared=stick)
+    install_client(outsider)
+    box = rig.box(shared=stick)
+    wishes = Wishes(address=box.address, public_key=rig.public_key)
+    capture = rig.network.capture("install")
+    begun = time.monotonic()
+    said, _ = install(box, bundle, wishes)
+    hand_over(box, outsider)
+    answer = ask(outsider, box.address, wishes.model)
+    seconds = time.monotonic() - begun
+    listeners = box.sh("ss -tulpnH").out
+    left = capture.stop()
+    layers, client_layers = box.freeze(), outsider.freeze()
+    return Installed(
+        layers=layers,
+        client_layers=client_layers,
+        wishes=wishes,
+        seconds=seconds,
+        answer=answer,
+        said=said.out + said.err,
+        left=left,
+        listeners=listeners,
+    )

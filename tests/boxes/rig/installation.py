@@ -1,4 +1,4 @@
-"""The way from a bundle to an installed box, as IT staff go it: answers written, the medium's script run, a request asked."""
+"""From a bundle to an installed box, as IT staff go: answers written, the medium's script run, a request asked."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ names = ["{wishes.hostname}", "{wishes.address}"]
 
 [app]
 enabled = {str(wishes.enabled).lower()}
-seed_model = "{wishes.model if wishes.enabled else ''}"
+seed_model = "{wishes.model if wishes.enabled else ""}"
 
 [lifeline]
 seconds = {wishes.lifeline_seconds}

@@ -33,29 +33,36 @@ def run_folder(cache: Path) -> Iterator[Path]:
     runs.mkdir(parents=True, exist_ok=True)
     sweep(runs)
     folder = runs / f"{NAME}{secrets.token_hex(3)}"
-    folder.mkdir(mode=0o700)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # The lock lies beside the folder: inside, it could be gone while the rest of the folder is still being removed.
+    lock = os.open(_lock_of(folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir(mode=0o700)
         yield folder
     finally:
         remove(folder)
+        _lock_of(folder).unlink()
         os.close(lock)
 
 
 def sweep(runs: Path) -> None:
     """Remove what runs left that were killed."""
-    for folder in sorted(runs.glob(f"{NAME}*")):
+    for file in sorted(runs.glob(f"{NAME}*.lock")):
         try:
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(file, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            continue  # another sweep was faster
+            continue  # its run ended meanwhile
         try:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(folder)
+                remove(file.with_suffix(""))
+                file.unlink(missing_ok=True)
         finally:
             os.close(lock)
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def remove(folder: Path) -> None:
@@ -69,7 +76,8 @@ def remove(folder: Path) -> None:
         run(["ip", "netns", "delete", namespace])
     for cgroup in sorted(_CGROUPS.glob(f"*/{folder.name}*"), reverse=True):
         remove_cgroup(cgroup)
-    shutil.rmtree(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def end_processes(folder: Path) -> None:

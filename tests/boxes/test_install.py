@@ -1,0 +1,154 @@
+"""A fresh installation seen from outside: an answer, declared ports, no packet that leaves; again after a reboot."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.boxes.conftest import ADMINISTRATOR, CLIENT, STRANGER, Installed, Rig
+from tests.boxes.rig.box import write
+from tests.boxes.rig.commands import run
+from tests.boxes.rig.installation import ADMINISTRATOR as ADMIN_USER
+from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, again
+from tests.boxes.rig.nspawn import NspawnBox
+from tests.boxes.rig.results import at_most, record
+from tests.boxes.rig.second_machine import ask, open_ports
+
+pytestmark = pytest.mark.timeout(3600)
+_CHANGED = re.compile(r"^\s+changed ", re.MULTILINE)
+_FEW_PORTS = (
+    "T:1-1024,3000,3128,5432,6379,7500,8000,8080,8443,8444,9090-9100,U:53,67,68,69,111,123,137,161,323,500,514,5353"
+)
+_UNITS = "systemctl list-units --all --plain --no-legend 'intramuros*.service' | cut -d' ' -f1"
+
+_ASK_FOR_CERTIFICATES = """set -e
+intramuros tls client good --out /root/good.pem
+intramuros tls client bad --out /root/bad.pem
+echo 'client_authorities = "/etc/intramuros/tls/ca.crt"' >> "$(cat /etc/intramuros/state)/intramuros.toml"
+systemctl restart intramuros.target
+"""
+
+
+@pytest.fixture
+def box(rig: Rig, installed: Installed, bundle: Bundle) -> NspawnBox:
+    """A box in the state right after its installation."""
+    return rig.box(layers=installed.layers, shared=((bundle.medium, MEDIUM),))
+
+
+@pytest.fixture
+def outsider(rig: Rig, installed: Installed) -> NspawnBox:
+    """The second machine, with the client's package, the authority and a key."""
+    return rig.outsider(layers=installed.client_layers)
+
+
+def test_fresh_install_ends_with_an_answered_request(installed: Installed) -> None:
+    record(at_most("boxes.install.bundle_to_first_answer", installed.seconds, 600, "s"))
+    assert installed.answer.get("tokens", 0) >= 1, installed.answer
+
+
+def test_no_packet_wanted_to_leave(installed: Installed) -> None:
+    record(at_most("boxes.install.packets_that_left", len(installed.left), 0, "packets"))
+    assert installed.left == []
+
+
+def test_listeners_are_ssh_and_the_gateway(installed: Installed) -> None:
+    addresses = [line.split()[4] for line in installed.listeners.splitlines()]
+    public = {address.rsplit(":", 1)[1] for address in addresses if not address.startswith(("127.", "[::1]"))}
+    declared = {"22", "8443"}
+    record(at_most("boxes.listeners.undeclared", len(public ^ declared), 0, "ports"))
+    assert public == declared, installed.listeners
+
+
+def test_second_run_changes_nothing(box: NspawnBox) -> None:
+    said, seconds = again(box)
+    changed = _changed(said.out + said.err)
+    record(at_most("boxes.second_run.seconds", seconds, 90, "s"))
+    record(at_most("boxes.second_run.changed", len(changed), 0, "tasks"))
+    assert changed == []
+
+
+def test_after_a_reboot_it_serves_and_a_run_changes_nothing(box: NspawnBox, outsider: NspawnBox) -> None:
+    box.reboot()
+    assert ask(outsider, box.address, "seed").get("tokens", 0) >= 1
+    said, _ = again(box)
+    assert _changed(said.out + said.err) == []
+
+
+def test_check_mode_on_a_hardened_box_finds_nothing(box: NspawnBox) -> None:
+    said, _ = again(box, "--check")
+    assert _changed(said.out + said.err) == []
+
+
+def test_drift_is_repaired_and_nothing_else(box: NspawnBox) -> None:
+    box.sh(
+        "sed -i 's/^#*PermitRootLogin.*/PermitRootLogin yes/' /etc/ssh/sshd_config.d/*.conf && chmod 0666 /etc/crontab"
+    )
+    said, _ = again(box)
+    changed = _changed(said.out + said.err)
+    assert changed, said.out
+    assert all("ssh" in line or "cron" in line for line in changed), changed
+    assert box.sh("sshd -T | grep -i ^permitrootlogin").out.strip() == "permitrootlogin no"
+    assert box.sh("stat -c %a /etc/crontab").out.strip() == "600"
+    again_said, _ = again(box)
+    assert _changed(again_said.out + again_said.err) == []
+
+
+def test_few_ports_from_each_zone_are_the_declared_ones(box: NspawnBox, outsider: NspawnBox) -> None:
+    assert open_ports(outsider, box.address, STRANGER, _FEW_PORTS) == set()
+    assert open_ports(outsider, box.address, CLIENT, _FEW_PORTS) == {"8443/tcp"}
+    assert open_ports(outsider, box.address, ADMINISTRATOR, _FEW_PORTS) >= {"22/tcp"}
+    assert open_ports(outsider, box.address, ADMINISTRATOR, _FEW_PORTS) <= {"22/tcp", "8443/tcp"}
+
+
+@pytest.mark.boxes
+def test_all_ports_from_each_zone_are_the_declared_ones(box: NspawnBox, outsider: NspawnBox) -> None:
+    everything = "T:0-65535,U:0-65535"
+    found = {str(source): open_ports(outsider, box.address, source, everything) for source in (STRANGER, CLIENT)}
+    wrong = found[str(STRANGER)] | (found[str(CLIENT)] ^ {"8443/tcp"})
+    record(at_most("boxes.scan.undeclared_ports", len(wrong), 0, "ports"))
+    assert not wrong, found
+
+
+def test_administrator_logs_in_and_becomes_root(rig: Rig, box: NspawnBox) -> None:
+    assert run([*rig.ssh(box.address, ADMIN_USER), "sudo", "-n", "id", "-u"], timeout=60).out == "0\n"
+    assert not run([*rig.ssh(box.address), "true"], check=False, timeout=60).ok, "root logged in over SSH"
+
+
+def test_each_unit_is_sandboxed(box: NspawnBox) -> None:
+    units = [unit for unit in box.sh(_UNITS).out.split() if "@" not in unit]
+    assert any("gateway" in unit for unit in units)
+    worst = 0.0
+    for unit in units:
+        said = box.sh(f"systemd-analyze security --no-pager {unit} | tail -1").out
+        found = re.search(r": ([0-9.]+) ", said)
+        assert found, said
+        worst = max(worst, float(found.group(1)))
+    record(at_most("boxes.units.worst_exposure", worst, 2.0, "points"))
+    assert worst <= 2.0, box.sh("systemd-analyze security --no-pager").out
+
+
+def test_no_unit_failed(box: NspawnBox) -> None:
+    assert box.sh("systemctl list-units --failed --plain --no-legend").out == ""
+
+
+def test_revoked_client_is_refused_and_another_is_served(box: NspawnBox, outsider: NspawnBox) -> None:
+    box.sh(_ASK_FOR_CERTIFICATES, timeout=180)
+    for name in ("good", "bad"):
+        write(outsider, f"/root/{name}.pem", box.sh(f"cat /root/{name}.pem").out, mode="0600")
+    assert ask(outsider, box.address, "seed", more="/root/good.pem").get("tokens", 0) >= 1
+    assert ask(outsider, box.address, "seed", more="/root/bad.pem").get("tokens", 0) >= 1
+    assert "error" in ask(outsider, box.address, "seed"), "served without a certificate"
+    box.sh("intramuros tls revoke bad")
+    box.sh("sleep 5")
+    assert "error" in ask(outsider, box.address, "seed", more="/root/bad.pem")
+    assert ask(outsider, box.address, "seed", more="/root/good.pem").get("tokens", 0) >= 1
+
+
+def test_answers_stay_readable_by_root_alone_and_hold_no_secret(box: NspawnBox) -> None:
+    assert box.sh(f"cmp {ANSWERS} {ANSWERS} && stat -c %U /etc/intramuros/answers.toml").out.strip() == "root"
+
+
+def _changed(text: str) -> list[str]:
+    """Return the lines of an installation's report about tasks that changed something."""
+    return [line.strip() for line in text.splitlines() if _CHANGED.match(line)]

@@ -1,0 +1,111 @@
+"""What locks people out of boxes: each is tried, and afterwards a new SSH login works as it did before."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.boxes.conftest import Rig
+from tests.boxes.rig.box import write
+from tests.boxes.rig.commands import Outcome, run
+from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, Wishes, answers, install_script
+from tests.boxes.rig.nspawn import NspawnBox
+
+pytestmark = pytest.mark.timeout(3600)
+_LATER = 120.0
+"""Seconds after which the old state has to be back."""
+_RULES = "nft list ruleset 2>/dev/null || true"
+_DENY = """Name: A site's own rule
+Default: yes
+Priority: 1000
+Account-Type: Primary
+Account:
+	requisite	pam_deny.so
+"""
+
+
+@pytest.fixture
+def box(rig: Rig, bundle: Bundle) -> NspawnBox:
+    """A bare box that can see the medium."""
+    return rig.box(shared=((bundle.medium, MEDIUM),))
+
+
+def test_wrong_admin_network_is_refused_before_anything_is_changed(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
+    said = _install_over_ssh(rig, bundle, box, _wishes(rig, box, admin=("10.99.99.0/24",)))
+    assert not said.ok
+    assert "admin" in said.err
+    assert not box.sh("getent passwd ada", check=False).ok
+    assert run([*rig.ssh(box.address), "true"], timeout=30).ok
+
+
+@pytest.mark.boxes
+def test_wrong_admin_network_is_undone_by_the_lifeline(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
+    before = box.sh(_RULES).out
+    wishes = _wishes(rig, box, admin=("10.99.99.0/24",))
+    said = _install_over_ssh(rig, bundle, box, wishes, "--force-admin")
+    assert not said.ok, said.out + said.err
+    _wait_for_login(rig, box)
+    assert box.sh(_RULES).out == before
+    right = _install_over_ssh(rig, bundle, box, _wishes(rig, box))
+    assert right.ok, right.out + right.err
+    assert run([*rig.ssh(box.address, "ada"), "sudo", "-n", "true"], timeout=30).ok
+
+
+@pytest.mark.boxes
+def test_sshd_that_lets_nobody_in_is_undone(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
+    write(box, "/etc/ssh/sshd_config.d/05-site.conf", "AllowUsers root\n")
+    said = _install_over_ssh(rig, bundle, box, _wishes(rig, box))
+    assert not said.ok, said.out + said.err
+    _wait_for_login(rig, box)
+    assert box.sh("sshd -T | grep -i '^permitrootlogin'").out.split()[1] != "no"
+
+
+@pytest.mark.boxes
+def test_pam_that_denies_everybody_is_undone(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
+    write(box, "/usr/share/pam-configs/site", _DENY)
+    said = _install_over_ssh(rig, bundle, box, _wishes(rig, box))
+    assert not said.ok, said.out + said.err
+    _wait_for_login(rig, box)
+    assert "pam_deny" not in box.sh("grep -B1 'pam_permit' /etc/pam.d/common-account | head -1").out
+
+
+@pytest.mark.boxes
+def test_power_cut_while_armed_brings_the_old_state_back(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
+    write(box, ANSWERS, answers(_wishes(rig, box)), mode="0600")
+    box.sh(f"systemd-run --unit=rig-install --collect sh -c {install_script(bundle)!r}")
+    _until(box, "intramuros lifeline status 2>/dev/null | grep -q armed && nft list tables | grep -q intramuros", 1500)
+    box.kill()
+    box.start()
+    _wait_for_login(rig, box)
+
+
+def _wishes(rig: Rig, box: NspawnBox, admin: tuple[str, ...] | None = None) -> Wishes:
+    wishes = Wishes(address=box.address, public_key=rig.public_key, enabled=False)
+    return (
+        wishes if admin is None else Wishes(address=box.address, public_key=rig.public_key, enabled=False, admin=admin)
+    )
+
+
+def _install_over_ssh(rig: Rig, bundle: Bundle, box: NspawnBox, wishes: Wishes, *words: str) -> Outcome:
+    """Install as an administrator does who came by SSH from the rig's address."""
+    write(box, ANSWERS, answers(wishes), mode="0600")
+    return run([*rig.ssh(box.address), install_script(bundle, *words)], check=False, timeout=1800)
+
+
+def _wait_for_login(rig: Rig, box: NspawnBox) -> None:
+    """Wait until root can log in anew, as before the installation."""
+    deadline = time.monotonic() + _LATER
+    while time.monotonic() < deadline:
+        if run([*rig.ssh(box.address), "true"], check=False, timeout=30).ok:
+            return
+        time.sleep(1)
+    raise AssertionError(box.sh("intramuros lifeline status; journalctl -n 50 --no-pager", check=False).out)
+
+
+def _until(box: NspawnBox, condition: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not box.sh(condition, check=False).ok:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never: {condition}\n{box.sh('journalctl -n 50 --no-pager').out}")
+        time.sleep(0.2)
