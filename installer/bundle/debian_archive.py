@@ -14,6 +14,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from pathlib import Path
 
+from debian.arfile import ArError
 from debian.debfile import DebError, DebFile
 
 from appliance.kernel.errors import IntegrityFailure
@@ -44,7 +45,7 @@ def read_package(file: Path) -> Package:
                 architecture=control["Architecture"],
                 control="".join(f"{key}: {value}\n" for key, value in control.items() if key not in _LEFT_OUT),
             )
-    except (DebError, KeyError, EOFError, OSError, ValueError) as error:
+    except (ArError, DebError, KeyError, EOFError, OSError, ValueError) as error:
         raise IntegrityFailure("bundle.package", f"{file.name} is not a Debian package: {error}.") from error
 
 

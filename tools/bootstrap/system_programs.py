@@ -30,6 +30,8 @@ _PRESENT: dict[str, Callable[[], bool]] = {
     "libgomp1": lambda: any(Path("/usr/lib").glob("*/libgomp.so.1")),
     "restic": _program("restic"),
     "cryptsetup-bin": _program("cryptsetup"),
+    "gnupg": _program("gpg", "gpgconf"),
+    "gpgv": _program("gpgv"),
     "util-linux": _program("unshare"),
 }
 """Debian package -> whether what we need of it is there."""
