@@ -86,8 +86,9 @@ class Rig:
         disks: tuple[tuple[str, Path, bool], ...] = (),
         tpm: bool = False,
         clock: str | None = None,
+        system: Path | None = None,
     ) -> QemuBox:
-        """Make and start a bare Debian virtual machine."""
+        """Make and start a bare Debian virtual machine, or one in the state of the disk `system`."""
         if missing := [program for program in ("qemu-system-x86_64", "qemu-img", "swtpm") if not shutil.which(program)]:
             pytest.skip(f"virtual machines need {', '.join(missing)}: make test-boxes installs them")
         made = Machine(
@@ -99,6 +100,7 @@ class Rig:
             disks=disks,
             tpm=tpm,
             clock=clock,
+            system=system,
         )
         box = QemuBox(made_from=made, folder=self._folder(name), network=self.network, public_key=self.public_key)
         self.boxes.append(box)

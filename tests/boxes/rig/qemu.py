@@ -39,6 +39,8 @@ class Machine:
     disks: tuple[tuple[str, Path, bool], ...] = ()
     """More disks: serial number (`/dev/disk/by-id/virtio-SERIAL`), raw file, whether read-only."""
     tpm: bool = False
+    system: Path | None = None
+    """System disk (qcow2) of a machine that is off, from whose state this one starts; None is the bare base."""
     clock: str | None = None
     """What its clock starts with, such as `1970-01-02T00:00:00`; None is now."""
 
@@ -81,10 +83,13 @@ class QemuBox:
         """Lay its disk, boot it, and give it name, address and key."""
         self.folder.mkdir(parents=True)
         self.tpm_state.mkdir()
-        base = ["-b", str(self.made_from.base / "disk.raw"), "-F", "raw"]
-        run(["qemu-img", "create", "-q", "-f", "qcow2", *base, self.system_disk])
+        below, form = self.made_from.system or self.made_from.base / "disk.raw", "raw"
+        if self.made_from.system is not None:
+            form = "qcow2"
+        run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", form, self.system_disk])
         self.start()
-        self._settle()
+        if self.made_from.system is None:
+            self._settle()
 
     def start(self, *, settled: bool = True) -> None:
         """Power on; return when it has booted, or with `settled` false as soon as it answers at all."""
@@ -116,6 +121,11 @@ class QemuBox:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
         self._ended()
+
+    def freeze(self) -> Path:
+        """Power off for good; return the disk from which machines in this one's state can be made."""
+        self.stop()
+        return self.system_disk
 
     def clear_tpm(self) -> None:
         """Put another, empty TPM into the machine; it has to be off."""
