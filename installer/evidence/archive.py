@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,10 +115,10 @@ class Archive:
         document = canonical_json(msgspec.to_builtins(evidence))
         temporary = self.root / f".{evidence.id}"
         with storage_errors("writing the evidence"):
-            temporary.mkdir(mode=0o750)
+            _make(temporary)
             try:
                 if attachments:
-                    (temporary / ATTACHMENTS).mkdir(mode=0o750)
+                    _make(temporary / ATTACHMENTS)
                 files = {f"{ATTACHMENTS}/{name}": data for name, data in attachments.items()}
                 for name, data in {**files, DOCUMENT: document, SIGNATURE: key.sign(document)}.items():
                     _write(temporary / name, data)
@@ -152,7 +153,14 @@ def described(name: str, data: bytes, *, media_type: str, description: str) -> A
     return Attachment(name=name, sha256=digest(data), size=len(data), media_type=media_type, description=description)
 
 
+def _make(folder: Path) -> None:
+    """Make a folder that the group of the archive (the auditors) may enter, whatever the umask."""
+    folder.mkdir(mode=0o750)
+    folder.chmod(0o750 | (folder.stat().st_mode & stat.S_ISGID))
+
+
 def _write(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     with os.fdopen(descriptor, "wb") as stream:
+        os.fchmod(descriptor, 0o640)
         stream.write(data)

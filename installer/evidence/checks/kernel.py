@@ -21,23 +21,20 @@ def sysctl(check: Sysctl, machine: Machine) -> Finding:
 
 
 def module(check: Module, machine: Machine) -> Finding:
-    """A module is out of reach when loading it would run /bin/false, or when the kernel does not have it."""
-    argv = ("modprobe", "-n", "-v", check.name)
+    """A module is out of reach when loading it would run /bin/false, and when it is not loaded already."""
+    argv = ("modprobe", "--showconfig")
+    name = check.name.replace("-", "_")
     loaded = {line.split()[0] for line in (machine.read("/proc/modules") or "").splitlines() if line}
-    answer = machine.run(*argv)
-    would = answer.stdout.strip()
-    refused = would.startswith(("install /bin/false", "install /bin/true"))
-    missing = answer.status != 0 and "not found" in answer.stderr
-    if check.name.replace("-", "_") in loaded:
-        seen = "loaded now"
-    elif refused:
-        seen = would.splitlines()[0]
-    elif missing:
-        seen = "this kernel does not have it"
-    else:
-        seen = would or answer.stderr.strip() or "loadable"
-    ok = (refused or missing) and seen != "loaded now"
-    return finding(ok=ok, observed=seen, expected="install /bin/false, and not loaded", source=argv)
+    rules = [line.split() for line in machine.run(*argv).stdout.splitlines() if line.startswith("install ")]
+    commands = [" ".join(words[2:]) for words in rules if words[1].replace("-", "_") == name]
+    refused = any(command in {"/bin/false", "/bin/true", "/usr/bin/false", "/usr/bin/true"} for command in commands)
+    seen = f"install {commands[0]}" if commands else "loadable, where this kernel has it"
+    return finding(
+        ok=refused and name not in loaded,
+        observed="loaded now" if name in loaded else seen,
+        expected="install /bin/false, and not loaded",
+        source=argv,
+    )
 
 
 def kernel_argument(check: KernelArgument, machine: Machine) -> Finding:
