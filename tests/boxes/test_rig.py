@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.boxes.conftest import Rig
 from tests.boxes.rig.commands import run
+from tests.boxes.rig.images import BOX, tree
 from tests.boxes.rig.qemu import blank_disk
+from tests.boxes.rig.results import at_least, at_most, record
+from tests.boxes.rig.run_folder import mounts_below, processes_of, sweep
 
 pytestmark = pytest.mark.timeout(900)
+_RUN = """
+import sys, time
+from pathlib import Path
+from tests.boxes.conftest import Rig
+from tests.boxes.rig.commands import run
+from tests.boxes.rig.network import make_network
+from tests.boxes.rig.run_folder import run_folder
+cache = Path(sys.argv[1])
+with run_folder(cache) as folder:
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key"])
+    (folder / "rig").mkdir()
+    network = make_network(folder.name + "n0", folder / "rig")
+    rig = Rig(folder=folder / "rig", cache=cache, network=network, key=folder / "key")
+    rig.box(disk_bytes=64 << 20, memory_bytes=512 << 20)
+    network.capture("all")
+    print(folder, flush=True)
+    time.sleep(600)
+"""
 
 
 def test_box_boots_reboots_and_has_no_route_out(rig: Rig) -> None:
@@ -48,6 +72,38 @@ def test_killed_box_starts_again(rig: Rig, run_directory: Path) -> None:
     layers = box.freeze()
     second = rig.box("second", octet=21, layers=layers)
     assert second.sh("hostname -I").out.split() == ["10.90.0.21"]
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(box_cache: Path, tmp_path: Path) -> None:
+    tree(box_cache, BOX)
+    cache = tmp_path / "cache"
+    (cache / "boxes").mkdir(parents=True)
+    (cache / "boxes" / f"{BOX.name}-{BOX.digest}").symlink_to(tree(box_cache, BOX).parent)
+    process = subprocess.Popen([sys.executable, "-c", _RUN, str(cache)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    folder = Path(process.stdout.readline().strip())
+    assert processes_of(folder)
+    sweep(folder.parent)
+    assert processes_of(folder), "a run that lives was swept away"
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    sweep(folder.parent)
+    assert processes_of(folder) == []
+    assert mounts_below(folder) == []
+    assert folder.name not in run(["ip", "netns", "list"]).out
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_figures_replace_one_another_by_id(tmp_path: Path) -> None:
+    file = tmp_path / "boxes.json"
+    record(at_most("b", 2, 1, "s"), file)
+    record(at_least("a", 90, 85, "points"), file)
+    record(at_most("b", 0.5, 1, "s"), file)
+    assert json.loads(file.read_text()) == [
+        {"id": "a", "value": 90.0, "unit": "points", "goal": ">= 85", "met": True},
+        {"id": "b", "value": 0.5, "unit": "s", "goal": "<= 1", "met": True},
+    ]
 
 
 @pytest.mark.boxes

@@ -49,7 +49,7 @@ class Wishes:
     model: str = MODEL
     enabled: bool = True
     profile: str = "baseline"
-    lifeline_seconds: int = 60
+    lifeline_seconds: int = 600
     more: str = ""
     """More tables of the answer file."""
     fields: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,51 @@
+"""Hardening alone, on a box without our appliance: twice, in check mode, and taken back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.boxes.conftest import Rig
+from tests.boxes.rig.box import write
+from tests.boxes.rig.commands import Outcome, run
+from tests.boxes.rig.installation import ADMINISTRATOR, ANSWERS, MEDIUM, Bundle, Wishes, answers, install_script
+from tests.boxes.rig.nspawn import NspawnBox
+
+pytestmark = [pytest.mark.boxes, pytest.mark.timeout(7200)]
+_STATE = (
+    "find /etc -xdev -type f ! -name 'ld.so.cache' ! -path '/etc/intramuros/*' ! -name '*-' ! -name '.pwd.lock'"
+    " ! -name .updated ! -name mtab -exec sha256sum {} + | sort -k2"
+)
+
+
+@pytest.mark.parametrize("profile", ["baseline", "strict"])
+def test_harden_alone_twice_and_back(rig: Rig, bundle: Bundle, profile: str) -> None:
+    box = rig.box(shared=((bundle.medium, MEDIUM),))
+    wishes = Wishes(address=box.address, public_key=rig.public_key, enabled=False, profile=profile)
+    write(box, ANSWERS, answers(wishes), mode="0600")
+    box.sh(install_script(bundle, "--help"), timeout=600)  # the installer alone
+    before = box.sh(_STATE).out
+    checked = _harden(box, "--check")
+    assert box.sh(_STATE).out == before, "check mode changed files"
+    assert checked.ok
+    _harden(box)
+    assert run([*rig.ssh(box.address, ADMINISTRATOR), "sudo", "-n", "true"], timeout=60).ok
+    assert not run([*rig.ssh(box.address), "true"], check=False, timeout=60).ok
+    second = _harden(box)
+    assert "  changed " not in second.out + second.err, second.err
+    box.reboot()
+    assert run([*rig.ssh(box.address, ADMINISTRATOR), "sudo", "-n", "true"], timeout=60).ok
+    after_boot = _harden(box)
+    assert "  changed " not in after_boot.out + after_boot.err, after_boot.err
+    runs = json.loads(box.sh("intramuros harden runs --json").out)
+    assert runs
+    for one in sorted((entry["run"] for entry in runs), reverse=True):
+        box.sh(f"intramuros harden rollback {one} --from {rig.network.router}", timeout=1800)
+    after = box.sh(_STATE).out
+    assert set(after.splitlines()) ^ set(before.splitlines()) == set()
+    assert run([*rig.ssh(box.address), "true"], timeout=60).ok
+
+
+def _harden(box: NspawnBox, *words: str) -> Outcome:
+    return box.sh(f"intramuros harden --bundle {MEDIUM} --answers {ANSWERS} {' '.join(words)}", timeout=3000)
