@@ -56,6 +56,7 @@ def look(volume: Volume, places: Places, *, keys: KeyFiles | None = None, swaps:
         *_alerts_of_state(state, volume),
         *_alerts_of_slots(table, header, opens),
         *_alerts_of_work(places, header),
+        *(Alert(code="swap", message=f"Memory, and keys in it, may reach the disk in clear: {name}") for name in swaps),
     )
     return Status(state=state, table=table, header=header, alerts=tuple(alerts), opens=opens)
 
