@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from appliance.kernel.errors import Conflict, NotFound, Unavailable
-from installer.storage import cryptsetup, setup
+from installer.storage import cryptsetup, setup, slots
 from installer.storage.header import Purpose, read_header
 from installer.storage.proof import prove_passphrase, prove_recovery
 from installer.storage.setup import Secrets
@@ -82,7 +82,7 @@ def test_what_an_interrupted_set_up_left_is_cleared(blank: Image) -> None:
 
 def test_a_new_recovery_key_after_an_interruption_replaces_the_first(blank: Image) -> None:
     blank.format()
-    setup.slots.add_recovery(blank.volume, unlock=blank.places.bootstrap_key, new=blank.key(OTHER_RECOVERY))
+    slots.add_recovery(blank.volume, unlock=blank.places.bootstrap_key, new=blank.key(OTHER_RECOVERY))
     blank.fill()
     assert purposes(blank) == [Purpose.PASSPHRASE, Purpose.RECOVERY]
     assert prove_recovery(blank.device, blank.key(RECOVERY))
@@ -114,7 +114,7 @@ def test_without_its_key_an_old_volume_is_refused(ready: Image) -> None:
 def test_a_slot_asked_for_later_needs_a_key_and_gets_one(ready: Image) -> None:
     header = read_header(ready.device)
     proof = prove_recovery(ready.device, ready.key(RECOVERY))
-    setup.slots.remove_slot(ready.volume, header.of(Purpose.PASSPHRASE)[0], proof=proof)
+    slots.remove_slot(ready.volume, header.of(Purpose.PASSPHRASE)[0], proof=proof)
     with pytest.raises(Unavailable):
         ready.fill(Secrets())
     assert "filled a slot for passphrase" in ready.fill()
