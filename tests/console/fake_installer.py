@@ -121,6 +121,7 @@ class FakeInstaller:
             if number > 1 and not self.gate.wait(20):
                 return
             if self.stopped:
+                self.problem = Problem(code="run.stopped", message=f"Phase {name}: it was cancelled.", hint="")
                 yield Failed(phase=name, line="it was cancelled")
                 return
             yield TaskDone(phase=name, role="base", task="Install packages", outcome="changed")

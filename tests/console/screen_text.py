@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from textual.app import App
 from textual.pilot import Pilot
 
 from tests.console.fake_client import FakeAppliance
@@ -35,7 +36,7 @@ def session_over(appliance: FakeAppliance) -> Session:
 class Driver:
     """A console under test: presses keys and waits for what must appear."""
 
-    def __init__(self, app: Console, pilot: Pilot[Any]) -> None:
+    def __init__(self, app: App[Any], pilot: Pilot[Any]) -> None:
         self.app, self._pilot = app, pilot
 
     @property

@@ -15,7 +15,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -67,9 +67,17 @@ def served(socket: Path, appliance: FakeAppliance) -> Iterator[None]:
 
 
 class Terminal:
-    """One console process; `sent` is every byte that it sent."""
+    """One console process, or another program of ours; `sent` is every byte that it sent."""
 
-    def __init__(self, socket: Path, *flags: str, term: str, size: tuple[int, int] = (80, 24), **environ: str) -> None:
+    def __init__(
+        self,
+        where: Path,
+        *flags: str,
+        term: str,
+        size: tuple[int, int] = (80, 24),
+        program: tuple[str, ...] = ("tui", "--socket"),
+        **environ: str,
+    ) -> None:
         self.sent = b""
         self._screen = pyte.Screen(*size)
         self._stream = pyte.ByteStream(self._screen)
@@ -79,7 +87,7 @@ class Terminal:
         known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self.begun = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui", "--socket", str(socket), *flags],
+            [sys.executable, "-m", *program, str(where), *flags],
             cwd=ROOT,
             env={**known, "TERM": term, "LANG": "C.UTF-8", **environ},
             stdin=self._far,
@@ -121,6 +129,19 @@ class Terminal:
             assert time.monotonic() < end, f"never: {wanted}\n{self.text}\n{self.sent[-2000:]!r}"
             self._read(0.2)
         return self.text
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Read until something is so."""
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            assert time.monotonic() < end, f"never\n{self.text}"
+            self._read(0.1)
+
+    def settle(self, seconds: float) -> None:
+        """Read for so long, whatever comes."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._read(left)
 
     def ends(self) -> int:
         """Read until the process has ended; return its exit code."""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from typing import Any
 
-from textual.screen import Screen
+from textual import events
+from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
 
 from appliance.kernel.clock import Clock, utc_now
 from appliance.kernel.errors import IntramurosError
@@ -28,6 +32,10 @@ from tui.term import Choice
 LEFT = 130
 """Exit code when the person left before the end, as after Ctrl+C in a shell."""
 FAILED = 1
+_SETTLED = 0.02
+"""Seconds for what Textual lays out again once the stage before is gone."""
+_PATIENCE = 0.3
+"""Seconds a key may keep the next one waiting."""
 
 
 class Wizard(Shell):
@@ -54,6 +62,28 @@ class Wizard(Shell):
         """Start keeping what is typed."""
         self.run_worker(self._keep(), group="keep", exit_on_error=False)
 
+    async def on_event(self, event: events.Event) -> None:
+        """Hand on one key after the other: what is typed ahead is meant for whoever has the focus by then."""
+        fresh = isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded
+        before = self.screen if fresh else None
+        target = (before.focused or before) if before else None
+        await super().on_event(event)
+        if target is None or before is None:
+            return
+        for node in target.ancestors_with_self:
+            if isinstance(node, Widget):
+                await self._taken_in(node, before)
+        if self.screen is not before:
+            await self._taken_in(self.screen, self.screen)
+
+    async def _taken_in(self, node: Widget, screen: Screen[Any]) -> None:
+        """Wait until a widget has worked off what it was sent, or another screen is shown, or it takes too long."""
+        done, end = asyncio.Event(), time.monotonic() + _PATIENCE
+        if not node.call_later(done.set):
+            return
+        while not done.is_set() and self.screen is screen and time.monotonic() < end:
+            await asyncio.sleep(0)
+
     def go(self, stage: str) -> None:
         """Show a stage."""
         # Nothing is awaited: the stack has changed when this returns, so that keys typed ahead reach the new stage.
@@ -63,7 +93,16 @@ class Wizard(Shell):
         if stage == CHECKS:
             return
         show = self.switch_screen if len(self.screen_stack) == 2 else self.push_screen
-        show(self._made(stage))
+        made = self._made(stage)
+        made.hold_paint(self)
+        shown = show(made)
+
+        async def paint() -> None:
+            await shown
+            await asyncio.sleep(_SETTLED)
+            made.call_later(made.release_paint)
+
+        self.run_worker(paint(), group="paint", exit_on_error=False)
 
     def go_on(self) -> None:
         """To the next stage."""
@@ -77,11 +116,11 @@ class Wizard(Shell):
         """Something was typed: keep it soon."""
         self._dirty.set()
 
-    def leave(self, *, asked: bool = True) -> None:
-        """Leave the wizard; a run goes on without it."""
-        if not asked:
-            self._leave(True)
-        elif self.stage == RUN:
+    def leave(self) -> None:
+        """Leave the wizard; while a run goes on, ask, and let it go on."""
+        if self.stage == RUN:
+            if isinstance(self.screen, ModalScreen):
+                return  # it is being asked
             told = ("The installation goes on without the wizard. Start it again to follow it: intramuros install",)
             self.push_screen(Tell("Leave while it installs?", told, agree="Leave", ascii=self.plain), self._leave)
         else:
@@ -92,6 +131,10 @@ class Wizard(Shell):
         for screen in self.screen_stack:
             if isinstance(screen, Stage):
                 screen.dress()
+
+    async def action_quit(self) -> None:
+        """Ctrl+Q, wherever the focus is."""
+        self.leave()
 
     def action_help_quit(self) -> None:
         """Ctrl+C does not end the wizard by accident."""
@@ -104,7 +147,7 @@ class Wizard(Shell):
         report = self.visit.report
         self.exit(LEFT if report is None else FAILED if report.problem else 0)
 
-    def _made(self, stage: str) -> Screen[None]:
+    def _made(self, stage: str) -> Stage:
         match stage:
             case _ if section := next((one for one in sections() if one.id == stage), None):
                 return FormStage(section)

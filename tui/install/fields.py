@@ -136,7 +136,6 @@ _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
             "network.ntp": _Said("Time servers"),
             "network.syslog": _Said("Log servers"),
             "network.syslog_authority": _Said("Log servers' CA", when=_given("network.syslog")),
-            "network.interface": _Said("Interface", "a name such as eth0, at most 15 characters"),
         },
     ),
     (

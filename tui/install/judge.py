@@ -72,8 +72,8 @@ def _alone(field: Field, text: str) -> str:
         msgspec.convert(value_of(field, text), field.type)
     except msgspec.ValidationError as error:
         told = str(error)
-        if field.wrong:
-            return f"must be {field.wrong}"
+        if field.wrong or field.choices:
+            return f"must be {field.wrong or ' or '.join(field.choices)}"
         told = told.partition(" - at")[0]
         return told[:1].lower() + told[1:]
     return ""

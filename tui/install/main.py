@@ -41,7 +41,7 @@ def _run_full_screen(visit: Visit, choice: Choice) -> int:
     wizard = Wizard(visit, choice)
     code = wizard.run(mouse=choice.tier is Tier.RICH)
     if wizard.return_code and code is None:
-        sys.stderr.write("The full-screen wizard stopped. The plain one is: intramuros install --line\n")
+        sys.stderr.write("The full-screen wizard stopped. The plain one is: intramuros install --tier line\n")
         return wizard.return_code
     return code or 0
 

@@ -37,7 +37,6 @@ def offers(facts: Facts, bundle: Path | None) -> Mapping[str, tuple[str, ...]]:
         "admin.authorized_keys": keys(_key_files()),
         "network.admin": admin_networks(addresses, facts.client),
         "network.dns": name_servers(_text(Path("/etc/resolv.conf"))),
-        "network.interface": tuple(name for name in facts.interfaces if name != "lo"),
         "storage.device": empty_disks(disks, by_id(Path("/dev/disk/by-id"))),
         "app.seed_model": models(bundle),
         "tls.names": tuple(", ".join((*named, *own)) for own in [own_addresses(addresses)] if own or named),

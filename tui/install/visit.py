@@ -77,10 +77,12 @@ class Visit:
         self.unfinished = self.backend.unfinished()
         earlier = load(self.draft)
         self.resumed = earlier is not None
-        self.texts = {key: self.first_text(field) for key, field in fields().items()} if earlier is None else {}
-        self.texts |= earlier or {}
-        if earlier is not None:
-            self.touched = {key for key, text in earlier.items() if text}
+        if earlier is None:
+            self.texts = {key: self.first_text(field) for key, field in fields().items()}
+        else:
+            needed = {key: self.first_text(field) for key, field in fields().items() if field.required}
+            self.texts = {key: field.default for key, field in fields().items()} | needed | earlier
+            self.touched = set(earlier)
 
     def first_text(self, field: Field) -> str:
         """What an untouched field holds: what the box suggests, or else the default."""

@@ -37,7 +37,11 @@ class TypedEntry(Entry):
         if len(lines) > 1 and not self.password:
             self.post_message(self.Pasted(self, lines))
         elif lines:
-            self.insert_text_at_cursor(lines[0])
+            self.put(lines[0])
+
+    def put(self, text: str) -> None:
+        """Insert as much as there is room for: the field itself would refuse all of it."""
+        self.insert_text_at_cursor(text[: MOST - len(self.value)])
 
 
 def seen(text: str) -> str:

@@ -11,7 +11,7 @@ from textual.widget import Widget
 from tui import format as fmt
 from tui.install.fields import Field, Kind, Section, rows, words
 from tui.install.keys import FORM
-from tui.install.screens.entry import TypedEntry
+from tui.install.screens.entry import MOST, TypedEntry
 from tui.install.screens.stage import Stage
 from tui.text import Line, Span, Tone, line
 from tui.widgets.note import Note
@@ -109,13 +109,17 @@ class FormStage(Stage):
             about = Note(id="about", ascii=plain)
             about.tell([line(Span(f"   {self.section.about}", Tone.FAINT)), ()])
             yield about
+            asked = {field.key for field in self.section.asked(self.visit.texts)}
             for field in self.section.fields:
                 text = self.visit.texts.get(field.key, field.default)
                 if field.kind is Kind.ROWS:
-                    for number, row in enumerate([*rows(text), ""][:_MOST_ROWS]):
-                        yield Question(field, row, number=number, ascii=plain)
+                    entries = [*rows(text), ""][:_MOST_ROWS]
+                    made = [Question(field, row, number=number, ascii=plain) for number, row in enumerate(entries)]
                 else:
-                    yield Question(field, text, ascii=plain)
+                    made = [Question(field, text, ascii=plain)]
+                for question in made:
+                    question.display = field.key in asked
+                    yield question
         yield Note(id="told", ascii=plain)
 
     def on_mount(self) -> None:
@@ -163,15 +167,11 @@ class FormStage(Stage):
         if question is None:
             return
         if question.field.kind is not Kind.ROWS:
-            event.entry.insert_text_at_cursor(" ".join(event.lines))
+            event.entry.put(" ".join(event.lines))
             return
         before = [one.text for one in self._rows(question.field.key)]
         before[question.number : question.number + 1] = [f"{event.entry.value}{event.lines[0]}", *event.lines[1:]]
-        self._refill(question.field, [text for text in before if text.strip()][:_MOST_ROWS])
-
-    def on_input_submitted(self) -> None:
-        """Enter: to the next question, then to the next page."""
-        self.act("on")
+        self._refill(question.field, [text[:MOST] for text in before if text.strip()][:_MOST_ROWS])
 
     def on_options_submitted(self) -> None:
         """Enter on a line of choices."""

@@ -68,10 +68,6 @@ class KeyStage(Stage):
                 name.paint([((Span(f"   {fmt.fit(f'group {group}', _LABEL - 4)} "),), False)])
         self.query_one("#shown", Note).tell(shown)
 
-    def on_input_submitted(self) -> None:
-        """Enter."""
-        self.act("on")
-
     def act(self, name: str) -> None:
         """Hide the key, next field, compare."""
         match name:

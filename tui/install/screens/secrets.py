@@ -76,10 +76,6 @@ class SecretsStage(Stage):
                 told.append(line("   ", Span(f"At least {LEAST_SECRET} characters.", Tone.FAINT)))
             self.query_one(f"#about-{secret.name}", Note).tell(told)
 
-    def on_input_submitted(self) -> None:
-        """Enter."""
-        self.act("on")
-
     def act(self, name: str) -> None:
         """Next field; after the last one, hand the secrets over."""
         if name != "on":

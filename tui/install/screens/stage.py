@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, cast
 
 from textual import events
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.screen import Screen
 
 from appliance.kernel.errors import IntramurosError
@@ -23,6 +24,8 @@ from tui.widgets.panes import Page, Pane
 if TYPE_CHECKING:
     from tui.install.app import Wizard
 
+HOLD = 0.3
+"""Seconds after which a new stage is painted at the latest."""
 _AROUND = 3
 """Lines that are not the body: top, title, key bar."""
 
@@ -42,6 +45,7 @@ class Stage(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self.message: Line = ()
+        self._held = ExitStack()
 
     # What a subclass gives.
 
@@ -100,9 +104,23 @@ class Stage(Screen[None]):
         yield Bar(id="bar")
         yield Bar(id="small")
 
+    def hold_paint(self, app: App[int]) -> None:
+        """Paint nothing until the stage is complete: each of its half-built states would cost a screen of bytes."""
+        self._held.enter_context(app.batch_update())
+
     def on_mount(self) -> None:
         """First paint."""
         self.dress()
+        self.set_timer(HOLD, self.release_paint)
+
+    def release_paint(self) -> None:
+        """The stage is mounted, laid out, and the one before is gone."""
+        self._held.close()
+        self.check_idle()  # a stage without a further event would not notice that it may be painted now
+
+    def on_unmount(self) -> None:
+        """A stage that went before it was ever shown must not hold the paint."""
+        self._held.close()
 
     def on_resize(self, event: events.Resize) -> None:
         """Say so when there is too little room."""
@@ -147,7 +165,7 @@ class Stage(Screen[None]):
         self.query_one("#title", Bar).say(title, line(Span(f" {right} ", Tone.STRONG)) if right else ())
         self.query_one("#bar", Bar).say(bar_line(self.keys_of, self.refused()))
         wanted, now = f"{FULL_SIZE[0]}x{FULL_SIZE[1]}", f"{size.width}x{size.height}"
-        small = f"Enlarge to {wanted} (now {now}), or: intramuros install --line"
+        small = f"Enlarge to {wanted} (now {now}), or: intramuros install --tier line"
         self.query_one("#small", Bar).say(line(small))
 
     def say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
@@ -174,11 +192,6 @@ class Stage(Screen[None]):
 
     def on_key(self, event: events.Key) -> None:
         """Find the key in the table."""
-        if not self.is_active:
-            # Typed ahead, while the key before it was opening another stage: it is meant for that one.
-            event.stop()
-            self.app.post_message(events.Key(event.key, event.character))
-            return
         pressed = event.character if event.is_printable and event.character else event.key
         key = for_key(self.keys_of, pressed)
         if key is None:
