@@ -25,6 +25,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from appliance.kernel.errors import (
     InternalError,
     IntramurosError,
@@ -32,6 +34,7 @@ from appliance.kernel.errors import (
     Unavailable,
     storage_errors,
 )
+from appliance.kernel.problem import Problem
 from appliance.kernel.process import child_environment
 from appliance.kernel.terminal import harmless
 from installer import leftovers
@@ -295,8 +298,18 @@ def _reason(result: Mapping[str, Any]) -> str:
         parts.append(os.strerror(int(result.get("rc") or 0)))
     if error := str(result.get("stderr") or result.get("module_stderr") or "").strip():
         lines = error.splitlines()
+        if (problem := _own_problem(lines[-1])) is not None:
+            return f"{problem.message} {problem.hint}".strip()
         parts.append(next((line for line in lines if _NO_SPACE in line), lines[-1]))
     return ": ".join(part for part in parts if part) or "no reason was given"
+
+
+def _own_problem(line: str) -> Problem | None:
+    """Return what one of our own verbs reported with --json."""
+    try:
+        return msgspec.json.decode(line, type=Problem)
+    except msgspec.DecodeError:
+        return None
 
 
 def _one_line(text: str) -> str:

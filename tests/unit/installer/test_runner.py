@@ -145,6 +145,18 @@ def test_full_disk_is_told_as_such(run: Run) -> None:
         run("\n    - ansible.builtin.shell: cat /etc/passwd > /dev/full; echo later >&2; false\n")
 
 
+def test_problem_of_our_own_verbs_is_told_as_it_is(run: Run) -> None:
+    problem = '{"code":"lifeline.not_proven","message":"Nobody got in.","hint":"It is taken back.","exit_code":4}'
+    with pytest.raises(InternalError, match=r"Say: Nobody got in\. It is taken back\.") as caught:
+        run(f"\n    - name: Say\n      ansible.builtin.shell: echo '{problem}' >&2; exit 4\n")
+    assert "exit_code" not in caught.value.message
+
+
+def test_program_that_is_not_there(run: Run) -> None:
+    with pytest.raises(InternalError, match="No such file or directory"):
+        run("\n    - ansible.builtin.command: /nowhere/program\n")
+
+
 def test_private_data_on_a_disk_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "phase.yml"
     file.write_text(_HEAD + _MARK)
