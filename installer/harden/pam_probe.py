@@ -1,14 +1,11 @@
 """Proves the PAM stacks that stand between an administrator and root: a right password is taken, a wrong one is not.
 
 A login by key and `sudo` without a password never touch the password stacks, and those are what has locked people out.
-So a throw-away account is made, its password set through PAM, and asked of the `sudo` stack. libpam is called in a
-child process of its own: a module that crashes or hangs takes only that down.
+So a throw-away account is made, its password set through PAM, and asked of the `sudo` stack (`pam_client`).
 """
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import secrets
 import string
 import sys
@@ -22,11 +19,8 @@ from appliance.kernel.durable import write_file
 from appliance.kernel.errors import Conflict, storage_errors
 
 ACCOUNT = "intramuros-probe"
-SERVICE = "sudo"
 OLD_PASSWORDS = Path("/etc/security/opasswd")
-_PAM_SUCCESS = 0
-_PROMPT_WITHOUT_ECHO = 1
-_PROMPT_WITH_ECHO = 2
+_CLIENT = Path(__file__).with_name("pam_client.py")
 
 Run = Callable[[Sequence[str]], process.Outcome]
 
@@ -49,57 +43,12 @@ def prove_passwords(run: Run) -> None:
         changed = run(["sh", "-c", 'exec chpasswd < "$1"', "sh", str(folder / "pair")])
         if changed.status != 0:
             raise _failed("a password cannot be set", changed)
-        refused = run([sys.executable, "-m", "installer.harden.pam_probe", str(wrong)])
+        refused = run([sys.executable, str(_CLIENT), ACCOUNT, str(wrong)])
         if refused.status == 0:
             raise _failed("a wrong password is taken", refused)
-        taken = run([sys.executable, "-m", "installer.harden.pam_probe", str(right)])
+        taken = run([sys.executable, str(_CLIENT), ACCOUNT, str(right)])
         if taken.status != 0:
             raise _failed("a right password is refused", taken)
-
-
-def authenticate(account: str, password: str, *, service: str = SERVICE) -> int:
-    """Ask libpam; return its code, 0 for success of authentication and of the account's state."""
-    library = ctypes.CDLL(ctypes.util.find_library("pam") or "libpam.so.0")
-    libc = ctypes.CDLL(None)
-    libc.calloc.restype = ctypes.c_void_p
-    libc.strdup.restype = ctypes.c_void_p
-
-    def answer(count: int, messages: object, responses: object, _data: object) -> int:
-        # libpam frees the array and its texts, so both come from its own allocator.
-        array = libc.calloc(count, ctypes.sizeof(_Response))
-        shown = ctypes.cast(ctypes.c_void_p(messages), ctypes.POINTER(ctypes.POINTER(_Message)))  # type: ignore[arg-type]
-        filled = ctypes.cast(array, ctypes.POINTER(_Response))
-        for index in range(count):
-            if shown[index].contents.style in {_PROMPT_WITHOUT_ECHO, _PROMPT_WITH_ECHO}:
-                filled[index].text = libc.strdup(password.encode())
-        target = ctypes.cast(ctypes.c_void_p(responses), ctypes.POINTER(ctypes.c_void_p))  # type: ignore[arg-type]
-        target[0] = array
-        return _PAM_SUCCESS
-
-    conversation = _Conversation(_ANSWER(answer), None)
-    handle = ctypes.c_void_p()
-    status = library.pam_start(service.encode(), account.encode(), ctypes.byref(conversation), ctypes.byref(handle))
-    if status == _PAM_SUCCESS:
-        status = library.pam_authenticate(handle, 0)
-        if status == _PAM_SUCCESS:
-            status = library.pam_acct_mgmt(handle, 0)
-        library.pam_end(handle, status)
-    return int(status)
-
-
-class _Message(ctypes.Structure):
-    _fields_ = (("style", ctypes.c_int), ("text", ctypes.c_char_p))
-
-
-class _Response(ctypes.Structure):
-    _fields_ = (("text", ctypes.c_void_p), ("code", ctypes.c_int))
-
-
-_ANSWER = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
-
-
-class _Conversation(ctypes.Structure):
-    _fields_ = (("answer", _ANSWER), ("data", ctypes.c_void_p))
 
 
 def _password() -> str:
@@ -130,10 +79,3 @@ def _failed(what: str, said: process.Outcome) -> Conflict:
         f"The password stacks of PAM are broken, {what}{tail}.",
         hint="The old state is brought back.",
     )
-
-
-if __name__ == "__main__":
-    code = authenticate(ACCOUNT, Path(sys.argv[1]).read_text())
-    if code != _PAM_SUCCESS:
-        print(f"PAM said {code}", file=sys.stderr)
-    sys.exit(1 if code else 0)
