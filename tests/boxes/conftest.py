@@ -50,6 +50,7 @@ class Rig:
         layers: tuple[Path, ...] = (),
         disk_bytes: int | None = None,
         memory_bytes: int | None = None,
+        cpus: int | None = None,
         shared: tuple[tuple[Path, str], ...] = (),
     ) -> NspawnBox:
         """Make and start a bare Debian box, or one in the state that `layers` hold."""
@@ -60,6 +61,7 @@ class Rig:
                 layers=layers or (images.tree(self.cache, images.BOX),),
                 disk_bytes=disk_bytes,
                 memory_bytes=memory_bytes,
+                cpus=cpus,
                 shared=shared,
             )
         )
@@ -224,12 +226,12 @@ def bundle(run_directory: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def installed(make_rig: Callable[[], Rig], bundle: Bundle) -> Installed:
-    """Install a bare box from the bundle and ask it from the second machine; tests start from the frozen result."""
+    """Install a bare box of the smallest size and ask it from the second machine; tests start from the frozen result."""
     rig = make_rig()
     stick = ((bundle.medium, MEDIUM),)
     outsider = rig.outsider(shared=stick)
     install_client(outsider)
-    box = rig.box(shared=stick)
+    box = rig.box(shared=stick, memory_bytes=4 << 30, cpus=2)
     wishes = Wishes(address=box.address, public_key=rig.public_key)
     capture = rig.network.capture("install")
     begun = time.monotonic()

@@ -39,6 +39,8 @@ class Container:
     disk_bytes: int | None = None
     """Room of its own layer; None is as much as this machine has."""
     memory_bytes: int | None = None
+    cpus: int | None = None
+    """How many of this machine's processors it may use."""
     shared: tuple[tuple[Path, str], ...] = ()
     """Folders of this machine that the box sees read-only, and where."""
     more_addresses: tuple[IPv4Address, ...] = ()
@@ -182,16 +184,17 @@ class NspawnBox:
         (ssh / "authorized_keys").write_text(public_key)
 
     def _limits(self) -> list[str]:
-        """Return the words that start a program inside the box's own memory limit."""
+        """Return the words that start a program inside the box's own limits of processors and memory."""
+        cpus = [] if self.made_from.cpus is None else ["taskset", "--cpu-list", f"0-{self.made_from.cpus - 1}"]
         if (limit := self.made_from.memory_bytes) is None:
-            return []
+            return cpus
         if _MEMORY.is_dir():
             group, file = _MEMORY / self._machine, "memory.limit_in_bytes"
         else:
             group, file = _UNIFIED / self._machine, "memory.max"
         group.mkdir(exist_ok=True)
         (group / file).write_text(str(limit))
-        return ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "limited"]
+        return [*cpus, "sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "limited"]
 
     def _running(self) -> bool:
         return self._process is not None and self._process.poll() is None
