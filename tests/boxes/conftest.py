@@ -226,7 +226,7 @@ def bundle(run_directory: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def installed(make_rig: Callable[[], Rig], bundle: Bundle) -> Installed:
-    """Install a bare box of the smallest size and ask it from the second machine; tests start from the frozen result."""
+    """Install a bare box of the smallest size and ask it from outside; tests start from the frozen result."""
     rig = make_rig()
     stick = ((bundle.medium, MEDIUM),)
     outsider = rig.outsider(shared=stick)
