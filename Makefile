@@ -21,7 +21,7 @@ run: setup ## start the appliance in ./var and walk the tour
 test: setup ## the whole gate: linters, types, contracts, unit and flow tests
 	@$(VENV)/python -m pytest
 
-test-boxes: setup ## install, attack and measure real Debian boxes; needs root, an hour or two
+test-boxes: setup bundle ## install, attack and measure real Debian boxes; needs root, an hour or two
 	@$(VENV)/python -m tools.setup_boxes
 	@$(VENV)/python -m pytest tests/boxes -m "boxes or not boxes"
 
