@@ -46,6 +46,8 @@ class Request:
 
 def collect(folder: Path, request: Request, *, say: Callable[[str], None]) -> Inputs:
     """Fill `folder` anew and describe it. What was downloaded before is used again."""
+    for name, file in request.models.items():
+        _check_model(name, file)
     tree = tree_of(folder)
     folder.mkdir(parents=True, exist_ok=True)
     forget_inputs(folder)
@@ -173,10 +175,7 @@ def _sources(tree: Path, request: Request, files: dict[str, Described]) -> None:
 def _models(tree: Path, request: Request, files: dict[str, Described]) -> None:
     (tree / layout.MODELS).mkdir()
     for name, file in request.models.items():
-        with file.open("rb") as stream:
-            if stream.read(len(_GGUF)) != _GGUF:
-                raise BadInput("bundle.model", f"{file} is not a GGUF file.")
-        path = layout.check_path(f"{layout.MODELS}/{name}.gguf")
+        path = f"{layout.MODELS}/{name}.gguf"
         card = file.with_name("model.json")
         licence = ""
         if card.is_file():
@@ -184,6 +183,13 @@ def _models(tree: Path, request: Request, files: dict[str, Described]) -> None:
             _take(card, tree, f"{layout.MODELS}/{name}.json", Kind.MODEL_CARD, files)
         shutil.copyfile(file, tree / path)
         files[path] = Described(kind=Kind.MODEL, origin=Origin(given=name), licence=licence)
+
+
+def _check_model(name: str, file: Path) -> None:
+    layout.check_path(f"{layout.MODELS}/{name}.gguf")
+    with file.open("rb") as stream:
+        if stream.read(len(_GGUF)) != _GGUF:
+            raise BadInput("bundle.model", f"{file} is not a GGUF file.")
 
 
 def _take(source: Path, tree: Path, path: str, kind: Kind, files: dict[str, Described]) -> None:
