@@ -1,0 +1,126 @@
+"""Evidence on installed boxes: what is broken is seen, and nothing else; and what scanners that are not ours say."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.boxes.conftest import Installed, Rig
+from tests.boxes.rig.box import Box, write
+from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, Wishes, answers, install_script
+from tests.boxes.rig.qemu import stick
+from tests.boxes.rig.results import Figure, at_least, at_most, record
+
+_BREAKS = {
+    "IM-SSH-01": (
+        "sed -i 's/^PermitRootLogin .*/PermitRootLogin yes/' /etc/ssh/sshd_config.d/00-intramuros.conf",
+        "sed -i 's/^PermitRootLogin .*/PermitRootLogin no/' /etc/ssh/sshd_config.d/00-intramuros.conf",
+    ),
+    "IM-NET-21": ("sysctl -qw net.ipv4.tcp_syncookies=0", "sysctl -qw net.ipv4.tcp_syncookies=1"),
+    "IM-FILE-05": ("chmod o+r /etc/shadow", "chmod o-r /etc/shadow"),
+    "IM-MNT-04": ("mount -o remount,exec /tmp", "mount -o remount,noexec /tmp"),
+}
+_NOT_JUDGED = {"notselected", "notapplicable", "notchecked", "informational", "unknown"}
+
+
+@pytest.mark.boxes
+@pytest.mark.timeout(1200)
+def test_each_broken_setting_is_the_one_that_fails(rig: Rig, installed: Installed) -> None:
+    box = rig.box(layers=installed.layers)
+    before = _failing(box)
+    for control, (damage, repair) in _BREAKS.items():
+        box.sh(damage)
+        assert _failing(box) - before == {control}, control
+        box.sh(repair)
+        assert _failing(box) == before, control
+    assert json.loads(box.sh("intramuros evidence verify --json").out)["ok"]
+
+
+@pytest.mark.boxes
+@pytest.mark.timeout(1200)
+def test_drift_fails_the_daily_check_and_is_seen(rig: Rig, installed: Installed) -> None:
+    box = rig.box(layers=installed.layers)
+    box.sh("systemctl start intramuros-evidence.service")
+    box.sh("chmod o+r /etc/shadow")
+    assert not box.sh("systemctl start intramuros-evidence.service", check=False).ok
+    assert "intramuros-evidence.service" in box.sh("systemctl --failed --no-legend").out
+    assert "The hardening has drifted" in box.sh("journalctl -t intramuros-evidence -o cat").out
+    answer = box.sh("intramuros evidence status --json", check=False)
+    assert not answer.ok
+    assert json.loads(answer.out)["newly_failing"] == ["IM-FILE-05"]
+    box.sh("chmod o-r /etc/shadow")
+    box.sh("systemctl start intramuros-evidence.service")
+    exposure = json.loads(box.sh("systemd-analyze security --json=short --no-pager").out)
+    ours = {
+        each["unit"]: float(each["exposure"]) for each in exposure if each["unit"].startswith("intramuros-evidence")
+    }
+    assert ours
+    assert max(ours.values()) <= 2.0, ours
+
+
+@pytest.mark.boxes
+@pytest.mark.timeout(4 * 3600)
+def test_referees_on_a_hardened_machine(rig: Rig, bundle: Bundle) -> None:
+    """OpenSCAP and Lynis on a virtual machine that our hardening alone was applied to."""
+    box = rig.machine(memory_mib=2048, disks=(("stick", stick(bundle.medium, rig.folder / "stick.raw"), True),))
+    box.sh(f"mkdir -p {MEDIUM} && mount -o ro /dev/disk/by-id/virtio-stick {MEDIUM}")
+    write(box, ANSWERS, answers(Wishes(address=box.address, public_key=rig.public_key, enabled=False)), mode="0600")
+    box.sh(install_script(bundle, "--help"), timeout=3600)  # the installer alone
+    box.sh("apt-get install -y --no-install-recommends openscap-scanner ssg-debian lynis", timeout=3600)
+    stock = _scan(box, "before")
+    box.sh(f"intramuros harden --bundle {MEDIUM} --answers {ANSWERS}", timeout=3600)
+    box.reboot()
+    hardened = _scan(box, "after")
+    for name, document in (("stock", stock), ("hardened", hardened)):
+        _record(name, document)
+    failing = _results(hardened, "cis_level1_server").get("fail", [])
+    assert not failing, f"neither passed nor waived: {failing}"
+    assert len(_results(hardened, "cis_level1_server").get("waived", [])) <= 10
+    assert _share(hardened, "anssi_bp28_enhanced") >= 90
+    assert hardened["referees"]["lynis"]["hardening_index"] >= 85
+
+
+def _failing(box: Box) -> set[str]:
+    box.sh("intramuros evidence collect --json")
+    document = json.loads(box.sh("intramuros evidence show --json").out)
+    return {each["id"] for each in document["controls"] if each["status"] in {"fail", "error"}}
+
+
+def _scan(box: Box, label: str) -> dict[str, Any]:
+    box.sh(f"intramuros evidence scan --label {label} --json", timeout=2 * 3600)
+    document: dict[str, Any] = json.loads(box.sh("intramuros evidence show --json").out)
+    return document
+
+
+def _results(document: dict[str, Any], profile: str) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for each in next(p for p in document["referees"]["openscap"] if p["profile"] == profile)["results"]:
+        kind = "waived" if each.get("waiver") and each["result"] == "fail" else each["result"]
+        found.setdefault(kind, []).append(each["rule"])
+    return found
+
+
+def _share(document: dict[str, Any], profile: str) -> float:
+    judged = {kind: rules for kind, rules in _results(document, profile).items() if kind not in _NOT_JUDGED}
+    return 100 * len(judged.get("pass", [])) / sum(map(len, judged.values()))
+
+
+def _record(name: str, document: dict[str, Any]) -> None:
+    cis = _results(document, "cis_level1_server")
+    index = document["referees"]["lynis"]["hardening_index"]
+    if name == "stock":
+        record(_known("boxes.stock.cis_level1_failing", len(cis.get("fail", [])), "rules"))
+        record(_known("boxes.stock.anssi_enhanced_share", _share(document, "anssi_bp28_enhanced"), "%"))
+        record(_known("boxes.stock.lynis_index", index, "points"))
+        return
+    record(at_most("boxes.hardened.cis_level1_failing", len(cis.get("fail", [])), 0, "rules"))
+    record(at_most("boxes.hardened.cis_level1_waived", len(cis.get("waived", [])), 10, "rules"))
+    record(at_least("boxes.hardened.anssi_enhanced_share", _share(document, "anssi_bp28_enhanced"), 90, "%"))
+    record(at_least("boxes.hardened.lynis_index", index, 85, "points"))
+
+
+def _known(identifier: str, value: float, unit: str) -> Figure:
+    """A figure without a goal: what the comparison starts from."""
+    return Figure(id=identifier, value=round(value, 2), unit=unit, goal="none: the comparison's start", met=True)
