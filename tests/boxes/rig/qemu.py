@@ -56,6 +56,7 @@ class QemuBox:
     kernel_arguments: list[str] = field(default_factory=list)
     """More words for the kernel's command line, read at each start."""
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _tpm: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _door: Door | None = field(default=None, init=False)
 
     @property
@@ -175,7 +176,7 @@ class QemuBox:
         socket = self.folder / "tpm.socket"
         socket.unlink(missing_ok=True)
         words = ["swtpm", "socket", "--tpm2", "--terminate", "--tpmstate", f"dir={self.tpm_state}"]
-        self.network.start([*words, "--ctrl", f"type=unixio,path={socket}"], log=self.folder / "swtpm.log")
+        self._tpm = self.network.start([*words, "--ctrl", f"type=unixio,path={socket}"], log=self.folder / "swtpm.log")
         _appears(socket)
 
     def _connect(self) -> Door:
@@ -241,7 +242,10 @@ systemctl restart networking
         self._process.wait(timeout=60)
         if self._door is not None:
             self._door.close()
-        self._process = self._door = None
+        if self._tpm is not None:
+            self._tpm.terminate()  # it ends by itself when the machine got as far as to use it
+            self._tpm.wait(timeout=60)
+        self._process = self._door = self._tpm = None
         (self.folder / "door").unlink(missing_ok=True)
         self.network.remove_tap(self._tap)
 
