@@ -21,7 +21,7 @@ from installer.storage.volume import Volume
 
 _URL = re.compile(r"http://[^\s/@?#]+/?")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{43}")
-_TIMEOUT = 120.0
+_TIMEOUT = 900.0
 
 
 class TangServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
