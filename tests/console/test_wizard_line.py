@@ -70,7 +70,7 @@ def test_whole_way(draft: Path) -> None:
 
 def test_every_question_of_the_table_is_asked(draft: Path) -> None:
     """What is asked here is what the screens ask: both read the one table."""
-    disk = ["luks", "1", KEEP, "1, 3", KEEP, "192.0.2.9", "http://192.0.2.9:7500 " + "a" * 43, KEEP]
+    disk = ["luks", "1", KEEP, KEEP, "1, 3", KEEP, "192.0.2.9", "http://192.0.2.9:7500 " + "a" * 43, KEEP]
     network = [KEEP, "192.0.2.0/24", KEEP, KEEP, KEEP, "192.0.2.8", KEEP]
     tls = ["provided", KEEP, "/c.pem", "/k.pem", KEEP]
     fake = FakeInstaller()
@@ -90,7 +90,7 @@ def test_every_question_of_the_table_is_asked(draft: Path) -> None:
 
 def test_encrypted_disk_wants_its_name_and_the_key_typed_back(draft: Path) -> None:
     fake = FakeInstaller()
-    disk = ["2", "1", KEEP, "passphrase", KEEP]
+    disk = ["2", "1", KEEP, KEEP, "passphrase", KEEP]
     typed = [*TO_ADMIN, *ADMIN, *NETWORK, *disk, *APP, *TLS, *ACCESS]
     third, seventh = KEY.split("-")[2], KEY.split("-")[6]
     code, text = talk(fake, draft, *typed, DISK, "wrong", seventh, third, seventh, secrets=(SECRET,) * 4)

@@ -145,6 +145,7 @@ _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
         {
             "storage.mode": _Said("Encryption"),
             "storage.device": _Said("Device", when=_LUKS),
+            "storage.wipe": _Said("Device again", when=_LUKS),
             "storage.mount": _Said("Mounted at", "an absolute path of letters, digits and . _ - /"),
             "storage.unlock": _Said("Opened by", when=_LUKS),
             "storage.passphrase_file": _Said(
@@ -200,8 +201,8 @@ _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
 _IN_ROWS = frozenset({"admin.authorized_keys"})
 """Lists whose entries contain spaces."""
 
-NOT_ASKED = frozenset({"schema"})
-"""Keys of the answer file that no person decides."""
+NOT_ASKED = frozenset({"schema", "storage.recovery_key_file"})
+"""Keys of the answer file that no person at a wizard decides: it shows a recovery key itself."""
 
 
 @cache

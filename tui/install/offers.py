@@ -116,7 +116,7 @@ def time_zone(localtime: Path = Path("/etc/localtime")) -> tuple[str, ...]:
 def models(bundle: Path | None) -> tuple[str, ...]:
     """The models that the bundle brings."""
     folder = bundle / "models" if bundle else None
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir())) if folder and folder.is_dir() else ()
+    return tuple(sorted(path.stem for path in folder.glob("*.gguf"))) if folder else ()
 
 
 def _interfaces(addresses: Any) -> Iterator[ipaddress.IPv4Interface | ipaddress.IPv6Interface]:
