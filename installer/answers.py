@@ -52,8 +52,6 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """PEM file of the authority that signed the log servers' certificates; empty means the system's authorities."""
     tang: tuple[str, ...] = ()
     """Addresses of the Tang servers that the box may reach."""
-    interface: Annotated[str, msgspec.Meta(pattern=r"^([A-Za-z0-9._-]{1,15})?\Z")] = ""
-    """Network interface the rules are for; empty means every one but the loopback."""
 
 
 class TangServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -141,9 +141,6 @@ def _reachability(facts: Facts, answers: Answers, *, force_admin: bool) -> Itera
                 f"{facts.client} is not in network.admin ({networks})",
                 "You would lock yourself out. Add your network, or say --force-admin.",
             )
-    interface = answers.network.interface
-    if interface and interface not in facts.interfaces:
-        yield _fail("network.interface", f"there is no {interface}", f"There are: {', '.join(facts.interfaces)}")
     if facts.timezone_known is False:
         yield _warn("timezone", f"{answers.timezone} is not known here", "It needs the package tzdata, or is misspelt.")
 

@@ -13,10 +13,12 @@ from installer import secrets
 from installer.answers import Answers
 from installer.apply import Request, apply, keep_answers, unfinished, volume_is_ready
 from installer.cli.bundle_option import bundle_option, open_bundle
+from installer.cli.harden import objects_of
 from installer.cli.hooks import TerminalHooks
 from installer.cli.output import Narrator, duration, findings_table, json_option, require_root, say, show
 from installer.cli.prepare import Prepared, prepare
 from installer.findings import failures
+from installer.harden.recorder import ChangeRecorder
 from installer.places import Places
 from installer.plan import plan_text
 
@@ -74,9 +76,15 @@ def install(
         ),
         hooks,
         places=places,
+        watchers=() if check else (_recorder(prepared, places),),
     )
     word = "would change" if check else "changed"
     show(result, lambda: f"run {result.run}: {result.changed} {word} in {duration(result.seconds)}", as_json=as_json)
+
+
+def _recorder(prepared: Prepared, places: Places) -> ChangeRecorder:
+    """Return who keeps what hardening changes, so that `intramuros harden rollback` can take it back."""
+    return ChangeRecorder(objects=objects_of(places), phases=[step.phase for step in prepared.plan.steps])
 
 
 def _open_wizard(bundle: Path | None, tier: str | None, *, as_json: bool) -> None:
