@@ -39,6 +39,7 @@ docs: setup ## write the generated pages: error codes, settings, recipes, answer
 	@$(VENV)/python -m tools.write_error_codes
 	@$(VENV)/python -m tools.write_settings_page
 	@$(VENV)/python -m tools.write_recipes_page
+	@$(VENV)/python -m tools.write_controls_page
 	@$(VENV)/python -m tools.write_answers_page
 
 seed-model: setup ## train the small model that a bundle carries; prints its path (kept in the cache)

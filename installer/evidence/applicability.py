@@ -51,22 +51,24 @@ def _no_apparmor(machine: Machine) -> bool:
         return True
 
 
+def _no_log_server(machine: Machine) -> bool:
+    names = machine.find("/etc/rsyslog.d/*.conf")
+    return not any("omfwd" in (machine.read(name) or "") for name in names)
+
+
 _CONDITIONS: dict[str, tuple[Callable[[Machine], bool], str]] = {
     "container": (is_container, "the kernel belongs to the host of this container"),
     "no-grub": (_no("/boot/grub/grub.cfg"), "GRUB does not boot this machine"),
-    "no-tpm": (_no("/sys/class/tpm/tpm0"), "this machine has no TPM"),
     "no-ipv6": (_no("/proc/sys/net/ipv6"), "this kernel has no IPv6"),
     "no-apparmor": (_no_apparmor, "the running kernel has no AppArmor"),
     "no-appliance": (_no("/etc/systemd/system/intramuros.service"), "the appliance is not installed on this box"),
     "no-encrypted-storage": (_no("/etc/intramuros/storage.json"), "no encrypted volume was asked for"),
-    "no-rsyslog": (_without_package("rsyslog"), "rsyslog is not installed"),
+    "no-log-server": (_no_log_server, "the answers name no log server"),
     "no-sudo": (_without_package("sudo"), "sudo is not installed"),
-    "no-at": (_without_package("at"), "at is not installed"),
     "no-mail": (_without_package("postfix"), "no mail server is installed"),
     "no-home-mount": (_without_mount("/home"), "/home is no file system of its own"),
     "no-var-mount": (_without_mount("/var"), "/var is no file system of its own"),
     "no-var-tmp-mount": (_without_mount("/var/tmp"), "/var/tmp is no file system of its own"),  # noqa: S108
     "no-var-log-mount": (_without_mount("/var/log"), "/var/log is no file system of its own"),
     "no-var-log-audit-mount": (_without_mount("/var/log/audit"), "/var/log/audit is no file system of its own"),
-    "no-boot-mount": (_without_mount("/boot"), "/boot is no file system of its own"),
 }

@@ -5,6 +5,7 @@ Invariant: a finding names accounts and never a password's hash.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -145,6 +146,16 @@ def _root_path(data: _Database) -> Iterable[str]:
             yield f"{folder} {facts.owner} {facts.mode:04o}"
 
 
+def _su_members(data: _Database) -> Iterable[str]:
+    found = re.search(r"^auth\s.*pam_wheel\.so.*\bgroup=(\S+)", data.machine.read("/etc/pam.d/su") or "", re.MULTILINE)
+    if found is None:
+        yield "/etc/pam.d/su names no group"
+        return
+    groups = [group for group in data.groups if group.name == found[1]]
+    yield from (f"{name} in {group.name}" for group in groups for name in group.members)
+    yield from (f"{user.name} in {group.name}" for group in groups for user in data.users if user.gid == group.gid)
+
+
 def _future_changes(data: _Database) -> Iterable[str]:
     today = int(float((data.machine.run("date", "+%s").stdout or "0").strip() or 0)) // 86400
     return (user.name for user in data.users if user.last_change.isdigit() and int(user.last_change) > today)
@@ -253,9 +264,9 @@ _RULES: dict[str, tuple[str, str, _Rule]] = {
         lambda data: (user.name for user in data.users if user.uid == 0 and not (user.has_password or user.is_locked)),
     ),
     "su-group-empty": (
-        "nobody is in the group that may use su",
-        "getent group intramuros-su",
-        lambda data: (name for group in data.groups if group.name == "intramuros-su" for name in group.members),
+        "nobody is in the group that /etc/pam.d/su lets through",
+        "grep pam_wheel /etc/pam.d/su; getent group GROUP",
+        lambda data: _su_members(data),
     ),
     "homes-private": ("every person's home exists, is his own and private", "ls -ld /home/*", _loose_homes),
     "dot-files-private": (
