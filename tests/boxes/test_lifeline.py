@@ -21,7 +21,7 @@ from tests.boxes.rig.images import BOX, Recipe
 from tests.boxes.rig.network import remove_network
 from tests.boxes.rig.nspawn import NspawnBox
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.boxes, pytest.mark.timeout(900)]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RECIPE = Recipe(name="lifeline", packages=(*BOX.packages, "iproute2", "nftables", "procps", "python3", "sudo"))
@@ -127,7 +127,9 @@ _BREAKING = {
     "settings that sshd does not accept": (
         "echo 'Nonsense yes' > /etc/ssh/sshd_config.d/1.conf; systemctl restart ssh || :"
     ),
-    "another port": "echo 'Port 2222' > /etc/ssh/sshd_config.d/1.conf; systemctl restart ssh",
+    "another port": (
+        "echo 'Port 2222' > /etc/ssh/sshd_config.d/1.conf; systemctl disable --now ssh.socket; systemctl restart ssh"
+    ),
     "PAM that denies everybody": "echo 'auth required pam_deny.so' > /etc/pam.d/common-auth",
     "PAM that lets everybody in": "echo 'auth required pam_permit.so' > /etc/pam.d/common-auth",
     "PAM without accounts": "echo 'account required pam_deny.so' > /etc/pam.d/common-account",
