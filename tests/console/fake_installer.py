@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.kernel.errors import IntramurosError
-from installer.answers import Answers
+from installer.answers import Answers, read_answers
 from installer.events import (
     Failed,
     Note,
@@ -77,7 +77,7 @@ class FakeInstaller:
 
     def machine(self) -> Machine:
         self._fail("machine")
-        return Machine(host="box-7", release="0.1.0", suggestions=self.suggestions)
+        return Machine(host="box-7", release="0.1.0", suggestions=self.suggestions, bundle="/media/stick")
 
     def examine(self, answers: Answers | None) -> tuple[Finding, ...]:
         self._fail("examine")
@@ -106,9 +106,10 @@ class FakeInstaller:
     def unfinished(self) -> Unfinished | None:
         return self.before
 
-    def begin(self, answers: Answers, texts: str) -> None:
+    def begin(self, answers: Answers, file: Path) -> None:
         self._fail("begin")
-        self.begun.append((answers, texts))
+        assert read_answers(file) == answers
+        self.begun.append((answers, file.read_text()))
 
     def follow(self) -> Iterator[StepEvent]:
         for number, (name, title) in enumerate(PHASES, 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +12,14 @@ import pytest
 
 from appliance.kernel.errors import IntegrityFailure, StorageFailure
 from tests.console.fake_installer import BROKEN, DISK, FINE, KEY, SSH_KEY, FakeInstaller
-from tests.console.screen_text import BASIC, RICH, Driver, check_golden
+from tests.console.screen_text import BASIC, GOLDEN, RICH, Driver, check_golden
 from tests.console.wizard import SECRET, fill, to_review, wizard
 from tui.install.app import FAILED, LEFT, Wizard
 from tui.install.backend import Unfinished
 from tui.install.visit import Visit
 from tui.term import Choice, Tier
 
+MANUAL = Path(__file__).parents[2] / "docs" / "it-staff" / "install-wizard.md"
 SIZES = pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
 
 
@@ -459,3 +462,19 @@ async def test_mono_uses_its_theme(draft: Path) -> None:
     app = Wizard(Visit(FakeInstaller(), draft), Choice(tier=Tier.MONO, ascii=False, why=""))
     assert app.theme == "mono"
     assert Wizard(Visit(FakeInstaller(), draft), RICH).theme == "dark"
+
+
+def test_manual_shows_the_real_screens() -> None:
+    """The manual's pictures are the golden texts; `UPDATE_GOLDEN=1` puts them in."""
+    text = MANUAL.read_text(encoding="utf-8")
+    screens = re.findall(r"<!-- screen: (\w+) -->", text)
+    assert len(screens) >= 8
+    for name in screens:
+        golden = (GOLDEN / f"{name}.txt").read_text(encoding="utf-8")
+        shown = "```text\n" + re.sub(r"\n{3,}", "\n\n", golden) + "```"
+        picture = re.compile(rf"(<!-- screen: {name} -->)(\n```text\n.*?\n```)?", re.DOTALL)
+        if os.environ.get("UPDATE_GOLDEN") == "1":
+            text = picture.sub(f"<!-- screen: {name} -->
+{shown}".replace("\", r"\"), text)
+            MANUAL.write_text(text, encoding="utf-8")
+        assert f"<!-- screen: {name} -->\n{shown}" in text, f"{name}: UPDATE_GOLDEN=1 if that is meant"

@@ -16,7 +16,7 @@ from appliance.kernel.errors import BadInput, storage_errors, storage_failure
 from tui.install.fields import Field, Kind, Texts, as_text, fields, rows, sections, words
 
 _LIMIT = 1 << 20
-_TITLE = "# Answers for `intramuros install --answers FILE`. No secret is in here.\n"
+_TITLE = "# What was typed in the install wizard, also what is not used at present. No secret is in here.\n"
 
 
 def value_of(field: Field, text: str) -> Any:
@@ -69,10 +69,14 @@ def to_toml(document: Mapping[str, Any]) -> str:
 
 def save(path: Path, texts: Texts) -> None:
     """Keep what was typed, of every field, also of those not asked at present. Raises StorageFailure."""
-    document = document_of(texts, fields().values())
+    save_answers(path, _TITLE + to_toml(document_of(texts, fields().values())))
+
+
+def save_answers(path: Path, text: str) -> None:
+    """Write an answer file, for its owner alone. Raises StorageFailure."""
     with storage_errors(f"keeping the answers in {path}"):
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_file(path, (_TITLE + to_toml(document)).encode(errors="replace"), mode=0o600)
+        write_file(path, text.encode(errors="replace"), mode=0o600)
 
 
 def load(path: Path) -> dict[str, str] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from installer.answers import Answers
@@ -23,6 +24,8 @@ class Machine:
     """of the bundle, such as `0.1.0`"""
     suggestions: Mapping[str, tuple[str, ...]]
     """by field key; the first one fills an empty form, the others are offered"""
+    bundle: str = ""
+    """folder of the bundle"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +94,8 @@ class Backend(Protocol):
     def unfinished(self) -> Unfinished | None:
         """A run to go on with."""
 
-    def begin(self, answers: Answers, texts: str) -> None:
-        """Start the run, or take a living one up again. `texts` is the answer file. Returns at once."""
+    def begin(self, answers: Answers, file: Path) -> None:
+        """Start the run with an answer file that holds these answers. Returns at once."""
 
     def follow(self) -> Iterator[StepEvent]:
         """Every event of the run from its beginning, until it ends. Only one thread may iterate."""

@@ -104,7 +104,7 @@ class _Dialogue:
             self._checks()
             self._answers_and_consent()
             self._confirm_key()
-            self._visit.backend.begin(self._visit.answers(), self._visit.answer_text())
+            self._visit.begin()
             return self._follow()
         except (_Leave, KeyboardInterrupt):
             self._leave()

@@ -62,10 +62,6 @@ class ThisBox:
         return self._places.state / "wizard" / "draft.toml"
 
     @property
-    def _answers_file(self) -> Path:
-        return self._places.state / "wizard" / "answers.toml"
-
-    @property
     def _log(self) -> Path:
         return self._places.state / "wizard" / "install.log"
 
@@ -80,6 +76,7 @@ class ThisBox:
             host=platform.node() or "this box",
             release=self._bundle.version,
             suggestions=offers(self._facts, self._bundle.root),
+            bundle=str(self._bundle.root),
         )
 
     def examine(self, answers: Answers | None) -> tuple[Finding, ...]:
@@ -150,21 +147,19 @@ class ThisBox:
         phase = next((entry.phase for entry in reversed(run.entries) if entry.phase), "the beginning")
         return Unfinished(run=run.head.run, since=run.head.at, phase=phase, alive=alive)
 
-    def begin(self, answers: Answers, texts: str) -> None:
-        """Write the answer file and start the installer in a session of its own."""
+    def begin(self, answers: Answers, file: Path) -> None:
+        """Start the installer in a session of its own."""
         run = run_journal.latest(self._places.runs)
         self._before = (run.head.run, len(run.entries)) if run else ("", 0)
         assert self._bundle is not None
         with storage_errors("starting the installation"):
-            self._answers_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_file(self._answers_file, texts.encode(), mode=0o600)
             write_file(self._log, b"", mode=0o600)
             self._process = process.start(
                 [
                     str(Path(sys.prefix) / "bin" / "intramuros"),
                     "install",
                     "--answers",
-                    str(self._answers_file),
+                    str(file),
                     "--bundle",
                     str(self._bundle.root),
                     "--yes",

@@ -12,7 +12,7 @@ from appliance.kernel.errors import IntramurosError
 from installer.answer_rules import Fault
 from installer.answers import Answers
 from installer.findings import Finding, Level
-from tui.install.answer_file import asked_fields, document_of, load, save, to_toml
+from tui.install.answer_file import asked_fields, document_of, load, save, save_answers, to_toml
 from tui.install.backend import Backend, Machine, PlannedStep, Problem, Report, Unfinished
 from tui.install.fields import Field, Section, fields, sections
 from tui.install.judge import Verdict, judge
@@ -174,6 +174,20 @@ class Visit:
         assert answers is not None
         return answers
 
+    @property
+    def answers_file(self) -> Path:
+        """The answer file that is used: what was asked, and nothing else."""
+        return self.draft.with_name("answers.toml")
+
+    @property
+    def command(self) -> str:
+        """The same from a shell."""
+        return f"intramuros install --bundle {self.machine.bundle or 'DIR'} --answers {self.answers_file}"
+
+    def begin(self) -> None:
+        """Start the run."""
+        self.backend.begin(self.answers(), self.answers_file)
+
     def answer_text(self) -> str:
         """The answer file as it will be used."""
         return to_toml(document_of(self.texts, asked_fields(self.texts)))
@@ -182,6 +196,7 @@ class Visit:
         """Before the review: check the box against the answers, and plan. Raises IntramurosError."""
         self.findings, self.plan = (), ()
         if self.verdict.answers is not None:
+            save_answers(self.answers_file, self.answer_text())
             self.findings = self.backend.examine(self.answers())
             self.plan = self.backend.plan(self.answers())
 

@@ -57,15 +57,16 @@ def review_lines(visit: Visit, look: Look) -> list[Line]:
     if checks:
         lines.append(heading("The box"))
         lines += check_lines(checks, look)
-    if visit.doubts():
+    warned = {finding.what for finding in checks}
+    if doubts := [doubt for doubt in visit.doubts() if doubt.key not in warned]:
         lines.append(heading("Are these meant?"))
-        for doubt in visit.doubts():
+        for doubt in doubts:
             lines += _told(f"{doubt.key} {doubt.text}", Tone.WARN, look)
     if visit.plan:
         lines.append(heading("Plan"))
         lines += plan_lines(visit.plan, look)
     lines.append(heading("Answer file"))
-    lines.append(hint(f"kept in {visit.draft}"))
+    lines.append(hint(f"in {visit.answers_file}"))
     for text in visit.answer_text().splitlines():
         lines += [line(f"   {part}") for part in fmt.wrap(text, max(20, look.width - 4))]
     return lines

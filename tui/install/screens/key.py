@@ -105,5 +105,5 @@ class KeyStage(Stage):
         visit = self.visit
         await in_thread(lambda: visit.backend.lay_recovery_key(self._key))
         visit.recovery_key = None
-        await in_thread(lambda: visit.backend.begin(visit.answers(), visit.answer_text()))
+        await in_thread(visit.begin)
         self.wizard.go(RUN)

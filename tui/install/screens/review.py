@@ -65,7 +65,7 @@ class ReviewStage(Stage):
         told.append("Running it again repairs and goes on; it does not undo.")
         question = Consent(
             tuple(told),
-            f"intramuros install --answers {visit.draft}",
+            visit.command,
             wiped=visit.wiped,
             ascii=self.wizard.plain,
         )
@@ -83,7 +83,7 @@ class ReviewStage(Stage):
         if visit.recovery_key:
             self.wizard.go(KEY)
             return
-        await in_thread(lambda: visit.backend.begin(visit.answers(), visit.answer_text()))
+        await in_thread(visit.begin)
         self.wizard.go(RUN)
 
     def _mend(self) -> None:
