@@ -156,5 +156,5 @@ def _write(path: Path, waivers: list[Waiver]) -> None:
 
 
 def _quoted(text: str) -> str:
-    """Return a TOML basic string. TOML shares JSON's escapes, and JSON's encoder escapes every control character."""
-    return msgspec.json.encode(" ".join(text.split())).decode()
+    """Return a TOML basic string: JSON's escapes are TOML's, and DEL is the one more character TOML wants escaped."""
+    return msgspec.json.encode(" ".join(text.split())).decode().replace("\x7f", "\\u007f")
