@@ -1,7 +1,7 @@
 #!/bin/sh
 # Intramuros: from this medium to an installed box. Needs only what a minimal Debian 12 has: sh, coreutils, find, apt.
 #
-#   sudo sh bootstrap/install.sh [--fingerprint HEX] [--verify-only] [-- arguments of `intramuros install`]
+#   sudo sh bootstrap/install.sh [--fingerprint HEX] [--verify-only | --prepare-only] [-- arguments of `intramuros install`]
 #
 # Order, and nothing before its turn:
 #   1. the fingerprint of the publisher's key: pinned on this machine, given, or compared with paper by you
@@ -9,7 +9,8 @@
 #   3. sha256sum and find: is every file of the list here and unchanged, and is nothing else here?
 #   4. apt from this medium alone, Python, the installer's own environment; every step may be repeated after a power cut
 #   5. the full verification (TUF) and then `intramuros install`
-# Until step 4 nothing of the medium but this script is executed, and nothing is written.
+# Until step 4 nothing of the medium but this script is executed, and nothing is written. --verify-only ends there;
+# --prepare-only ends before `intramuros install`, so that you can look first: intramuros preflight, intramuros plan
 set -eu
 umask 022
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -21,7 +22,7 @@ home=/opt/intramuros/installer
 lists=/etc/apt/sources.list.d
 key=$medium/bootstrap/publisher.gpg
 sums=$medium/bootstrap/SHA256SUMS
-given='' only_verify=no scratch=''
+given='' only_verify=no only_prepare=no scratch=''
 
 say() { printf 'install.sh: %s\n' "$*" >&2; }
 refuse() { say "REFUSED [$1]: $2"; say "Nothing was installed from this medium."; exit 7; }
@@ -32,7 +33,8 @@ while [ $# -gt 0 ]; do
     case $1 in
         --fingerprint) [ $# -ge 2 ] || { say "--fingerprint needs a value"; exit 2; }; given=$2; shift 2 ;;
         --verify-only) only_verify=yes; shift ;;
-        -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --prepare-only) only_prepare=yes; shift ;;
+        -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --) shift; break ;;
         *) break ;;
     esac
@@ -158,5 +160,6 @@ fi
 
 # --- 5. the full verification, then the installation --------------------------------------------------------------
 "$home/venv/bin/intramuros" bundle verify "$medium"
+if [ "$only_prepare" = yes ]; then say "ready: intramuros preflight --bundle $medium"; exit 0; fi
 say "starting the installation"
 "$home/venv/bin/intramuros" install --bundle "$medium" "$@"

@@ -48,6 +48,7 @@ def collect(folder: Path, request: Request, *, say: Callable[[str], None]) -> In
     """Fill `folder` anew and describe it. What was downloaded before is used again."""
     for name, file in request.models.items():
         _check_model(name, file)
+    folder = folder.absolute()  # a tool of the source tree writes into it from there
     tree = tree_of(folder)
     folder.mkdir(parents=True, exist_ok=True)
     forget_inputs(folder)

@@ -64,14 +64,15 @@ def request_(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_collects_builds_and_verifies(
-    request_: Request, publisher: Publisher, machine: Machine, tmp_path: Path
+    request_: Request, publisher: Publisher, machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tmp_path / "model.gguf"
     model.write_bytes(b"GGUF....")
     (tmp_path / "model.json").write_text('{"licence": "MIT"}')
     request = replace(request_, models={"seed": model})
     said: list[str] = []
-    inputs = collect(tmp_path / "inputs", request, say=said.append)
+    monkeypatch.chdir(tmp_path)
+    inputs = collect(Path("inputs"), request, say=said.append)
     assert len(said) == 4
     assert (inputs.version, inputs.processor, inputs.packages) == ("9.8.7", "x86-64-v3", ("wanted",))
     assert inputs == read_inputs(tmp_path / "inputs")
