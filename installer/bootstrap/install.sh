@@ -115,6 +115,9 @@ sha256sum --check --quiet --strict "$scratch/list" > "$scratch/bad" 2> /dev/null
 say "version $version, number $sequence, built $built: whole and signed"
 [ "$only_verify" = no ] || exit 0
 
+here=$(sed -n 's/^ID=//p; s/^VERSION_ID="\{0,1\}\([0-9.]*\)"\{0,1\}$/\1/p' /etc/os-release | sort | tr '\n' ' ')$(dpkg --print-architecture)
+[ "$here" = '12 debian amd64' ] || refuse bundle.product "this bundle is for Debian 12 on amd64, and this is: $here"
+
 # --- 4. apt, Python, the installer --------------------------------------------------------------------------------
 # Each file appears by one rename; a run that was cut off anywhere is finished by running this script again.
 put() { cat > "$1.new"; sync "$1.new"; mv "$1.new" "$1"; }

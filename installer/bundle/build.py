@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,9 @@ from installer.bundle.tree import scan
 
 SMALLEST_PART = 1 << 20
 
+Proof = Callable[[Path, Sequence[str]], int]
+"""Says how many packages a machine installs from a medium for these names, or raises."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -51,17 +55,28 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """The medium that was made."""
+    """The medium that was made; `packages` is what its proof found, when one was asked for."""
 
     folder: Path
     manifest: Manifest
     manifest_digest: str
+    packages: int | None
 
 
 def build(
-    inputs_folder: Path, keys: KeyFolder, passphrase: bytes, out: Path, settings: Settings, *, report: Report = silent
+    inputs_folder: Path,
+    keys: KeyFolder,
+    passphrase: bytes,
+    out: Path,
+    settings: Settings,
+    *,
+    prove: Proof | None = None,
+    report: Report = silent,
 ) -> Built:
-    """Make the medium in the new folder `out`. Raises Conflict when it exists, BadInput, IntegrityFailure."""
+    """Make the medium in the new folder `out`, after `prove` found its packages complete.
+
+    Raises Conflict when `out` exists, BadInput, IntegrityFailure, and what `prove` raises; then nothing is left.
+    """
     if out.exists():
         raise Conflict("bundle.out_exists", f"{out} exists.", hint="Choose a new folder, or remove the old one.")
     inputs = read_inputs(inputs_folder)
@@ -99,11 +114,12 @@ def build(
         for name, content in metadata.items():
             _write(partial / layout.METADATA / name, content)
         _write_sums(partial, manifest, signer, settings.built)
+        found = prove(partial, inputs.packages) if prove else None
         partial.rename(out)
         fsync_directory(out.absolute().parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return Built(folder=out, manifest=manifest, manifest_digest=sha256_hex(data))
+    return Built(folder=out, manifest=manifest, manifest_digest=sha256_hex(data), packages=found)
 
 
 def _copy(folder: Path, inputs: Inputs, out: Path) -> dict[str, Described]:

@@ -118,9 +118,14 @@ def build(
         part_size=_size(part_size) if part_size else None,
     )
     made = make(
-        inputs_folder, KeyFolder(keys_folder), read_passphrase(passphrase_file), out, settings, report=_reporter()
+        inputs_folder,
+        KeyFolder(keys_folder),
+        read_passphrase(passphrase_file),
+        out,
+        settings,
+        prove=None if skip_closure_proof else prove_closure,
+        report=_reporter(),
     )
-    proven = None if skip_closure_proof else prove_closure(out, inputs.packages)
     manifest = made.manifest
     _show(
         {
@@ -131,11 +136,11 @@ def build(
             "bytes": manifest.total_size,
             "manifest_sha256": made.manifest_digest,
             "publisher": manifest.publisher,
-            "closure": proven,
+            "closure": made.packages,
         },
         f"{out}: version {manifest.version}, number {manifest.sequence}, {len(manifest.files)} files,"
         f" {size_text(manifest.total_size)}\nmanifest {made.manifest_digest}\npublisher {_grouped(manifest.publisher)}"
-        + ("" if proven is None else f"\nan empty machine installs {proven} packages from it alone"),
+        + ("" if made.packages is None else f"\nan empty machine installs {made.packages} packages from it alone"),
         as_json=as_json,
     )
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from appliance.kernel.errors import BadInput, Conflict, IntegrityFailure, NotFound
+from appliance.kernel.errors import BadInput, Conflict, IntegrityFailure, NotFound, Unavailable
 from installer.bundle import layout
+from installer.bundle.build import Settings, build
 from installer.bundle.inputs import tree_of
 from installer.bundle.joining import join_bundle
 from installer.bundle.manifest import decode_manifest
 from installer.bundle.sums import parse_sums
 from installer.bundle.verify import verify_bundle
-from tests.factories.bundle import Machine, Publisher, make_inputs
+from tests.factories.bundle import BUILT, PASSPHRASE, Machine, Publisher, make_inputs
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -85,6 +87,17 @@ def test_cut_off_collection(publisher: Publisher, tmp_path: Path) -> None:
 def test_nothing_is_overwritten(pristine: Path, inputs: Path, publisher: Publisher) -> None:
     with pytest.raises(Conflict):
         publisher.build(inputs, pristine)
+
+
+def test_what_is_not_proven_is_not_left(inputs: Path, publisher: Publisher, tmp_path: Path) -> None:
+    def refuse(medium: Path, packages: Sequence[str]) -> int:
+        assert (medium / layout.SUMS).exists()
+        raise Unavailable("bundle.apt", f"no {packages}")
+
+    settings = Settings(built=BUILT, sequence=1)
+    with pytest.raises(Unavailable):
+        build(inputs, publisher.keys, PASSPHRASE, tmp_path / "out", settings, prove=refuse)
+    assert not list(tmp_path.iterdir())
 
 
 def test_package_that_is_none(publisher: Publisher, tmp_path: Path) -> None:
