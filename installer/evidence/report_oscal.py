@@ -96,7 +96,7 @@ def assessment_results(evidence: Evidence, digest: str) -> dict[str, Any]:
         "reviewed-controls": {
             "control-selections": [{"include-controls": [{"control-id": _token(each.id)} for each in applying]}]
             if applying
-            else [{"description": "No control applies to this machine."}]
+            else [{"include-all": {}, "remarks": "No control applies to this machine."}]
         },
         "observations": [_observation(each, evidence, digest, box) for each in evidence.controls],
         "findings": [_finding(each, digest) for each in applying],

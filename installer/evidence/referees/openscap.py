@@ -82,12 +82,12 @@ def _follow(child: subprocess.Popen[bytes], lines: io.TextIOBase, profile: str, 
             return 0
 
 
-def read_results(xml: bytes, rules: Mapping[str, Rule]) -> ProfileResult:
+def read_results(xml: bytes, rules: Mapping[str, Rule], *, largest: int = _LARGEST) -> ProfileResult:
     """Read an XCCDF result file (or its gzip). Raises IntegrityFailure for hostile or damaged XML."""
     found: list[RuleResult] = []
     profile, scanned_at, scanner, content = "", "", "", ""
     try:
-        for tag, attributes, text in _elements(_plain(xml)):
+        for tag, attributes, text in _elements(_plain(xml, largest)):
             if tag == "rule-result":
                 name = attributes.get("idref", "").removeprefix(f"{_PREFIX}rule_")
                 title = rules[name].title if name in rules else name
@@ -113,15 +113,15 @@ def read_results(xml: bytes, rules: Mapping[str, Rule]) -> ProfileResult:
     )
 
 
-def _plain(xml: bytes) -> BinaryIO:
+def _plain(xml: bytes, largest: int) -> BinaryIO:
     stream: BinaryIO = io.BytesIO(xml)
     if xml[:2] == b"\x1f\x8b":
         with gzip.open(stream) as packed:
-            data = packed.read(_LARGEST + 1)
+            data = packed.read(largest + 1)
     else:
         data = xml
-    if len(data) > _LARGEST:
-        raise ValueError(f"larger than {_LARGEST} bytes")
+    if len(data) > largest:
+        raise ValueError(f"larger than {largest} bytes")
     return io.BytesIO(data)
 
 
