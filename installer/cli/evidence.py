@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -32,7 +33,7 @@ from installer.evidence.report_oscal import oscal_report
 from installer.evidence.scan import Scan, Watcher, keep_scan, kept_scan, run_referees
 from installer.evidence.signing_key import load_or_create_key
 from installer.evidence.summary import changes, find_verdicts, headline, with_status
-from installer.evidence.verify_evidence import describe, read_public_key
+from installer.evidence.verify_evidence import Unreadable, describe, read_public_key
 
 _OVERDUE = timedelta(hours=49)
 
@@ -143,13 +144,14 @@ def show_(names: tuple[str, ...], identifier: str, everything: bool, archive: Pa
 
 @evidence.command()
 @archive_option
-@click.option("--public-key", default="", help="The key you expect: PEM file, or base64. Default: this box's own.")
+@click.option(
+    "--public-key", default="", help="The key you expect: PEM file, or base64. Default, for root: this box's own."
+)
 @click.option("--expect", default="", help="A digest that was noted elsewhere and must occur.")
 @json_option
 def verify(archive: Path, public_key: str, expect: str, as_json: bool) -> None:
     """Check every signature, every attachment and the chain."""
-    key = read_public_key(public_key) if public_key else None
-    verdict = Archive(archive).verify(public_key=key, expect=expect.lower())
+    verdict = Archive(archive).verify(public_key=_expected_key(public_key), expect=expect.lower())
     show(verdict, lambda: describe(verdict), as_json=as_json)
     if not verdict.ok:
         raise IntegrityFailure("evidence.broken", f"The evidence does not verify ({verdict.code}): {verdict.problem}.")
@@ -261,6 +263,18 @@ def key(key: Path, as_json: bool) -> None:
         lambda: f"{found.public_pem}key id    {found.key_id}\nverifier  {verifier}",
         as_json=as_json,
     )
+
+
+def _expected_key(argument: str) -> bytes | None:
+    """Return the key to hold the signatures against; somebody who is not root has only the one that the evidence names."""
+    try:
+        if argument:
+            return read_public_key(argument)
+    except Unreadable as error:
+        raise BadInput("evidence.no_key", f"{error}.") from error
+    if os.geteuid() == 0 and signing_key.PATH.exists():
+        return load_or_create_key(signing_key.PATH)[0].public_bytes
+    return None
 
 
 # --- what the verbs share --------------------------------------------------------------------------------------
