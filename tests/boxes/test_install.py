@@ -70,6 +70,7 @@ def test_second_run_changes_nothing(box: NspawnBox) -> None:
     assert changed == []
 
 
+@pytest.mark.boxes
 def test_after_a_reboot_it_serves_and_a_run_changes_nothing(box: NspawnBox, outsider: NspawnBox) -> None:
     box.reboot()
     assert ask(outsider, box.address, "seed").get("tokens", 0) >= 1
@@ -77,11 +78,13 @@ def test_after_a_reboot_it_serves_and_a_run_changes_nothing(box: NspawnBox, outs
     assert _changed(said.out + said.err) == []
 
 
+@pytest.mark.boxes
 def test_check_mode_on_a_hardened_box_finds_nothing(box: NspawnBox) -> None:
     said, _ = again(box, "--check")
     assert _changed(said.out + said.err) == []
 
 
+@pytest.mark.boxes
 def test_drift_is_repaired_and_nothing_else(box: NspawnBox) -> None:
     box.sh(
         "sed -i 's/^#*PermitRootLogin.*/PermitRootLogin yes/' /etc/ssh/sshd_config.d/*.conf && chmod 0666 /etc/crontab"
