@@ -86,10 +86,14 @@ class FakeInstaller:
     def plan(self, answers: Answers) -> tuple[PlannedStep, ...]:
         self._fail("plan")
         luks = answers.storage.mode == "luks"
-        return (
-            PlannedStep(title="Packages and accounts", detail="184 packages from the bundle, account pat"),
-            PlannedStep(title="Firewall, SSH and PAM", detail="under the lifeline, 180 s"),
-            PlannedStep(title="Encrypted data", detail=answers.storage.device or "not asked for", skipped=not luks),
+        told = {
+            "ground": "184 packages from the bundle, account pat",
+            "access": "under the lifeline, 180 s",
+            "storage": answers.storage.device if luks else "storage.mode is none",
+        }
+        return tuple(
+            PlannedStep(name=name, title=title, detail=told[name], skipped=name == "storage" and not luks)
+            for name, title in PHASES
         )
 
     def secrets_wanted(self, answers: Answers) -> tuple[str, ...]:

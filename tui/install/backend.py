@@ -32,6 +32,8 @@ class Machine:
 class PlannedStep:
     """One step of the plan, as it will be done or why it will not."""
 
+    name: str
+    """of its phase, as the events call it"""
     title: str
     detail: str = ""
     skipped: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from installer.events import (
@@ -43,6 +44,16 @@ class Running:
     """the last lines"""
     told: int = 0
     """how many lines there were in all"""
+
+
+def planned(steps: Iterable[tuple[str, str, str]]) -> Running:
+    """Return the state before the first event: name, title and why it is not run, of each phase."""
+    return Running(
+        phases=tuple(
+            Phase(name=name, title=title, state="off" if skipped else "waiting", detail=skipped)
+            for name, title, skipped in steps
+        )
+    )
 
 
 def after(state: Running, event: StepEvent) -> Running:

@@ -96,6 +96,7 @@ class ThisBox:
         )
         return tuple(
             PlannedStep(
+                name=step.phase.name,
                 title=step.phase.title,
                 detail=step.skipped or ", ".join(f"{role.name} ({len(role.tasks)})" for role in step.phase.roles),
                 skipped=bool(step.skipped),

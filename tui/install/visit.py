@@ -16,7 +16,7 @@ from tui.install.answer_file import asked_fields, document_of, load, save, save_
 from tui.install.backend import Backend, Machine, PlannedStep, Problem, Report, Unfinished
 from tui.install.fields import Field, Section, fields, sections
 from tui.install.judge import Verdict, judge
-from tui.install.progress import Running
+from tui.install.progress import Running, planned
 
 CHECKS, SECRETS, REVIEW, KEY, RUN, REPORT = "checks", "secrets", "review", "key", "run", "report"
 LEAST_SECRET = 14
@@ -185,7 +185,8 @@ class Visit:
         return f"intramuros install --bundle {self.machine.bundle or 'DIR'} --answers {self.answers_file}"
 
     def begin(self) -> None:
-        """Start the run."""
+        """Start the run, with everything that was planned still to be done."""
+        self.running = planned((step.name, step.title, step.detail if step.skipped else "") for step in self.plan)
         self.backend.begin(self.answers(), self.answers_file)
 
     def answer_text(self) -> str:

@@ -90,7 +90,7 @@ def run_lines(running: Running, look: Look) -> list[Line]:
     lines: list[Line] = [()]
     for phase in running.phases:
         lines.append(
-            line("   ", state(phase.state, look), f"  {fmt.fit(phase.title, 24)} ", _detail(phase.detail, look))
+            line("   ", state(phase.state, look), f"  {fmt.fit(phase.title, 26)} ", _detail(phase.detail, look))
         )
     lines.append(())
     if running.failed:
@@ -146,7 +146,7 @@ def key_lines(key: str, look: Look) -> list[Line]:
 
 
 def _detail(text: str, look: Look) -> Span:
-    return Span(fmt.fit(text, max(10, look.width - 40)).rstrip(), Tone.FAINT)
+    return Span(fmt.fit(text, max(10, look.width - 42)).rstrip(), Tone.FAINT)
 
 
 def _told(text: str, tone: Tone, look: Look) -> list[Line]:
