@@ -266,7 +266,7 @@ def key(key: Path, as_json: bool) -> None:
 
 
 def _expected_key(argument: str) -> bytes | None:
-    """Return the key to hold the signatures against; somebody who is not root has only the one that the evidence names."""
+    """Return the key to hold signatures against; who is not root has only the one that the evidence names."""
     try:
         if argument:
             return read_public_key(argument)
