@@ -17,7 +17,7 @@ from pathlib import Path
 
 from appliance.kernel.errors import BadInput, NotFound, Unavailable
 from appliance.kernel.process import run
-from installer.bundle import apt, debian_archive, layout, python_wheels
+from installer.bundle import apt, debian_archive, debian_licences, layout, python_wheels
 from installer.bundle.inputs import SCHEMA, Described, Inputs, forget_inputs, read_inputs, tree_of, write_inputs
 from installer.bundle.manifest import Kind, Origin, instant_text
 from installer.bundle.package_list import Referee, read_referees, read_wanted
@@ -26,7 +26,6 @@ _LOCKS = ("base", "installer")
 _LLAMA = "llama-cpp-python"
 _OWN = "intramuros-appliance"
 _JUNK = ("__pycache__", "*.pyc", ".*", "*.retry")
-_DEBIAN_LICENCE = "usr/share/doc/{}/copyright in the package"
 _GGUF = b"GGUF"
 _BUILD_SECONDS = 3600.0
 
@@ -120,7 +119,7 @@ def _packages(folder: Path, tree: Path, request: Request, files: dict[str, Descr
         shutil.copyfile(one.file, target / name)
         origin = Origin(apt=one.suite, package=package.name, version=package.version, given="" if one.suite else name)
         files[f"{layout.APT}/{name}"] = Described(
-            kind=Kind.PACKAGE, origin=origin, licence=_DEBIAN_LICENCE.format(package.name)
+            kind=Kind.PACKAGE, origin=origin, licence=debian_licences.licences_of(one.file, package.name)
         )
     return (*wanted, *(referee.name for referee in request.referees))
 

@@ -93,7 +93,15 @@ def make_publisher(folder: Path) -> Publisher:
     return Publisher(folder=folder)
 
 
-def make_package(folder: Path, name: str, *, version: str = "1:1.0-1", depends: str = "", size: int = 2000) -> Path:
+def make_package(
+    folder: Path,
+    name: str,
+    *,
+    version: str = "1:1.0-1",
+    depends: str = "",
+    size: int = 2000,
+    copyright_text: str = "",
+) -> Path:
     """Make a real Debian package with one file in it."""
     root = folder / f"{name}.root"
     (root / "DEBIAN").mkdir(parents=True)
@@ -105,6 +113,10 @@ def make_package(folder: Path, name: str, *, version: str = "1:1.0-1", depends: 
     share = root / "usr" / "share" / name
     share.mkdir(parents=True)
     (share / "data").write_bytes(hashlib.shake_128(name.encode()).digest(size))
+    if copyright_text:
+        doc = root / "usr" / "share" / "doc" / name
+        doc.mkdir(parents=True)
+        (doc / "copyright").write_text(copyright_text)
     out = folder / f"{name}.deb"
     subprocess.run(
         ["dpkg-deb", "--root-owner-group", "--build", str(root), str(out)],
