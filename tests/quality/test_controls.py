@@ -11,6 +11,7 @@ from installer.evidence.applicability import condition_names
 from installer.evidence.catalogue import load_catalogue, load_rules
 from installer.evidence.checks import accounts
 from installer.evidence.control import Accounts, Command, Content, Control
+from installer.evidence.referees import lynis
 from installer.evidence.referees.compare import explanations
 from installer.evidence.waivers import shipped_waivers
 from tests.factories.evidence import NOW
@@ -19,6 +20,7 @@ from tools import write_controls_page
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = load_catalogue()
 RULES = load_rules().rules
+_CONTROL = re.compile(r"IM-[A-Z]{2,4}-\d{2}")
 _ROLES = {path.name for path in (ROOT / "playbooks" / "roles").iterdir()}
 _TAG = re.compile(r"\b(cis_\d[0-9_]*|anssi_r\d+|ssg_[A-Za-z0-9_\-]+)")
 
@@ -87,6 +89,11 @@ def test_shipped_waivers_are_few_and_known() -> None:
 
 def test_explanations_are_of_rules_that_exist() -> None:
     assert not [rule for rule in explanations() if rule not in RULES]
+
+
+def test_answers_name_controls_that_exist() -> None:
+    named = {name for text in (*lynis.answers().values(), *explanations().values()) for name in _CONTROL.findall(text)}
+    assert named <= set(CATALOGUE.by_id())
 
 
 def test_controls_page_is_current() -> None:
