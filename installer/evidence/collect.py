@@ -31,7 +31,7 @@ from installer.evidence.signing_key import load_or_create_key
 from installer.evidence.waivers import Waivers, load_waivers
 
 ANSWERS = Path("/etc/intramuros/answers.toml")
-RECEIPT = Path("/var/lib/intramuros/bundle/receipt.json")
+RECEIPTS = Path("/var/lib/intramuros/receipts")
 _RAW = {
     "nft-ruleset.json": (("nft", "-j", "list", "ruleset"), "application/json", "the firewall as the kernel has it"),
     "sshd.txt": (("sshd", "-T", "-C", "user=root,host=localhost,addr=127.0.0.1"), "text/plain", "sshd's own settings"),
@@ -49,7 +49,7 @@ class Places:
     key: Path = signing_key.PATH
     waivers: Path = Path("/etc/intramuros/waivers.toml")
     answers: Path = ANSWERS
-    receipt: Path = RECEIPT
+    receipts: Path = RECEIPTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ def collect(
             label=label,
             profile=str(chosen),
             host=host_facts(machine),
-            product=_product(places.receipt),
+            product=_product(places.receipts),
             catalogue_sha256=catalogue.digest,
             rules_source=rules.source,
             controls=tuple(verdicts),
@@ -165,20 +165,22 @@ def host_facts(machine: Machine) -> Host:
     )
 
 
-def _product(receipt: Path) -> Product:
+def _product(receipts: Path) -> Product:
+    """Name the product, and the newest bundle that was accepted on this box."""
     try:
         installed = version("intramuros-appliance")
     except PackageNotFoundError:
         installed = "unknown"
-    try:
-        data = receipt.read_bytes()
-    except OSError:
+    accepted = sorted(receipts.glob("*-accepted.json"))
+    if not accepted:
         return Product(version=installed)
     try:
+        data = accepted[-1].read_bytes()
         content = msgspec.json.decode(data, type=dict[str, object])
-    except msgspec.DecodeError:
-        content = {}
-    return Product(version=installed, bundle=str(content.get("version", "")), receipt_sha256=sha256_hex(data))
+    except (OSError, msgspec.DecodeError) as error:
+        raise BadInput("evidence.receipt", f"The receipt {accepted[-1]} cannot be read: {error}.") from error
+    bundle = f"{content.get('version', '')} number {content.get('sequence', '')}"
+    return Product(version=installed, bundle=bundle, receipt_sha256=sha256_hex(data))
 
 
 def _attachments(machine: Machine, scan: Scan | None) -> tuple[dict[str, bytes], list[Attachment]]:

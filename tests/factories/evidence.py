@@ -113,7 +113,7 @@ def collected(
     """Collect with the small catalogue below `root`."""
     places = Places(
         key=root / "etc" / "evidence.key", waivers=root / "etc" / "waivers.toml", answers=root / "etc" / "answers.toml",
-        receipt=root / "receipt.json",
+        receipts=root / "receipts",
     )  # fmt: skip
     return collect(
         Archive(root / "evidence"), machine or hardened(), catalogue=SMALL, rules=load_rules(), now=at, places=places,

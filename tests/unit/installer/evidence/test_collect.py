@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -127,3 +128,20 @@ def test_controls_are_found_by_any_of_their_names(tmp_path: Path) -> None:
     for name in ("im-ssh-01", "sshd_disable_root_login"):
         assert [each.id for each in find_verdicts(document, [name])] == ["IM-SSH-01"]
     assert len(find_verdicts(document, ["5.1.20"])) == 5
+
+
+def test_the_newest_accepted_bundle_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "receipts"
+    folder.mkdir()
+    for name, number in (
+        ("20261101T000000Z-accepted", 1),
+        ("20261102T000000Z-accepted", 2),
+        ("20261103T000000Z-refused", 3),
+    ):
+        (folder / f"{name}.json").write_text(json.dumps({"version": "0.2.0", "sequence": number}))
+    product = collected(tmp_path).evidence.product
+    assert product.bundle == "0.2.0 number 2"
+    assert len(product.receipt_sha256) == 64
+    (folder / "20261104T000000Z-accepted.json").write_text("{")
+    with pytest.raises(BadInput, match="receipt"):
+        collected(tmp_path, at=NOW + timedelta(days=1))
