@@ -25,7 +25,9 @@ _UNITS = "systemctl list-units --all --plain --no-legend 'intramuros*.service' |
 _ASK_FOR_CERTIFICATES = """set -e
 intramuros tls client good --out /root/good.pem
 intramuros tls client bad --out /root/bad.pem
-echo 'client_authorities = "/etc/intramuros/tls/ca.crt"' >> "$(cat /etc/intramuros/state)/intramuros.toml"
+state=$(cat /etc/intramuros/state)
+echo 'client_authorities = "/etc/intramuros/tls/ca.crt"' >> "$state/intramuros.toml"
+echo "client_revocations = \"$state/edge/clients.crl\"" >> "$state/intramuros.toml"
 systemctl restart intramuros.target
 """
 

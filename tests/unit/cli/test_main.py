@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from appliance.cli.main import _VERBS, cli, main
+from appliance.cli.main import _VERBS, _go_to_its_environment, cli, main
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
@@ -117,3 +117,27 @@ def test_what_is_wrong_by_itself_is_refused_without_asking_the_daemon(
     main([*given, "--json", "--state", str(tmp_path)])
     said = capsys.readouterr().err.splitlines()
     assert json.loads(said[-1])["code"] == code
+
+
+def test_a_verb_stays_in_its_environment_where_there_is_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", "/opt/intramuros/current/venv")
+    _go_to_its_environment("installer.cli.plan")  # no such environment here: it goes on in this one
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    _go_to_its_environment("installer.cli.plan")
+
+
+def test_a_verb_of_the_other_environment_is_run_there(tmp_path: Path) -> None:
+    """As on a box: two environments side by side, the command called in the wrong one."""
+    other = tmp_path / "installer" / "venv" / "bin" / "intramuros"
+    other.parent.mkdir(parents=True)
+    other.write_text("#!/bin/sh\necho there: $*\n")
+    other.chmod(0o755)
+    program = (
+        "import sys; from pathlib import Path; from appliance.cli import main as m\n"
+        f"m._BOX = Path({str(tmp_path)!r}); m._INSTALLER_HOME = m._BOX / 'installer' / 'venv'\n"
+        "sys.prefix = str(m._BOX / 'current' / 'venv'); m.main(sys.argv[1:])\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program, "plan", "--json"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert finished.stdout == "there: plan --json\n"
