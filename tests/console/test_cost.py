@@ -46,6 +46,14 @@ def test_screens_leave_nothing_behind() -> None:
     assert left["bytes"] <= GROWTH
 
 
+def test_stages_of_the_wizard_leave_nothing_behind() -> None:
+    argv = [sys.executable, "-m", "tests.console.wizard_soak"]
+    ended = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=200, check=True)
+    left = json.loads(ended.stdout)
+    assert left["widgets"] <= 0
+    assert left["bytes"] <= GROWTH
+
+
 def _python(code: str) -> str:
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
