@@ -91,6 +91,7 @@ def apply(
 
     A failure is journaled before it is raised; the folder of the run has the whole story.
     """
+    os.umask(0o022)  # sudo of a hardened box gives 077, and what we install is read by services too
     with _one_installer(places):
         _end_leftovers(places, hooks)
         directory, finished = _open(request, hooks, places, clock)
