@@ -40,6 +40,7 @@ from tui.install.following import holder, tail
 from tui.install.offers import offers
 from tui.install.password import has_password, hash_password
 
+_BOOK = "site"
 _PATIENCE = 30.0
 _POLL = 0.1
 _SPANS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "day": 86400.0}
@@ -88,8 +89,8 @@ class ThisBox:
         """Every phase with its roles and the number of their tasks."""
         folder = find_playbooks(self._bundle)
         plan = make_plan(
-            book="site",
-            phases=read_book(folder, "site"),
+            book=_BOOK,
+            phases=read_book(folder, _BOOK),
             answers=answers,
             bundle=self._bundle.digest if self._bundle else "",
             playbooks_digest=digest_playbooks(folder),
@@ -143,7 +144,7 @@ class ThisBox:
         """The newest run, when it goes on or did not end well."""
         run = run_journal.latest(self._places.runs)
         alive = holder(self._places.lock) is not None
-        if run is None or run.head.check or (run.state == "done" and not alive):
+        if run is None or run.head.check or run.head.book != _BOOK or (run.state == "done" and not alive):
             return None
         phase = next((entry.phase for entry in reversed(run.entries) if entry.phase), "the beginning")
         return Unfinished(run=run.head.run, since=run.head.at, phase=phase, alive=alive)

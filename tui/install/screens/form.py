@@ -40,27 +40,30 @@ class Question(Vertical):
     """
 
     def __init__(self, field: Field, text: str, *, number: int = 0, ascii: bool) -> None:
-        super().__init__(id=f"question-{_id(field.key, number)}")
-        self.field, self.number, self._text, self._ascii = field, number, text, ascii
+        name = _id(field.key, number)
+        super().__init__(id=f"question-{name}")
+        self.field, self.number, self._ascii = field, number, ascii
+        self.control: Options | TypedEntry
+        """what has the focus when this question is answered"""
+        if field.choices:
+            several = field.kind is Kind.SEVERAL
+            chosen = tuple(words(text)) if several else (text,)
+            self.control = Options(field.choices, chosen, several=several, id=name, ascii=ascii)
+        else:
+            self.control = TypedEntry(text, id=name)
+        self._wrong = Note(ascii=ascii)
+        self._wrong.add_class("wrong")
 
     def compose(self) -> ComposeResult:
         """The label, the control and the line for what is wrong."""
-        field, name = self.field, _id(self.field.key, self.number)
         with Horizontal():
             label = Painted(ascii=self._ascii)
             label.add_class("name")
-            numbered = f" {self.number + 1}" if field.kind is Kind.ROWS else ""
-            label.paint([((Span(f"   {fmt.fit(field.label + numbered, _LABEL - 4)} "),), False)])
+            numbered = f" {self.number + 1}" if self.field.kind is Kind.ROWS else ""
+            label.paint([((Span(f"   {fmt.fit(self.field.label + numbered, _LABEL - 4)} "),), False)])
             yield label
-            if field.choices:
-                several = field.kind is Kind.SEVERAL
-                chosen = tuple(words(self._text)) if several else (self._text,)
-                yield Options(field.choices, chosen, several=several, id=name, ascii=self._ascii)
-            else:
-                yield TypedEntry(self._text, id=name)
-        wrong = Note(ascii=self._ascii)
-        wrong.add_class("wrong")
-        yield wrong
+            yield self.control
+        yield self._wrong
 
     @property
     def text(self) -> str:
@@ -68,20 +71,13 @@ class Question(Vertical):
         control = self.control
         return ", ".join(control.chosen) if isinstance(control, Options) else control.value
 
-    @property
-    def control(self) -> Options | TypedEntry:
-        """What has the focus when this question is answered."""
-        found = self.query_one(f"#{_id(self.field.key, self.number)}")
-        assert isinstance(found, (Options, TypedEntry))
-        return found
-
     def complain(self, fault: str, width: int) -> None:
         """Say what is wrong below, or nothing."""
         self.set_class(bool(fault), "-wrong")
         if fault:
             parts = fmt.wrap(f"{fmt.glyph('FAIL', ascii=self._ascii)} {fault}", max(20, width - _LABEL - 1))
             told: list[Line] = [line(" " * _LABEL, Span(part, Tone.BAD)) for part in parts]
-            self.query_one(".wrong", Note).tell(told)
+            self._wrong.tell(told)
 
 
 class FormStage(Stage):
