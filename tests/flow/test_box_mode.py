@@ -84,10 +84,15 @@ class Manager:
             assert channel.recv(64) == b"READY=1"
 
     def stop(self) -> None:
+        """End all of it in order; whatever an assertion says, nothing is left running."""
         for process in self.processes.values():
             process.terminate()
-        for process in self.processes.values():
-            assert process.wait(timeout=_PATIENCE) == 0
+        try:
+            statuses = {name: process.wait(timeout=_PATIENCE) for name, process in self.processes.items()}
+        finally:
+            for process in self.processes.values():
+                process.kill()
+        assert set(statuses.values()) == {0}, statuses
 
     def healthy(self) -> bool:
         trust = ssl.create_default_context(cafile=str(self.folder / "public" / "ca.crt"))
