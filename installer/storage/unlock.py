@@ -64,7 +64,7 @@ def start_waiting(volume: Volume) -> None:
             f"The volume is open, but {volume.mount} could not be mounted.",
             hint=f"See: journalctl -b -u {unit}",
         )
-    _systemctl("start", "--no-block", "default.target")
+    _systemctl("start", "--no-block", "multi-user.target")  # its wishes anew: default.target would not pass them on
 
 
 def _cryptsetup_unit(volume: Volume) -> str:
