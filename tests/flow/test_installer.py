@@ -201,3 +201,31 @@ def test_only_one_installer_at_once(box: Box) -> None:
     first.communicate(timeout=120)
     assert first.returncode == 0
     assert len(run_journal.list_runs(box.places.runs)) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+@pytest.mark.parametrize("when", ["before it begins", "in the middle"])
+def test_full_disk_is_told_and_gone_on_with(box: Box, when: str) -> None:
+    """The disk of the journals is full: one clear line, nothing goes on, and the same command ends well later."""
+    state = box.places.state
+    state.mkdir(parents=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(state)], check=False)
+    if mounted.returncode != 0:
+        pytest.skip("nothing can be mounted here")
+    try:
+        ballast = state / "ballast"
+        if when == "in the middle":
+            phase = box.playbooks / "phase-ground.yml"
+            fill = f"sh -c 'test -e {ballast} || head -c 1M /dev/zero > {ballast} 2>/dev/null; true'"
+            phase.write_text(phase.read_text().replace("sleep 0.2", f'{{cmd: "{fill}"}}'))
+        else:
+            ballast.write_bytes(bytes(255 << 10))
+        status, problem, _ = box.install()
+        assert (status, problem["code"]) == (1, "storage.full"), problem
+        assert leftovers.marked("0001") == []
+        ballast.write_bytes(b"")
+        status, result, _ = box.install()
+        assert status == 0, result
+        assert all((box.out / phase / "file").is_file() for phase in _PHASES)
+    finally:
+        subprocess.run(["umount", str(state)], check=True)
