@@ -18,6 +18,11 @@ from installer.storage.recovery_key import normalise
 from installer.storage.volume import Places, Volume
 
 
+_WAITED = ("multi-user.target", "intramuros.target", "timers.target", "sockets.target")
+"""Started anew for what they want and could not have: a target that is active already does not pass the wish on to
+others, so each is named."""
+
+
 def unlock(volume: Volume, places: Places, secret: str, keys: KeyFiles) -> Purpose:
     """Open the volume by a typed passphrase or recovery key, and return which it was. Raises Forbidden or Conflict."""
     if volume.mapping(places).exists():
@@ -64,7 +69,8 @@ def start_waiting(volume: Volume) -> None:
             f"The volume is open, but {volume.mount} could not be mounted.",
             hint=f"See: journalctl -b -u {unit}",
         )
-    _systemctl("start", "--no-block", "multi-user.target")  # its wishes anew: default.target would not pass them on
+    for target in _WAITED:
+        _systemctl("start", "--no-block", target)
 
 
 def _cryptsetup_unit(volume: Volume) -> str:
