@@ -17,7 +17,6 @@ from installer.storage.proof import prove_passphrase, prove_recovery
 from installer.storage.recovery_key import normalise
 from installer.storage.volume import Places, Volume
 
-
 _WAITED = ("multi-user.target", "intramuros.target", "timers.target", "sockets.target")
 """Started anew for what they want and could not have: a target that is active already does not pass the wish on to
 others, so each is named."""
