@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from appliance.kernel.errors import BadInput, NotFound
 from installer.answer_example import EXAMPLE
@@ -144,3 +146,53 @@ def test_doubts() -> None:
         complete_answers(network={"clients": ["0.0.0.0/0"], "ntp": []}, admin={"sudo": "nopasswd"}), name="a"
     )
     assert {doubt.key for doubt in doubts(answers)} == {"network.clients", "network.ntp", "storage.mode", "admin.sudo"}
+
+
+_TEXTS = (
+    "",
+    "/",
+    "::1",
+    "10.0.0.0/8",
+    "fe80::1%x",
+    "luks",
+    "none",
+    "provided",
+    "tang",
+    "/dev/x",
+    "http://[::1",
+    "1.2.3.4",
+)
+_LEAVES = st.none() | st.booleans() | st.integers(-1, 70000) | st.text(max_size=8) | st.sampled_from(_TEXTS)
+_NAMES = st.sampled_from(["url", "thumbprint", "x"])
+_VALUES = st.recursive(
+    _LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_NAMES, inner, max_size=2), max_leaves=4
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_document_is_taken_or_refused_by_name(data: st.DataObject) -> None:
+    """Whatever is in the file: answers, or one refusal that names the file. Never a traceback."""
+    document = complete_answers(storage=_LUKS)
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from(_every_key()))
+        section = document.setdefault(path[0], {}) if len(path) == 2 else document
+        if isinstance(section, dict):
+            section[path[-1]] = data.draw(_VALUES)
+    refusal = _refusal_of(document)
+    assert refusal is None or refusal.startswith("answers.toml: ")
+    assert "\n" not in (refusal or "")
+
+
+def _refusal_of(document: dict[str, Any]) -> str | None:
+    try:
+        doubts(check_answers(document, name="answers.toml"))
+    except BadInput as error:
+        return error.message
+    return None
+
+
+def _every_key() -> list[tuple[str, ...]]:
+    whole = as_document(check_answers(complete_answers(), name="a"))
+    keys: list[tuple[str, ...]] = [(name,) for name in whole]
+    return keys + [(name, key) for name, section in whole.items() if isinstance(section, dict) for key in section]
