@@ -16,13 +16,13 @@ from installer.harden.snapshot import Snapshot
 
 
 @contextmanager
-def guarded(*, admin: str, seconds: int, source: str, tell: Callable[[str], None], port: int = 22) -> Iterator[None]:
+def guarded(*, admin: str, seconds: int, source: str, tell: Callable[[str], None]) -> Iterator[None]:
     """Arm, run the block, prove a new login of `admin`, disarm. The old state comes back when anything fails."""
     home = Path(pwd.getpwnam(admin).pw_dir)
     lines.arm(admin=admin, home=home, seconds=seconds, now=datetime.now(UTC))
     try:
         yield
-        proof = prove_login(admin=admin, port=port, source=source, networks=probes.own_networks())
+        proof = prove_login(admin=admin, port=probes.server_port(), source=source, networks=probes.own_networks())
     except BaseException:
         lines.restore()
         raise

@@ -123,6 +123,12 @@ def own_addresses(run: Run = run_command) -> list[str]:
     return [str(info["local"]) for link in listed for info in link.get("addr_info", ()) if "local" in info]
 
 
+def server_port(run: Run = run_command) -> int:
+    """Return the port that sshd's settings name now. Raises InternalError when sshd does not accept them."""
+    settings = _must(run, ["sshd", "-T"]).stdout.splitlines()
+    return next(int(line.split()[1]) for line in settings if line.startswith("port "))
+
+
 def own_networks(run: Run = run_command) -> list[str]:
     """Return the networks that the box is in, for when no administrator's address is known."""
     listed = json.loads(_must(run, ["ip", "-j", "address", "show", "scope", "global"]).stdout)
