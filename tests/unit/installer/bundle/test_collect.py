@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,23 +114,16 @@ def test_collects_builds_and_verifies(
     assert not is_current(tmp_path / "inputs", request)
 
 
-def test_cut_off_collection_is_none(request_: Request, tmp_path: Path) -> None:
-    folder = make_inputs(tmp_path / "inputs")
-    shutil.rmtree(request_.checkout / "tools")
-    with pytest.raises(Unavailable) as refused:
-        collect(folder, request_, say=_nobody)
-    assert refused.value.code == "bundle.llama"
-    with pytest.raises(NotFound):
-        read_inputs(folder)
-    assert not is_current(folder, request_)
-
-
-def test_wheel_with_another_hash(request_: Request, tmp_path: Path) -> None:
+def test_wheel_with_another_hash_leaves_no_collection(request_: Request, tmp_path: Path) -> None:
+    folder = make_inputs(tmp_path / "inputs")  # there was a whole one before
     lock = request_.checkout / "requirements" / "base.lock"
     lock.write_text(lock.read_text().partition("sha256:")[0] + "sha256:" + "0" * 64 + "\n")
     with pytest.raises(Unavailable) as refused:
-        collect(tmp_path / "inputs", request_, say=_nobody)
+        collect(folder, request_, say=_nobody)
     assert refused.value.code == "bundle.pip"
+    with pytest.raises(NotFound):
+        read_inputs(folder)
+    assert not is_current(folder, request_)
 
 
 def test_model_that_is_none(request_: Request, tmp_path: Path) -> None:
