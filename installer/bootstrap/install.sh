@@ -13,6 +13,7 @@
 # --prepare-only ends before `intramuros install`, so that you can look first: intramuros preflight, intramuros plan
 set -eu
 umask 022
+language=${LC_ALL-}
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 medium=$(cd "$(dirname "$0")/.." && pwd -P)
@@ -165,4 +166,7 @@ fi
 "$home/venv/bin/intramuros" bundle verify "$medium"
 if [ "$only_prepare" = yes ]; then say "ready: intramuros preflight --bundle $medium"; exit 0; fi
 say "starting the installation"
-"$home/venv/bin/intramuros" install --bundle "$medium" "$@"
+rm -rf "$scratch"
+if [ -n "$language" ]; then LC_ALL=$language; else unset LC_ALL; fi # people read what comes now
+cd /
+exec "$home/venv/bin/intramuros" install --bundle "$medium" "$@"
