@@ -99,7 +99,12 @@ class NspawnBox:
     def start(self) -> None:
         words: list[str | Path] = [
             *("systemd-nspawn", "--register=no", "--keep-unit", "--boot", "--console=pipe"),
-            *("--capability=all", "--system-call-filter=@keyring bpf perf_event_open"),
+            # A container shares this machine's clock; nothing in it may set that.
+            *(
+                "--capability=all",
+                "--drop-capability=CAP_SYS_TIME",
+                "--system-call-filter=@keyring bpf perf_event_open",
+            ),
             *(f"--directory={self.root}", f"--machine={self._machine}", f"--hostname={self.name}"),
             *("--network-bridge=br0", "--link-journal=no", "--resolv-conf=off", "--timezone=off"),
             *(f"--bind-ro={source}:{place}" for source, place in self.made_from.shared),
