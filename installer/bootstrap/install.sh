@@ -13,7 +13,7 @@
 # --prepare-only ends before `intramuros install`, so that you can look first: intramuros preflight, intramuros plan
 set -eu
 umask 022
-language=${LC_ALL-}
+language=${LC_ALL-} here=$(pwd)
 export LC_ALL=C PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 medium=$(cd "$(dirname "$0")/.." && pwd -P)
@@ -116,8 +116,8 @@ sha256sum --check --quiet --strict "$scratch/list" > "$scratch/bad" 2> /dev/null
 say "version $version, number $sequence, built $built: whole and signed"
 [ "$only_verify" = no ] || exit 0
 
-here=$(sed -n 's/^ID=//p; s/^VERSION_ID="\{0,1\}\([0-9.]*\)"\{0,1\}$/\1/p' /etc/os-release | sort | tr '\n' ' ')$(dpkg --print-architecture)
-[ "$here" = '12 debian amd64' ] || refuse bundle.product "this bundle is for Debian 12 on amd64, and this is: $here"
+system=$(sed -n 's/^ID=//p; s/^VERSION_ID="\{0,1\}\([0-9.]*\)"\{0,1\}$/\1/p' /etc/os-release | sort | tr '\n' ' ')$(dpkg --print-architecture)
+[ "$system" = '12 debian amd64' ] || refuse bundle.product "this bundle is for Debian 12 on amd64, and this is: $system"
 
 # --- 4. apt, Python, the installer --------------------------------------------------------------------------------
 # Each file appears by one rename; a run that was cut off anywhere is finished by running this script again.
@@ -168,5 +168,5 @@ if [ "$only_prepare" = yes ]; then say "ready: intramuros preflight --bundle $me
 say "starting the installation"
 rm -rf "$scratch"
 if [ -n "$language" ]; then LC_ALL=$language; else unset LC_ALL; fi # people read what comes now
-cd /
+cd "$here" # --answers may be a relative name
 exec "$home/venv/bin/intramuros" install --bundle "$medium" "$@"
