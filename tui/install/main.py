@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 from tui.install.backend import Backend
 from tui.install.visit import Visit
@@ -22,6 +24,7 @@ def run_wizard(backend: Backend, *, draft: Path, tier: str | None = None, line: 
     if choice.tier is Tier.LINE:
         from tui.install.line import run_line
 
+        signal.signal(signal.SIGTERM, _end)
         return run_line(visit, out=sys.stdout, read=sys.stdin.readline, read_secret=_read_secret, why=choice.why)
     return _run_full_screen(visit, choice)
 
@@ -44,6 +47,11 @@ def _run_full_screen(visit: Visit, choice: Choice) -> int:
         sys.stderr.write("The full-screen wizard stopped. The plain one is: intramuros install --tier line\n")
         return wizard.return_code
     return code or 0
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End by way of every `finally`: a hidden prompt has switched the terminal's echo off."""
+    raise SystemExit(128 + number)
 
 
 def _read_secret(prompt: str) -> str:
