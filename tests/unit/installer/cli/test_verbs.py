@@ -1,0 +1,63 @@
+"""The installer's verbs on the command line, as far as they change nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from appliance.cli.main import main
+from appliance.kernel.errors import BadInput, Conflict
+from installer.cli.hooks import TerminalHooks
+from installer.cli.output import Narrator
+from installer.storage.recovery_key import normalise
+
+
+def test_example_can_be_checked_and_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["answers", "example"]) == 0
+    file = tmp_path / "answers.toml"
+    file.write_text(capsys.readouterr().out)
+    assert main(["answers", "check", str(file)]) == 0
+    assert "can be used" in capsys.readouterr().out
+    assert main(["plan", "--answers", str(file), "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [phase["name"] for phase in plan["phases"]][:2] == ["packages", "ground"]
+
+
+def test_faults_of_the_file_end_with_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "answers.toml"
+    file.write_text('hostname = "x"\nhostnam = "y"\n')
+    assert main(["answers", "check", str(file), "--json"]) == 2
+    problem = json.loads(capsys.readouterr().err)
+    assert problem["code"] == "answers.invalid"
+    assert str(file) in problem["message"]
+
+
+def test_preflight_prints_findings_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["answers", "example"]) == 0
+    file = tmp_path / "answers.toml"
+    file.write_text(capsys.readouterr().out)
+    assert main(["preflight", "--answers", str(file), "--json"]) == 4
+    findings = json.loads(capsys.readouterr().out)
+    assert {"storage.device", "secret"} <= {each["what"] for each in findings if each["level"] == "FAIL"}
+
+
+def test_recovery_key_goes_to_a_new_file_only(tmp_path: Path) -> None:
+    out = tmp_path / "key"
+    hooks = TerminalHooks(Narrator(as_json=False), recovery_key_out=out)
+    key = hooks.recovery_key()
+    assert normalise(out.read_text()) == key
+    assert out.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Conflict, match="exists already"):
+        hooks.recovery_key()
+    assert normalise(out.read_text()) == key
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Conflict):
+        TerminalHooks(Narrator(as_json=False), recovery_key_out=link).recovery_key()
+
+
+def test_recovery_key_is_never_made_for_nobody() -> None:
+    with pytest.raises(BadInput, match="no terminal"):
+        TerminalHooks(Narrator(as_json=False), recovery_key_out=None).recovery_key()
