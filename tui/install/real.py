@@ -18,10 +18,11 @@ import msgspec
 
 from appliance.kernel import process
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import IntramurosError, NotFound, storage_errors
+from appliance.kernel.errors import IntramurosError, storage_errors
 from appliance.kernel.problem import Problem as Told
 from installer import run_journal, secrets
 from installer.answers import Answers
+from installer.apply import volume_is_ready
 from installer.cli.bundle_option import open_bundle
 from installer.cli.prepare import OpenedBundle, find_playbooks
 from installer.events import StepEvent
@@ -34,7 +35,6 @@ from installer.plan import make_plan
 from installer.playbooks import digest_playbooks, read_book
 from installer.preflight import preflight
 from installer.storage import recovery_key
-from installer.storage.table import read_table
 from tui.install.backend import Machine, PlannedStep, Problem, Report, Unfinished
 from tui.install.following import holder, tail
 from tui.install.offers import offers
@@ -112,7 +112,8 @@ class ThisBox:
         wanted = []
         if answers.admin.sudo == "password" and not answers.admin.password_hash_file and not self._has(answers):
             wanted.append(secrets.ADMIN_PASSWORD_HASH)
-        if "passphrase" in answers.storage.unlock and not answers.storage.passphrase_file:
+        asked = "passphrase" in answers.storage.unlock and not answers.storage.passphrase_file
+        if asked and not volume_is_ready(self._places):
             wanted.append(secrets.STORAGE_PASSPHRASE)
         return tuple(wanted)
 
@@ -129,10 +130,7 @@ class ThisBox:
         """A key for a volume that is not made yet and for which none was confirmed."""
         if answers.storage.mode != "luks" or secrets.STORAGE_RECOVERY_KEY in secrets.laid(self._places.secrets):
             return None
-        with contextlib.suppress(NotFound):
-            if read_table(self._places.volume_table).ready:
-                return None
-        return recovery_key.generate()
+        return None if volume_is_ready(self._places) else recovery_key.generate()
 
     def lay_recovery_key(self, key: str) -> None:
         """Lay it down for the storage phase, which takes it and removes it."""
