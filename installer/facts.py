@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from appliance.kernel import process
 from appliance.kernel.errors import IntramurosError
@@ -20,6 +21,7 @@ from installer import secrets
 from installer.answers import Answers
 from installer.places import Places
 
+GATEWAY = "intramuros-gateway"
 _PATIENCE = 20.0
 _TANG_PATIENCE = 5.0
 _FIREWALL_MANAGERS = ("ufw", "firewalld", "shorewall", "ferm", "netfilter-persistent")
@@ -196,8 +198,6 @@ def _in_memory(folder: Path) -> bool:
 
 
 def _listeners() -> tuple[Listener, ...]:
-    import psutil
-
     found = set()
     try:
         connections = psutil.net_connections(kind="tcp")
@@ -207,11 +207,16 @@ def _listeners() -> tuple[Listener, ...]:
         if connection.status != psutil.CONN_LISTEN or not connection.laddr:
             continue
         try:
-            program = psutil.Process(connection.pid).name() if connection.pid else ""
+            program = _program(psutil.Process(connection.pid)) if connection.pid else ""
         except psutil.Error:
             program = ""
         found.add((connection.laddr.port, connection.laddr.ip, program))
     return tuple(Listener(port=port, address=address, program=program) for port, address, program in sorted(found))
+
+
+def _program(running: psutil.Process) -> str:
+    """Return the program's name; our gateway is a Python program like many, so its module tells it apart."""
+    return GATEWAY if "appliance.gateway.main" in running.cmdline() else running.name()
 
 
 def _gpus(devices: Path) -> tuple[Gpu, ...]:

@@ -14,7 +14,7 @@ from appliance.kernel.terminal import size_text
 from installer import secrets
 from installer.answer_rules import contains, doubts
 from installer.answers import Answers
-from installer.facts import Disk, Facts, Gpu
+from installer.facts import GATEWAY, Disk, Facts, Gpu
 from installer.findings import Finding, Level
 
 _SYSTEMS = {("debian", "12")}
@@ -28,7 +28,6 @@ _DATA_LEAST = 2 << 30
 _DATA_LITTLE = 20 << 30
 _EARLIEST, _LATEST = 2026, 2080
 _VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
-_OURS = ("intramuros", "python3", "uvicorn")
 
 
 def preflight(
@@ -161,7 +160,7 @@ def _ports(facts: Facts, answers: Answers) -> Iterator[Finding]:
         return
     port = answers.app.port
     taken = [each for each in facts.listeners if each.port == port]
-    foreign = [each for each in taken if not (facts.appliance_installed and each.program.startswith(_OURS))]
+    foreign = [each for each in taken if each.program != GATEWAY]
     if foreign:
         who = foreign[0].program or "another program"
         yield _fail(

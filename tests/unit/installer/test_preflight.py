@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,25 @@ def test_facts_of_this_machine_are_read_and_nothing_is_written(memory: Path) -> 
     assert "lo" in facts.interfaces
     assert sorted(memory.rglob("*")) == before
     assert msgspec.json.decode(msgspec.json.encode(facts), type=Facts) == facts
+
+
+def test_the_gateway_is_told_from_other_programs(memory: Path) -> None:
+    """What a second installation finds on app.port is our own gateway, which is a python like many."""
+    code = (
+        "import socket, sys, time; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); "
+        "print(s.getsockname()[1], flush=True); sys.stdin.read()"
+    )
+    found = {}
+    for name in ("appliance.gateway.main", "something.else"):
+        argv = [sys.executable, "-c", code, name]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            listeners = gather(None, places=Places(root=memory)).listeners
+            found[name] = next(each.program for each in listeners if each.port == port)
+            process.communicate("")
+    assert found["appliance.gateway.main"] == "intramuros-gateway"
+    assert found["something.else"].startswith("python")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a loop device needs root")
