@@ -56,16 +56,22 @@ def _build() -> None:
         made_from = FOLDER / "made-from"
         wanted = (inputs / "inputs.json").read_bytes()
         if not (MEDIUM.is_dir() and made_from.is_file() and made_from.read_bytes() == wanted):
-            made_from.unlink(missing_ok=True)
-            shutil.rmtree(MEDIUM, ignore_errors=True)
+            new, old = FOLDER / "medium.new", FOLDER / "medium.old"
+            shutil.rmtree(new, ignore_errors=True)
             _verb(
                 "build",
                 f"--inputs={inputs}",
                 f"--keys={keys}",
                 f"--passphrase-file={passphrase}",
-                f"--out={MEDIUM}",
+                f"--out={new}",
                 "--channel=developer",
             )
+            made_from.unlink(missing_ok=True)
+            shutil.rmtree(old, ignore_errors=True)
+            if MEDIUM.exists():
+                MEDIUM.rename(old)  # missing for a moment, not for the time of a build
+            new.rename(MEDIUM)
+            shutil.rmtree(old, ignore_errors=True)
             made_from.write_bytes(wanted)
     shutil.copyfile(keys / "publisher.fingerprint", FOLDER / "fingerprint")
 
