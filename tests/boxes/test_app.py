@@ -56,7 +56,7 @@ def rig_of_this_module(make_rig: Callable[[], Rig]) -> Iterator[Rig]:
 @pytest.fixture(scope="module")
 def box(rig_of_this_module: Rig, installed: Installed, bundle: Bundle) -> Box:
     made = rig_of_this_module.box(layers=installed.layers, shared=((bundle.medium, MEDIUM),))
-    made.sh(f"cat > /root/ask.py <<'END'\n{_ASK}END\n")
+    made.sh(f"cat > /var/lib/ask.py <<'END'\n{_ASK}END\n")
     made.sh("until systemctl is-active --quiet intramuros-gateway; do sleep 0.5; done", timeout=120)
     return made
 
@@ -72,7 +72,7 @@ def _python(box: Box, program: str) -> str:
 
 def _wait_for_an_answer(box: Box, *, seconds: int = 60) -> None:
     box.sh(
-        f"timeout {seconds} sh -c 'until python3 /root/ask.py {MODEL} >/dev/null 2>&1; do sleep 0.1; done'", timeout=120
+        f"timeout {seconds} sh -c 'until python3 /var/lib/ask.py {MODEL} >/dev/null 2>&1; do sleep 0.1; done'", timeout=120
     )
 
 
