@@ -22,7 +22,7 @@ from appliance.kernel.clock import Clock, to_text, utc_now
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import Conflict, IntramurosError, NotFound, storage_errors
 from appliance.kernel.problem import problem_of
-from installer import leftovers, run_journal
+from installer import leftovers, package_state, run_journal
 from installer.answers import Answers, as_document
 from installer.events import Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, StepEvent, TaskDone
 from installer.places import Places
@@ -94,6 +94,8 @@ def apply(
     os.umask(0o022)  # sudo of a hardened box gives 077, and what we install is read by services too
     with _one_installer(places):
         _end_leftovers(places, hooks)
+        if not request.check and package_state.mend(places.root):
+            hooks.event(Note(text="Set up the packages that an interruption had left half set up."))
         directory, finished = _open(request, hooks, places, clock)
         journal = Journal(directory)
         walk = _Walk(request, hooks, places, watchers, clock, directory, journal, finished)

@@ -1,0 +1,49 @@
+"""Packages that an interruption left half set up: apt refuses any work until dpkg has ended what it had begun.
+
+Looks at dpkg's own record (dpkg(1), `--audit` and `/var/lib/dpkg/updates`) and does nothing on a machine in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from appliance.kernel import process
+from appliance.kernel.errors import Conflict
+
+_HALF = ("half-installed", "half-configured", "unpacked", "triggers-awaited", "triggers-pending")
+_PATIENCE = 1800.0
+
+Run = Callable[[Sequence[str]], process.Outcome]
+
+
+def run_dpkg(argv: Sequence[str]) -> process.Outcome:
+    """Run dpkg without questions; setting a large package up takes its time."""
+    return process.run(argv, timeout=_PATIENCE, extra_environment={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+def is_interrupted(root: Path) -> bool:
+    """Tell whether dpkg was stopped in its middle."""
+    folder = root / "var" / "lib" / "dpkg"
+    if (folder / "updates").is_dir() and any(path.name.isdigit() for path in (folder / "updates").iterdir()):
+        return True
+    try:
+        with (folder / "status").open(encoding="utf-8", errors="replace") as stream:
+            return any(line.startswith("Status: ") and line.split()[-1] in _HALF for line in stream)
+    except FileNotFoundError:
+        return False
+
+
+def mend(root: Path, *, run: Run = run_dpkg) -> bool:
+    """Let dpkg end what it had begun; False when there was nothing. Raises Conflict when it cannot."""
+    if not is_interrupted(root):
+        return False
+    outcome = run(("dpkg", f"--root={root}", "--force-confdef", "--force-confold", "--configure", "--pending"))
+    if outcome.status != 0:
+        last = (outcome.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise Conflict(
+            "install.packages_broken",
+            f"Packages are half set up, and dpkg cannot end it: {last}",
+            hint="See which with: dpkg --audit",
+        )
+    return True
