@@ -68,7 +68,7 @@ def test_referees_on_a_hardened_machine(rig: Rig, bundle: Bundle) -> None:
     box.sh(f"mkdir -p {MEDIUM} && mount -o ro /dev/disk/by-id/virtio-stick {MEDIUM}")
     write(box, ANSWERS, answers(Wishes(address=box.address, public_key=rig.public_key, enabled=False)), mode="0600")
     box.sh(install_script(bundle, "--help"), timeout=3600)  # the installer alone
-    box.sh("apt-get install -y --no-install-recommends openscap-scanner ssg-debian lynis", timeout=3600)
+    box.sh("apt-get install -y --no-install-recommends openscap-scanner openscap-utils ssg-debian lynis", timeout=3600)
     stock = _scan(box, "before")
     box.sh(f"intramuros harden --bundle {MEDIUM} --answers {ANSWERS}", timeout=3600)
     box.reboot()

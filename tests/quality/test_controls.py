@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from installer.evidence.applicability import condition_names
 from installer.evidence.catalogue import load_catalogue, load_rules
 from installer.evidence.checks import accounts
-from installer.evidence.control import Accounts, Command, Content, Control
+from installer.evidence.checks.finding import meets
+from installer.evidence.control import Accounts, Command, Content, Control, Profile, Sysctl
 from installer.evidence.referees import lynis
 from installer.evidence.referees.compare import explanations
 from installer.evidence.waivers import shipped_waivers
@@ -42,6 +44,19 @@ def test_control_is_whole_and_its_numbers_are_the_datastreams(control: Control) 
         if isinstance(check, Command | Content):
             for pattern in (*check.has, *check.lacks):
                 re.compile(pattern)
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+def test_kernel_parameters_are_what_the_role_sets(profile: Profile) -> None:
+    values = yaml.safe_load((ROOT / "playbooks" / "roles" / "kernel" / "vars" / "main.yml").read_text())
+    declared = values["__kernel_baseline"] | (values["__kernel_strict"] if profile is Profile.STRICT else {})
+    checks = [each.check_for(profile) for each in CATALOGUE.controls if profile in each.profiles]
+    wrong = [
+        f"{check.key} = {declared.get(check.key)}"
+        for check in checks
+        if isinstance(check, Sysctl) and not meets(declared.get(check.key), check.value)
+    ]
+    assert not wrong
 
 
 def test_every_condition_and_rule_on_accounts_is_used() -> None:
@@ -85,6 +100,12 @@ def test_shipped_waivers_are_few_and_known() -> None:
     shipped = shipped_waivers(today=NOW.date(), owner="Ada")
     assert not [each.control for each in shipped if each.control not in RULES]
     assert sum("cis1" in RULES[each.control].profiles for each in shipped) <= 10
+
+
+def test_waivers_page_names_each_shipped_waiver() -> None:
+    page = (ROOT / "docs" / "security" / "waivers.md").read_text()
+    for each in shipped_waivers(today=NOW.date(), owner="Ada"):
+        assert f"| `{each.control}` | {each.reason} |" in page
 
 
 def test_explanations_are_of_rules_that_exist() -> None:
