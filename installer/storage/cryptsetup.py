@@ -15,7 +15,7 @@ from installer.storage.volume import BOOTSTRAP_SLOT, Volume
 
 _SHORT = 300.0
 _LONG = 14 * 24 * 3600.0
-_NO_KEY, _NO_DEVICE, _BUSY = 2, 4, 5
+_HALF, _NO_KEY, _NO_DEVICE, _BUSY = 1, 2, 4, 5
 """cryptsetup(8), RETURN CODES"""
 
 
@@ -39,9 +39,15 @@ def close_volume(volume: Volume) -> None:
 
 
 def slot_opens(device: Path, slot: int, key_file: Path) -> bool:
-    """Tell whether this very key opens this very slot."""
-    arguments = ["--test-passphrase", "--disable-external-tokens", "--key-slot", str(slot)]
-    outcome = _cryptsetup("open", *arguments, "--key-file", str(key_file), str(device))
+    """Tell whether this very key opens this very slot.
+
+    While the volume key changes, a slot holds one of two keys and is not enough by itself: cryptsetup 2.6 then says
+    nothing and returns 1 for the right key, 2 for a wrong one. The right key must then open the volume as a whole.
+    """
+    arguments = ["--test-passphrase", "--disable-external-tokens", "--key-file", str(key_file), str(device)]
+    outcome = _cryptsetup("open", "--key-slot", str(slot), *arguments)
+    if outcome.status == _HALF and not outcome.stderr.strip():
+        outcome = _cryptsetup("open", *arguments)
     if outcome.status == _NO_KEY:
         return False
     _must(outcome, f"testing slot {slot} of {device}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 _PROGRAMS = ("cryptsetup", "systemd-cryptenroll", "clevis")
 _STAND_IN = """#!/bin/sh
-case "$*" in *{act}*) ;; *) exec {real} "$@";; esac
+case "$*" in *'{act}'*) ;; *) exec {real} "$@";; esac
 case {moment} in
 before) kill -9 $PPID;;
 during) {real} "$@" & sleep 0.03; kill -9 $! $PPID;;
