@@ -25,7 +25,6 @@ class ChecksStage(Stage):
 
     def on_mount(self) -> None:
         """Look once the first paint is out."""
-        super().on_mount()
         self.call_after_refresh(self.work, "look", self._look)
 
     def refused(self) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
-from textual.message import Message
 from textual.widget import Widget
 
 from tui import format as fmt
@@ -90,9 +89,6 @@ class FormStage(Stage):
     AUTO_FOCUS = ""
     keys_of = FORM
 
-    class Grown(Message):
-        """The last empty row was filled: there has to be another one."""
-
     def __init__(self, section: Section) -> None:
         super().__init__()
         self.section = section
@@ -120,7 +116,6 @@ class FormStage(Stage):
 
     def on_mount(self) -> None:
         """Go to where the person was, or to the first question."""
-        super().on_mount()
         key = self.visit.focus.get(self.section.id, "")
         asked = [question for question in self.query(Question) if question.display]
         wanted = next((question for question in asked if question.field.key == key), asked[0] if asked else None)

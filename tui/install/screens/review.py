@@ -25,7 +25,6 @@ class ReviewStage(Stage):
 
     def on_mount(self) -> None:
         """Check and plan."""
-        super().on_mount()
         self.work("plan", self._plan)
 
     def refused(self) -> dict[str, str]:

@@ -41,7 +41,6 @@ class RunStage(Stage):
 
     def on_mount(self) -> None:
         """Follow."""
-        super().on_mount()
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._listen, args=(loop,), daemon=True).start()
         self.set_interval(_BEAT * self.wizard.slowness, self._beat)

@@ -55,7 +55,6 @@ class SecretsStage(Stage):
 
     def on_mount(self) -> None:
         """The first one that is missing."""
-        super().on_mount()
         self.refocus()
 
     def refocus(self) -> None:

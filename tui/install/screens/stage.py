@@ -109,7 +109,7 @@ class Stage(Screen[None]):
         self._held.enter_context(app.batch_update())
 
     def on_mount(self) -> None:
-        """First paint."""
+        """First paint. Textual calls this after a subclass's own `on_mount`, which must not call it again."""
         self.dress()
         self.set_timer(HOLD, self.release_paint)
 
