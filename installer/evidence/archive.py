@@ -11,7 +11,6 @@ import fcntl
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,11 +113,11 @@ class Archive:
             raise Conflict("evidence.exists", f"There is an evidence {evidence.id} already.", hint="Wait a second.")
         document = canonical_json(msgspec.to_builtins(evidence))
         temporary = self.root / f".{evidence.id}"
-        with storage_errors("writing the evidence"):
-            _make(temporary)
+        with storage_errors("writing the evidence"), _readable_by_auditors():
+            temporary.mkdir(mode=0o750)
             try:
                 if attachments:
-                    _make(temporary / ATTACHMENTS)
+                    (temporary / ATTACHMENTS).mkdir(mode=0o750)
                 files = {f"{ATTACHMENTS}/{name}": data for name, data in attachments.items()}
                 for name, data in {**files, DOCUMENT: document, SIGNATURE: key.sign(document)}.items():
                     _write(temporary / name, data)
@@ -153,14 +152,20 @@ def described(name: str, data: bytes, *, media_type: str, description: str) -> A
     return Attachment(name=name, sha256=digest(data), size=len(data), media_type=media_type, description=description)
 
 
-def _make(folder: Path) -> None:
-    """Make a folder that the group of the archive (the auditors) may enter, whatever the umask."""
-    folder.mkdir(mode=0o750)
-    folder.chmod(0o750 | (folder.stat().st_mode & stat.S_ISGID))
+@contextmanager
+def _readable_by_auditors() -> Iterator[None]:
+    """Let the archive's group read what is made, whatever the umask; the group itself comes from the setgid archive.
+
+    No explicit chmod: a sandbox with RestrictSUIDSGID= refuses to name the setgid bit, and without it the bit is lost.
+    """
+    before = os.umask(0o027)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _write(path: Path, data: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
     with os.fdopen(descriptor, "wb") as stream:
-        os.fchmod(descriptor, 0o640)
         stream.write(data)

@@ -120,9 +120,10 @@ def collect(
 
 
 def drift(before: Evidence, after: Evidence) -> tuple[str, ...]:
-    """Return the controls that were in order and are not any more."""
-    was = {each.id for each in before.controls if each.status in {"pass", "waived"}}
-    return tuple(each.id for each in after.controls if each.status in {"fail", "error"} and each.id in was)
+    """Return the controls that were in order and are not any more. One that asks for something else now is another."""
+    was = {(each.id, each.title) for each in before.controls if each.status in {"pass", "waived"}}
+    failing = (each for each in after.controls if each.status in {"fail", "error"})
+    return tuple(each.id for each in failing if (each.id, each.title) in was)
 
 
 def known_names(catalogue: Catalogue, rules: RuleTable) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -145,3 +146,15 @@ def test_the_newest_accepted_bundle_is_named(tmp_path: Path) -> None:
     (folder / "20261104T000000Z-accepted.json").write_text("{")
     with pytest.raises(BadInput, match="receipt"):
         collected(tmp_path, at=NOW + timedelta(days=1))
+
+
+def test_auditors_read_it_whatever_the_umask(tmp_path: Path) -> None:
+    (tmp_path / "evidence").mkdir()
+    (tmp_path / "evidence").chmod(0o2750)
+    before = os.umask(0o077)
+    try:
+        folder = collected(tmp_path).folder
+    finally:
+        assert os.umask(before) == 0o077
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+    assert modes == {folder.name: 0o2750, "attachments": 0o2750, "evidence.json": 0o640, "evidence.sig": 0o640}
