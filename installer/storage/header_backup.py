@@ -62,6 +62,14 @@ def forget(places: Places, path: str) -> HeaderCopy:
     return found
 
 
+def withdraw(places: Places) -> None:
+    """Destroy this box's copy and forget it: it is about to become dangerous."""
+    destroy(places.header_backup)
+    table, here = read_table(places.table), str(places.header_backup)
+    kept = tuple(copy for copy in table.copies if copy.path != here)
+    write_table(places.table, msgspec.structs.replace(table, copies=kept))
+
+
 def outdated(table: Table, header: Header) -> tuple[HeaderCopy, ...]:
     """Return the copies that open with other slots than the volume does now."""
     return tuple(copy for copy in table.copies if copy.slots != digest_of_slots(header))

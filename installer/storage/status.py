@@ -54,7 +54,7 @@ def look(volume: Volume, places: Places, *, keys: KeyFiles | None = None, swaps:
     opens = {slot.number: _opens(volume, slot, keys) for slot in header.slots if _automatic(slot)} if keys else {}
     alerts = (
         *_alerts_of_state(state, volume),
-        *_alerts_of_slots(table, header, opens),
+        *(() if journal.pending(places) else _alerts_of_slots(table, header, opens)),  # half-way, nothing agrees
         *_alerts_of_work(places, header),
         *(Alert(code="swap", message=f"Memory, and keys in it, may reach the disk in clear: {name}") for name in swaps),
     )

@@ -31,7 +31,7 @@ def rotate_volume_key(
             slots.remove_slot(volume, slot, proof=proven)
         header = read_header(volume.device)
         answers = _keys_by_slot(volume, header, recovery=recovery, passphrase=passphrase)
-        header_backup.destroy(places.header_backup)  # with the old volume key it would make all data unreadable
+        header_backup.withdraw(places)  # with the old volume key it would make all data unreadable
         cryptsetup.begin_reencryption(volume, answers)
     if read_header(volume.device).reencrypting:
         cryptsetup.continue_reencryption(volume, recovery, image=stat.S_ISREG(volume.device.stat().st_mode))
