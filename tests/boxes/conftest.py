@@ -71,8 +71,8 @@ class Rig:
         return self._start(
             Container(
                 name="outsider",
-                address=STRANGER,
-                more_addresses=(CLIENT, ADMINISTRATOR),
+                address=CLIENT,  # where its programs ask from when nothing else is said
+                more_addresses=(STRANGER, ADMINISTRATOR),
                 layers=layers or (images.tree(self.cache, images.OUTSIDER),),
                 shared=shared,
             )
