@@ -168,8 +168,9 @@ def _aging(data: _Database) -> Iterable[str]:
 
 
 def _inactive(data: _Database) -> Iterable[str]:
+    """Root is left out, as OpenSCAP does: a root account that lapses locks the rescue out."""
     for user in data.users:
-        if user.has_password and not (user.inactive.isdigit() and int(user.inactive) <= 45):
+        if user.uid != 0 and user.has_password and not (user.inactive.isdigit() and int(user.inactive) <= 45):
             yield f"{user.name}: inactive {user.inactive or 'not set'}"
 
 
