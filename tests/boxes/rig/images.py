@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ RELEASE = "bookworm"
 _RECIPE = 4
 """Raised when a tree is made differently from the same packages."""
 _DISK_GIB = 12
+_SETTLED = 2
+"""Raised when a tree is settled differently."""
 _DOOR = """\
 [Unit]
 Description=Root shell of the test rig on a virtio port
@@ -93,7 +96,7 @@ def tree(cache: Path, recipe: Recipe) -> Path:
 def disk(cache: Path, recipe: Recipe) -> Path:
     """Return a folder with `disk.raw`, `vmlinuz` and `initrd.img` of a recipe with a kernel."""
     source = tree(cache, recipe)
-    settling = _digest([recipe.digest, _DOOR, _DOOR_RULE, _DOOR_PROGRAM, _DISK_GIB])
+    settling = _digest([_SETTLED, recipe.digest, _DOOR, _DOOR_RULE, _DOOR_PROGRAM, _DISK_GIB])
     return entry(cache / "boxes", f"{recipe.name}-disk-{settling}", lambda folder: _make_disk(source, folder))
 
 
@@ -113,7 +116,8 @@ def _debootstrap(recipe: Recipe, folder: Path) -> None:
 
 def settle(root: Path) -> None:
     """Give a system what debootstrap leaves out: host keys of its own, and a door for virtual machines."""
-    (root / "etc" / "machine-id").write_text("uninitialized\n")
+    # A box without a name for itself would ask questions at its first start.
+    (root / "etc" / "machine-id").write_text(f"{secrets.token_hex(16)}\n")
     for key in (root / "etc" / "ssh").glob("ssh_host_*"):
         key.unlink()  # each box gets its own at its first start
     (root / "etc" / "systemd" / "system" / "ssh-host-keys.service").write_text(
