@@ -49,7 +49,7 @@ def open_ports(
     machine: Box, target: IPv4Address, source: IPv4Address, ports: str, *, timeout: float = 1800
 ) -> set[str]:
     """Scan a box's TCP and UDP ports from one of the machine's addresses; return those that answer as open."""
-    scan = f"nmap -n -Pn -sS -sU --max-retries 2 --min-rate 800 -e host0 -S {source} -p '{ports}' {target}"
+    scan = f"nmap -n -Pn -sS -sU --max-retries 1 --min-rate 4000 -e host0 -S {source} -p '{ports}' {target}"
     said = machine.sh(scan, timeout=1800)
     return {f"{port}/{protocol}" for port, protocol in _OPEN.findall(said.out)}
 
