@@ -80,8 +80,8 @@ def problems_of(waiver: Waiver, *, today: date, known: frozenset[str]) -> list[s
         problem
         for wrong, problem in (
             (name not in known, f"{name} is neither a control nor a rule of the datastream"),
-            (len(waiver.reason.strip()) < 12, f"{name} has no reason that explains anything"),
-            (len(waiver.owner.strip()) < 2, f"{name} has no owner"),
+            (len(" ".join(waiver.reason.split())) < 12, f"{name} has no reason that explains anything"),
+            (len("".join(waiver.owner.split())) < 2, f"{name} has no owner"),
             ((waiver.expiry - today).days > LONGEST_DAYS, f"{name} expires only in more than {LONGEST_DAYS} days"),
         )
         if wrong
