@@ -16,7 +16,7 @@ from tests.console.screen_text import Driver
 from tests.console.wizard import to_review, wizard
 from tui.install.app import Wizard
 
-WARM_UP, ROUNDS = 2, 5
+WARM_UP, ROUNDS = 5, 4
 
 
 async def soak() -> dict[str, int]:
