@@ -18,11 +18,16 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     for verb in _VERBS:
         command = cli.get_command(click.Context(cli), verb)
         assert command is not None
-        if isinstance(command, click.Group):
-            for name, inner in command.commands.items():
-                yield f"{verb} {name}", inner
-        else:
-            yield verb, command
+        yield from unfolded(verb, command)
+
+
+def unfolded(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Yield a command, or those of a group, however deep."""
+    if not isinstance(command, click.Group):
+        yield name, command
+        return
+    for word, inner in command.commands.items():
+        yield from unfolded(f"{name} {word}", inner)
 
 
 COMMANDS = dict(commands())
