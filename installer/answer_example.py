@@ -16,7 +16,7 @@ authorized_keys = [
   "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3v0b0X0Q0m4q0x4bq2Yk5sO0Hq1gC0mS0k2kq3b1yT anna@desk",
 ]
 sudo = "password"
-password_hash_file = "/root/anna.hash"   # openssl passwd -6 > /root/anna.hash; chmod 600 /root/anna.hash
+password_hash_file = "/run/anna.hash"   # openssl passwd -6 > /run/anna.hash; chmod 600 /run/anna.hash
 
 [network]
 admin = ["192.0.2.0/28"]             # SSH from here alone
@@ -28,7 +28,7 @@ ntp = ["192.0.2.2"]
 mode = "luks"
 device = "/dev/disk/by-id/REPLACE"   # everything on it is lost
 unlock = ["passphrase"]              # and "tpm2", "tang"
-passphrase_file = "/root/data.pass"  # leave it out to be asked
+passphrase_file = "/run/data.pass"  # leave it out to be asked
 
 [tls]
 mode = "internal"

@@ -72,7 +72,8 @@ def _python(box: Box, program: str) -> str:
 
 def _wait_for_an_answer(box: Box, *, seconds: int = 60) -> None:
     box.sh(
-        f"timeout {seconds} sh -c 'until python3 /var/lib/ask.py {MODEL} >/dev/null 2>&1; do sleep 0.1; done'", timeout=120
+        f"timeout {seconds} sh -c 'until python3 /var/lib/ask.py {MODEL} >/dev/null 2>&1; do sleep 0.1; done'",
+        timeout=120,
     )
 
 

@@ -23,8 +23,8 @@ _FEW_PORTS = (
 _UNITS = "systemctl list-units --all --plain --no-legend 'intramuros*.service' | cut -d' ' -f1"
 
 _ASK_FOR_CERTIFICATES = """set -e
-intramuros tls client good --out /root/good.pem
-intramuros tls client bad --out /root/bad.pem
+intramuros tls client good --out /var/lib/good.pem
+intramuros tls client bad --out /var/lib/bad.pem
 state=$(cat /etc/intramuros/state)
 echo 'client_authorities = "/etc/intramuros/tls/ca.crt"' >> "$state/intramuros.toml"
 echo "client_revocations = \"$state/edge/clients.crl\"" >> "$state/intramuros.toml"
@@ -142,14 +142,14 @@ def test_no_unit_failed(box: NspawnBox) -> None:
 def test_revoked_client_is_refused_and_another_is_served(box: NspawnBox, outsider: NspawnBox) -> None:
     box.sh(_ASK_FOR_CERTIFICATES, timeout=180)
     for name in ("good", "bad"):
-        write(outsider, f"/root/{name}.pem", box.sh(f"cat /root/{name}.pem").out, mode="0600")
-    assert ask(outsider, box.address, "seed", more="/root/good.pem").get("tokens", 0) >= 1
-    assert ask(outsider, box.address, "seed", more="/root/bad.pem").get("tokens", 0) >= 1
+        write(outsider, f"/var/lib/{name}.pem", box.sh(f"cat /var/lib/{name}.pem").out, mode="0600")
+    assert ask(outsider, box.address, "seed", more="/var/lib/good.pem").get("tokens", 0) >= 1
+    assert ask(outsider, box.address, "seed", more="/var/lib/bad.pem").get("tokens", 0) >= 1
     assert "error" in ask(outsider, box.address, "seed"), "served without a certificate"
     box.sh("intramuros tls revoke bad")
     box.sh("sleep 5")
-    assert "error" in ask(outsider, box.address, "seed", more="/root/bad.pem")
-    assert ask(outsider, box.address, "seed", more="/root/good.pem").get("tokens", 0) >= 1
+    assert "error" in ask(outsider, box.address, "seed", more="/var/lib/bad.pem")
+    assert ask(outsider, box.address, "seed", more="/var/lib/good.pem").get("tokens", 0) >= 1
 
 
 def test_answers_stay_readable_by_root_alone_and_hold_no_secret(box: NspawnBox) -> None:

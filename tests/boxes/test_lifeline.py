@@ -69,7 +69,7 @@ class Guarded:
     def state(self) -> str:
         """Return everything that decides who gets in."""
         return self.box.sh(
-            "find /etc/ssh /etc/pam.d /etc/security /etc/sudoers /etc/sudoers.d /usr/share/pam-configs /home/ada/.ssh"
+            "find /etc/ssh /etc/pam.d /etc/security /etc/sudoers /etc/sudoers.d /usr/share/pam-configs ~ada/.ssh"
             r" \( -type f -exec sha256sum {} + \) -o -printf '%p %m %U %G %y\n' | sort; nft -s list ruleset;"
             " ip rule; ip netns; ls /sys/class/net; grep -c probe /etc/passwd; ls /etc/systemd/system"
         ).out
@@ -86,8 +86,8 @@ def guarded(make_rig: Callable[[], Rig]) -> Iterator[Guarded]:
         shared=((_ROOT, "/opt/source"), (Path(site.getsitepackages()[0]), "/opt/site")),
     )
     box.sh(
-        "useradd -m -s /bin/bash ada; install -d -o ada -g ada -m 700 /home/ada/.ssh;"
-        " install -o ada -g ada -m 600 /root/.ssh/authorized_keys /home/ada/.ssh/authorized_keys;"
+        "useradd -m -s /bin/bash ada; install -d -o ada -g ada -m 700 ~ada/.ssh;"
+        " install -o ada -g ada -m 600 ~root/.ssh/authorized_keys ~ada/.ssh/authorized_keys;"
         " echo 'ada ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ada; chmod 440 /etc/sudoers.d/ada"
     )
     try:

@@ -109,5 +109,5 @@ def _mount(box: QemuBox) -> None:
 
 def _wait_for_handshake(box: QemuBox, *, seconds: int = 300) -> None:
     """Wait until the gateway proves itself to a client with the box's own clock."""
-    write(box, "/root/handshake.py", _HANDSHAKE)
-    box.sh(f"timeout {seconds} sh -c 'until python3 /root/handshake.py; do sleep 1; done'", timeout=seconds + 60)
+    write(box, "/var/lib/handshake.py", _HANDSHAKE)
+    box.sh(f"timeout {seconds} sh -c 'until python3 /var/lib/handshake.py; do sleep 1; done'", timeout=seconds + 60)

@@ -42,10 +42,10 @@ def test_box_boots_reboots_and_has_no_route_out(rig: Rig) -> None:
     capture = rig.network.capture("leaves")
     assert run([*rig.ssh(box.address), "echo", "in"]).out == "in\n"
     assert not box.sh("timeout 5 bash -c ': > /dev/tcp/198.51.100.7/443'", check=False).ok
-    box.sh("echo kept > /root/kept")
+    box.sh("echo kept > /var/lib/kept")
     first = box.sh("cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestamp").out
     box.reboot()
-    assert box.sh("cat /root/kept").out == "kept\n"
+    assert box.sh("cat /var/lib/kept").out == "kept\n"
     assert box.sh("cat /proc/sys/kernel/random/boot_id; systemctl show -p UserspaceTimestamp").out != first
     assert any("198.51.100.7" in line for line in capture.stop())
 
@@ -60,9 +60,9 @@ def test_outsider_reaches_the_box_from_three_zones(rig: Rig) -> None:
 
 def test_disk_of_a_box_fills_up(rig: Rig) -> None:
     box = rig.box(disk_bytes=128 << 20)
-    filled = box.sh("dd if=/dev/zero of=/root/big bs=1M", check=False)
+    filled = box.sh("dd if=/dev/zero of=/var/lib/big bs=1M", check=False)
     assert "No space left" in filled.err
-    assert box.sh("rm /root/big; echo fits > /root/small && cat /root/small").out == "fits\n"
+    assert box.sh("rm /var/lib/big; echo fits > /var/lib/small && cat /var/lib/small").out == "fits\n"
 
 
 def test_killed_box_starts_again(rig: Rig, run_directory: Path) -> None:
@@ -112,7 +112,7 @@ def test_machine_boots_with_disk_tpm_and_clock_and_keeps_its_state(rig: Rig) -> 
     machine = rig.machine(disks=(("data", disk, False),), tpm=True, clock="2031-01-01T00:00:00")
     assert run([*rig.ssh(machine.address), "date", "+%Y"], timeout=60).out == "2031\n"
     assert machine.sh("test -c /dev/tpmrm0 && blockdev --getsize64 /dev/disk/by-id/virtio-data").out == f"{1 << 30}\n"
-    assert machine.sh("cat /proc/sys/kernel/random/boot_id > /root/first; sync").ok
+    assert machine.sh("cat /proc/sys/kernel/random/boot_id > /var/lib/first; sync").ok
     machine.set_clock("2032-01-01T00:00:00")
     machine.reboot()
-    assert machine.sh("! cmp -s /root/first /proc/sys/kernel/random/boot_id && date +%Y").out == "2032\n"
+    assert machine.sh("! cmp -s /var/lib/first /proc/sys/kernel/random/boot_id && date +%Y").out == "2032\n"

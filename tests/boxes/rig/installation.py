@@ -14,7 +14,7 @@ from tests.boxes.rig.network import ADMIN, CLIENTS
 
 MEDIUM = "/media/stick"
 """Where boxes find the bundle."""
-ANSWERS = "/root/answers.toml"
+ANSWERS = "/var/lib/answers.toml"
 ADMINISTRATOR = "ada"
 MODEL = "seed"
 _INSTALL = 1800.0

@@ -30,8 +30,8 @@ def install_client(machine: Box) -> None:
 
 def hand_over(box: Box, machine: Box) -> None:
     """Carry the authority's certificate and a fresh key from the box to the client, as an administrator does."""
-    box.sh("rm -f /root/key && intramuros key create second-machine --out /root/key")
-    write(machine, _KEY, read(box, "/root/key"), mode="0600")
+    box.sh("rm -f /var/lib/key && intramuros key create second-machine --out /var/lib/key")
+    write(machine, _KEY, read(box, "/var/lib/key"), mode="0600")
     write(machine, _AUTHORITY, read(box, "/etc/intramuros/tls/ca.crt"))
 
 
@@ -56,6 +56,6 @@ def open_ports(
 
 def login(machine: Box, key: Path, target: IPv4Address, user: str, source: IPv4Address, command: str) -> Outcome:
     """Log in from one of the machine's addresses with the administrator's key."""
-    write(machine, "/root/admin-key", key.read_text(), mode="0600")
+    write(machine, "/var/lib/admin-key", key.read_text(), mode="0600")
     options = "-o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=5"
-    return machine.sh(f"ssh -i /root/admin-key -b {source} {options} {user}@{target} {command!r}", check=False)
+    return machine.sh(f"ssh -i /var/lib/admin-key -b {source} {options} {user}@{target} {command!r}", check=False)

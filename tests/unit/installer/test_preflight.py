@@ -125,7 +125,7 @@ def test_password_for_sudo_may_come_three_ways(source: str) -> None:
     facts = machine("smallest", admin_has_password=source == "account")
     if source == "laid down":
         facts = msgspec.structs.replace(facts, secrets_laid=("admin_password_hash",))
-    answers = answered(admin={"password_hash_file": "/root/anna.hash"} if source == "file" else {})
+    answers = answered(admin={"password_hash_file": "/run/anna.hash"} if source == "file" else {})
     assert not failed(preflight(facts, answers))
 
 
