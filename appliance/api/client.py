@@ -48,6 +48,7 @@ class Client:
         deadline = time.monotonic() + self._patience
         while True:
             try:
+                _require_there(self._socket)
                 response = self._http.request(**_arguments(call))
             except _RETRIED as error:
                 if time.monotonic() > deadline:
@@ -78,6 +79,7 @@ class AsyncClient:
         deadline = time.monotonic() + self._patience
         while True:
             try:
+                _require_there(self._socket)
                 response = await self._http.request(**_arguments(call))
             except _RETRIED as error:
                 if time.monotonic() > deadline:
@@ -87,6 +89,12 @@ class AsyncClient:
             except httpx2.TimeoutException as error:
                 raise _timed_out(call) from error
             return _answer(call, response)
+
+
+def _require_there(socket: Path) -> None:
+    """Raise ConnectError while there is no socket: the library would leave its own end open, once for each try."""
+    if not socket.exists():
+        raise httpx2.ConnectError(f"{socket} does not exist")
 
 
 def _arguments(call: Call[T]) -> dict[str, Any]:
