@@ -89,7 +89,7 @@ def test_only_infrastructure_is_reached_and_only_by_its_accounts(ruleset: list[d
     allowed = set()
     for rule in _rules(ruleset, "output"):
         target = _match(rule, "daddr")
-        if target is not None and _verdict(rule) == "accept":
+        if target is not None and _verdict(rule) == "accept" and _match(rule, "sport") is None:
             allowed.add((str(target), json.dumps(_match(rule, "dport")), json.dumps(_match(rule, "skuid"))))
     of_both_families = {
         (f"@{zone}{family}", port, accounts)
@@ -102,6 +102,18 @@ def test_only_infrastructure_is_reached_and_only_by_its_accounts(ruleset: list[d
         )
     }
     assert allowed == of_both_families | {("10.0.9.22", "22", "0")}
+
+
+def test_sessions_older_than_the_rules_may_answer_administrators(ruleset: list[dict[str, Any]]) -> None:
+    """Connection tracking begins with the first load, so it does not know them; a new connection is no answer."""
+    answers = [
+        rule for rule in _rules(ruleset, "output") if _match(rule, "sport") is not None and _match(rule, "daddr")
+    ]
+    assert [(_match(rule, "daddr"), _match(rule, "sport"), _verdict(rule)) for rule in answers] == [
+        ("@admin4", 22, "accept"),
+        ("@admin6", 22, "accept"),
+    ]
+    assert all('"syn"' in json.dumps(rule) and '"ack"' in json.dumps(rule) for rule in answers)
 
 
 def test_last_rule_of_each_chain_counts_and_ends(ruleset: list[dict[str, Any]]) -> None:
