@@ -14,8 +14,8 @@ from enum import StrEnum
 from typing import Any
 
 from appliance.audit import verify_audit
-from appliance.audit.signing_key import SigningKey
 from appliance.kernel.errors import BadInput
+from appliance.kernel.signing_key import SigningKey
 
 
 class Phase(StrEnum):

@@ -20,8 +20,8 @@ from appliance.audit.chain import (
     next_event,
     sign_checkpoint,
 )
-from appliance.audit.signing_key import SigningKey
 from appliance.kernel.clock import Clock, to_text
+from appliance.kernel.signing_key import SigningKey
 from appliance.store.database import Database
 from appliance.store.schema import audit_checkpoints, audit_events
 

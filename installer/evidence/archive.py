@@ -21,8 +21,8 @@ import msgspec
 from appliance.kernel.canonical import canonical_json
 from appliance.kernel.durable import publish_directory
 from appliance.kernel.errors import Conflict, Forbidden, IntegrityFailure, NotFound, storage_errors
+from appliance.kernel.signing_key import SigningKey
 from installer.evidence.document import Attachment, Evidence, Previous
-from installer.evidence.signing_key import SigningKey
 from installer.evidence.verify_evidence import (
     ATTACHMENTS,
     DOCUMENT,

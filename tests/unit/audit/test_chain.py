@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.audit.chain import AuditEvent, AuditHead, export_lines, genesis, next_event, sign_checkpoint
-from appliance.audit.signing_key import SigningKey
 from appliance.audit.verify_audit import verify_lines
 from appliance.kernel.errors import BadInput
+from appliance.kernel.signing_key import SigningKey
 
 KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(32)))
 AT = "2026-08-01T10:00:00.000000Z"

@@ -27,9 +27,9 @@ from appliance.audit.chain import (
     next_event,
     sign_checkpoint,
 )
-from appliance.audit.signing_key import SigningKey
 from appliance.audit.verify_audit import UnreadableTrail, Verdict, main, read_public_key, verify_lines
 from appliance.kernel.canonical import canonical_json
+from appliance.kernel.signing_key import SigningKey
 
 INSTANCE = "01J00000000000000000000000"
 KEY = SigningKey(Ed25519PrivateKey.from_private_bytes(bytes(range(32))))

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from appliance.kernel.signing_key import SigningKey
 from installer.evidence import verify_evidence
 from installer.evidence.collect import Collected
-from installer.evidence.signing_key import SigningKey, load_or_create_key
+from installer.evidence.signing_key import load_or_create_key
 from installer.evidence.verify_evidence import Unreadable, canonical, main, read_public_key, verify
 from tests.factories.evidence import NOW, collected
 
