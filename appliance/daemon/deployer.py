@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Row, select
 
 from appliance.daemon.engine_probe import greet, load, prove
-from appliance.daemon.gateway_unit import gateway_holds, publish_table
+from appliance.daemon.gateway_unit import gateway_holds, gateway_state, publish_table
 from appliance.daemon.supervisor import Supervisor, Unit, UnitSpec
 from appliance.kernel.errors import IntramurosError
 from appliance.kernel.terminal import harmless
@@ -95,16 +95,19 @@ class Deployer:
                 self._starting[wanted.number] = task
                 task.add_done_callback(partial(_forget, self._starting, wanted.number))
         await asyncio.to_thread(publish_table, self._ctx)
-        self._poke_gateway()
+        await self._poke_gateway()
         kept = {wanted.number for wanted in (*live, *starting)}
         for number in self._running_numbers() - kept - self._draining.keys():
             task = asyncio.create_task(self._drain(number), name=f"drain-{number}")
             self._draining[number] = task
             task.add_done_callback(partial(_forget, self._draining, number))
 
-    def _poke_gateway(self) -> None:
+    async def _poke_gateway(self) -> None:
+        """Let the gateway look at its table now. On a box it is another user's process: being asked makes it look."""
         gateway = self._supervisor.get("gateway")
-        if gateway is not None and gateway.ready.is_set():
+        if gateway is None:
+            await asyncio.to_thread(gateway_state, self._ctx.appliance.paths)
+        elif gateway.ready.is_set():
             gateway.signal(signal.SIGHUP)
 
     async def _start(self, wanted: _Wanted) -> None:

@@ -116,7 +116,8 @@ class Gateway:
             log.info("stopped")
 
     def state(self) -> GatewayState:
-        """Return what `/state` says."""
+        """Return what `/state` says, of the table that is on the disk now."""
+        self._look()
         host, port = self._address
         return GatewayState(
             pid=os.getpid(),

@@ -19,6 +19,9 @@ import pytest
 from appliance.access.box_tls import BoxTls, renew
 from appliance.api import calls
 from appliance.api.client import Client
+from appliance.daemon.gateway_unit import gateway_state
+from appliance.kernel.canonical import sha256_hex
+from appliance.kernel.durable import write_file
 from appliance.kernel.paths import StatePaths
 from tests.factories.box import free_port, wait_for
 
@@ -139,6 +142,16 @@ def test_the_gateway_serves_on_while_the_daemon_is_gone(manager: Manager) -> Non
     assert manager.healthy()
     manager.daemon()
     assert manager.healthy()
+
+
+def test_a_gateway_that_is_asked_looks_at_its_table_first(manager: Manager) -> None:
+    """No signal reaches another user's process, and a new key must not be refused until the next look."""
+    table = manager.paths.gateway_table
+    for _ in range(3):
+        write_file(table, table.read_bytes() + b"\n", mode=0o640)
+        state = gateway_state(manager.paths)
+        assert state is not None
+        assert state.table == sha256_hex(table.read_bytes())
 
 
 def test_who_may_not_use_the_socket_is_told_so(manager: Manager) -> None:
