@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.kernel.clock import to_text, utc_now
+from appliance.kernel.errors import Forbidden
 from installer.storage import header_backup, journal, slots
 from installer.storage.header import Purpose, Slot, read_header
 from installer.storage.keyfiles import KeyFiles
@@ -20,6 +21,8 @@ from installer.storage.proof import RecoveryProof, prove_recovery
 from installer.storage.table import read_table, recorded, write_table
 from installer.storage.tang import TangServer, add_tang, check_servers
 from installer.storage.volume import Places, Volume
+
+_ROTATE_RECOVERY = "rotate recovery"
 
 
 def rotate_passphrase(volume: Volume, places: Places, *, recovery: Path, new: Path) -> Slot:
@@ -36,15 +39,23 @@ def rotate_passphrase(volume: Volume, places: Places, *, recovery: Path, new: Pa
 
 
 def rotate_recovery(volume: Volume, places: Places, *, recovery: Path, new: Path) -> Slot:
-    """Replace the recovery key by one that was shown and typed back already. `recovery`: the present one, or after an
-    interruption either of the two."""
+    """Replace the recovery key by one that was shown and typed back already.
+
+    `recovery` is the present one. After an interruption the old one may be gone already: then the new one counts too.
+    """
 
     def add() -> tuple[Slot, RecoveryProof]:
         slot = slots.add_recovery(volume, unlock=recovery, new=new)
         return slot, prove_recovery(volume.device, new)
 
-    proof = prove_recovery(volume.device, recovery)
-    return _replace(volume, places, "rotate recovery", Purpose.RECOVERY, proof, add=add)
+    try:
+        proof = prove_recovery(volume.device, recovery)
+    except Forbidden:
+        interrupted = journal.pending(places)
+        if interrupted is None or interrupted.kind != _ROTATE_RECOVERY:
+            raise
+        proof = prove_recovery(volume.device, new)
+    return _replace(volume, places, _ROTATE_RECOVERY, Purpose.RECOVERY, proof, add=add)
 
 
 def rotate_tang(
