@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -23,6 +23,9 @@ from tests.boxes.rig.qemu import Machine, QemuBox
 from tests.boxes.rig.run_folder import run_folder
 from tests.boxes.rig.second_machine import ask, hand_over, install_client
 from tools.bootstrap.cache import cache_directory, exclusive
+
+if TYPE_CHECKING:
+    from tests.boxes.encrypted_box import InstalledMachine
 
 _PROGRAMS = ("debootstrap", "systemd-nspawn", "nsenter", "ip", "tcpdump", "ssh", "ssh-keygen", "mkfs.ext4")
 
@@ -87,8 +90,10 @@ class Rig:
         cpus: int = 2,
         disks: tuple[tuple[str, Path, bool], ...] = (),
         tpm: bool = False,
+        tpm_from: Path | None = None,
         clock: str | None = None,
         system: Path | None = None,
+        settled: bool = True,
     ) -> QemuBox:
         """Make and start a bare Debian virtual machine, or one in the state of the disk `system`."""
         if missing := [program for program in ("qemu-system-x86_64", "qemu-img", "swtpm") if not shutil.which(program)]:
@@ -101,12 +106,13 @@ class Rig:
             cpus=cpus,
             disks=disks,
             tpm=tpm,
+            tpm_from=tpm_from,
             clock=clock,
             system=system,
         )
         box = QemuBox(made_from=made, folder=self._folder(name), network=self.network, public_key=self.public_key)
         self.boxes.append(box)
-        box.make()
+        box.make(settled=settled)
         return box
 
     def discard(self, box: NspawnBox | QemuBox) -> None:
@@ -252,3 +258,11 @@ def installed(make_rig: Callable[[], Rig], bundle: Bundle) -> Installed:
         left=left,
         listeners=listeners,
     )
+
+
+@pytest.fixture(scope="session")
+def machine_installed(make_rig: Callable[[], Rig], bundle: Bundle, box_cache: Path) -> InstalledMachine:
+    """The virtual machine that was installed with an encrypted data volume; it is off."""
+    from tests.boxes.encrypted_box import installed_machine  # it stands on Rig
+
+    return installed_machine(make_rig, bundle, box_cache)

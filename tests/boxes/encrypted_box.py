@@ -1,11 +1,13 @@
-"""A virtual machine with an empty second disk, a TPM and a Tang server on its bridge, and the two roles run on it.
+"""The floor, 2 processors and 4 GiB, as a virtual machine with encrypted data, a TPM, and a Tang server on its bridge.
 
-The roles run from here over SSH, as they run on the box itself otherwise. The Tang server is Debian's, out of the
-machine's own tree, started on the bridge's address and ended to be "down".
+It is installed once from the bundle, as IT staff do it, asked from the second machine, turned off and kept in the cache
+by what it was made from. Scenarios start from copies of its disks and of its TPM. The Tang server is Debian's, out of a
+tree of its own, started on the bridge's address and ended to be "down".
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,35 +16,38 @@ import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from installer.answers import as_document, parse_answers
 from tests.boxes.conftest import Rig
 from tests.boxes.rig import images
+from tests.boxes.rig.box import read, write
 from tests.boxes.rig.commands import Outcome, run
+from tests.boxes.rig.installation import ADMINISTRATOR, MEDIUM, Bundle, Wishes, answers, install, prepare
 from tests.boxes.rig.network import NETWORK
-from tests.boxes.rig.qemu import Machine, QemuBox, stick
+from tests.boxes.rig.qemu import QemuBox, blank_disk, stick
+from tests.boxes.rig.second_machine import ask, hand_over, install_client
+from tools.bootstrap.cache import entry
+from tools.bootstrap.narration import step
 
-SOURCES = Path(__file__).resolve().parents[2]
 DISK = "/dev/disk/by-id/virtio-data"
 MOUNT = "/srv/intramuros"
+AUTHORITY = "/etc/intramuros/tls/ca.crt"
+CERTIFICATE = f"{MOUNT}/edge/gateway.crt"
 PORT = 7500
 RECOVERY = "-".join(["cbdefghi"] * 8)
 MISTYPED = f"{RECOVERY[:-1]}k"
 PASSPHRASE = "correct horse battery"
-TREE = images.Recipe(
-    name="encrypted",
-    packages=(
-        *images.MACHINE.packages,
-        *("cryptsetup", "clevis", "clevis-luks", "clevis-systemd", "curl", "tang", "jose", "tpm2-tools"),
-        *("libtss2-esys-3.0.2-0", "libtss2-rc0", "libtss2-mu0", "libtss2-tcti-device0", "python3", "python3-apt"),
-    ),
-)
-_LIBRARIES = ("click", "msgspec")
-_COMMAND = """#!/bin/sh
-PYTHONPATH=/mnt/product exec python3 -P -c 'from appliance.cli.main import run; run()' "$@"
-"""
+TANG = images.Recipe(name="tang", packages=("tang", "jose"))
+_VERSION = 1
+"""Raised when the machine is installed differently from the same bundle."""
+_MEMORY_MIB, _CPUS, _DATA_GIB = 4096, 2, 2
+_ADDRESS = NETWORK[20]
+_PASSPHRASE_FILE, _RECOVERY_FILE = "/run/data.pass", "/run/data.recovery"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +71,7 @@ class TangServer:
 
     def make_keys(self) -> None:
         """Make keys; those that were there stay, hidden, for whoever is bound to them (tangd-rotate-keys)."""
+        self.keys.mkdir(exist_ok=True)
         for file in self.keys.glob("[!.]*.jwk"):
             file.rename(file.with_name(f".{file.name}"))
         for curve in ({"alg": "ES512"}, {"alg": "ECMR"}):
@@ -90,12 +96,23 @@ class TangServer:
     def _loaded(self, program: str) -> list[str]:
         """Return the command line of a program of the tree, with the tree's own loader and libraries."""
         libraries = self.tree / "usr/lib/x86_64-linux-gnu"
-        return [
-            str(self.tree / "lib64/ld-linux-x86-64.so.2"),
-            "--library-path",
-            str(libraries),
-            str(self.tree / program),
-        ]
+        loader = self.tree / "lib64/ld-linux-x86-64.so.2"
+        return [str(loader), "--library-path", str(libraries), str(self.tree / program)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledMachine:
+    """A machine that was installed once and is off."""
+
+    folder: Path
+    """`system.qcow2`, `data.raw`, the TPM's state `tpm/`, the Tang server's keys `tang/`, the administrator's `key`."""
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What was seen when it was installed: `seconds` to the first answer, the `answer`, the counts of a
+        `fresh_check` of the storage phase, whether the disk was `blank_after_check`, `authority`, `certificate`."""
+        report: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
+        return report
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,17 +120,19 @@ class EncryptedBox:
     """The machine and its surroundings."""
 
     rig: Rig
+    bundle: Bundle
     machine: QemuBox
     tang: TangServer
+    data: Path
     recovery: str = RECOVERY
     passphrase: str = PASSPHRASE
 
-    def sh(self, script: str, *, check: bool = True, timeout: float = 300) -> Outcome:
+    def sh(self, script: str, *, check: bool = True, timeout: float = 600) -> Outcome:
         return self.machine.sh(script, check=check, timeout=timeout)
 
-    def storage(self, *words: str, check: bool = True, timeout: float = 600) -> Outcome:
+    def storage(self, *words: str, check: bool = True, timeout: float = 900) -> Outcome:
         """Run `intramuros storage …`."""
-        return self.sh(shlex.join(["/usr/local/sbin/intramuros", "storage", *words]), check=check, timeout=timeout)
+        return self.sh(shlex.join(["intramuros", "storage", *words]), check=check, timeout=timeout)
 
     def key(self, text: str, name: str = "key") -> str:
         """Lay a key into the machine's memory and return its file."""
@@ -143,100 +162,163 @@ class EncryptedBox:
             self.machine.clear_tpm()
         self.machine.start(settled=False)
 
-    def wait(self, condition: str, seconds: int = 300) -> None:
+    def wait(self, condition: str, seconds: int = 900) -> None:
         """Wait in the machine until a shell condition holds."""
-        self.sh(f"for i in $(seq {seconds}); do {condition} && exit 0; sleep 1; done; exit 1", timeout=seconds * 3)
+        self.sh(f"timeout {seconds} sh -c {shlex.quote(f'until {condition}; do sleep 1; done')}", timeout=seconds + 60)
 
-    def play(self, *words: str) -> dict[str, int]:
-        """Carry the two roles out and return ansible's counts."""
-        playbook = self.rig.folder / "storage.yml"
-        playbook.write_text(json.dumps([self._play()]))
+    def mount_medium(self) -> None:
+        self.sh(f"mkdir -p {MEDIUM}; mountpoint -q {MEDIUM} || mount -o ro /dev/disk/by-id/virtio-stick {MEDIUM}")
+
+    def play(self, *words: str, user: str = ADMINISTRATOR) -> dict[str, int]:
+        """Run the bundle's storage phase over SSH and return ansible's counts."""
         options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ControlPath=none"
-        command = [
-            *(str(Path(sys.executable).with_name("ansible-playbook")), "-i", f"{self.machine.address},", "-u", "root"),
-            *("--private-key", str(self.rig.key), "--ssh-common-args", options, *words, str(playbook)),
-        ]
-        settings = ["ANSIBLE_PIPELINING=1", f"ANSIBLE_ROLES_PATH={SOURCES / 'playbooks/roles'}", "ANSIBLE_NOCOLOR=1"]
-        said = run(self.rig.network.inside(["env", *settings, *command]), timeout=1800).out
-        return {
-            name: int(number) for name, number in re.findall(r"(ok|changed|failed)=(\d+)", said.rsplit("RECAP", 1)[1])
-        }
-
-    def _play(self) -> dict[str, object]:
-        self.key(self.recovery, "storage_recovery_key")
-        self.key(self.passphrase, "storage_passphrase")
-        variables = {
+        host = {
+            "ansible_host": str(self.machine.address),
+            "ansible_user": user,
+            "ansible_become": user != "root",
+            "ansible_ssh_private_key_file": str(self.rig.key),
+            "ansible_ssh_common_args": options,
             "ansible_python_interpreter": "/usr/bin/python3",
-            "storage_mode": "luks",
-            "storage_device": DISK,
-            "storage_unlock": ["passphrase", "tpm2", "tang"],
-            "storage_tang_servers": [{"url": self.tang.url, "thumbprint": self.tang.thumbprint}],
-            "storage_secrets_directory": "/run/keys-of-test",
-            "storage_command": "/usr/local/sbin/intramuros",
-            "unlock_mode": "luks",
         }
-        return {"hosts": "all", "gather_facts": True, "vars": variables, "roles": ["storage", "unlock"]}
+        inventory, variables = self.rig.folder / "inventory.json", self.rig.folder / "variables.json"
+        inventory.write_text(json.dumps({"all": {"hosts": {"box": host}}}))
+        variables.write_text(json.dumps(self._variables()))
+        playbook = self.bundle.medium / "playbooks" / "phase-storage.yml"
+        command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), "-e", f"@{variables}"]
+        settings = ["ANSIBLE_PIPELINING=1", "ANSIBLE_NOCOLOR=1", "ANSIBLE_TIMEOUT=120"]
+        said = run(
+            self.rig.network.inside(["env", *settings, *command, *words, str(playbook)]), timeout=3600
+        ).out.rsplit("RECAP", 1)[1]
+        return {name: int(number) for name, number in re.findall(r"(ok|changed|failed)=(\d+)", said)}
+
+    def _variables(self) -> dict[str, Any]:
+        text = answers(_wishes(self.rig, self.tang)).encode()
+        return {
+            "answers": as_document(parse_answers(text, name="answers")),
+            "bundle_root": MEDIUM,
+            "secrets_directory": "/run/intramuros/secrets",
+            "secrets_given": [],
+        }
 
 
-def make_encrypted_box(rig: Rig, *, data: Path) -> EncryptedBox:
-    """Boot the machine with an empty disk, the product's sources on a stick, and Tang beside it; format nothing."""
-    tree = images.tree(rig.cache, TREE)
-    tang = TangServer(rig=rig, keys=rig.folder / "tang", tree=tree)
-    tang.keys.mkdir()
+def installed_machine(make_rig: Callable[[], Rig], bundle: Bundle, cache: Path) -> InstalledMachine:
+    """Return the machine of this bundle, installing it when the cache has none."""
+    disk = images.disk(cache, images.MACHINE)
+    made_from = json.dumps(
+        [_VERSION, disk.name, (bundle.medium / "bootstrap" / "SHA256SUMS").read_text(), _MEMORY_MIB, _CPUS, _DATA_GIB]
+    )
+    name = f"installed-{hashlib.sha256(made_from.encode()).hexdigest()[:16]}"
+
+    def make(folder: Path) -> None:
+        for old in (cache / "boxes").glob("installed-*"):
+            shutil.rmtree(old)  # of an earlier bundle
+        with step("installing the machine"):
+            _install(make_rig(), bundle, folder)
+
+    return InstalledMachine(folder=entry(cache / "boxes", name, make))
+
+
+def start_encrypted_box(
+    rig: Rig, bundle: Bundle, installed: InstalledMachine, *, clock: str | None = None
+) -> EncryptedBox:
+    """Power a copy of the installed machine on until it answers. Tang is down: its TPM alone opens the data."""
+    rig.key = installed.folder / "key"
+    data = rig.folder / "data.raw"
+    shutil.copytree(installed.folder / "tang", rig.folder / "tang")
+    run(["cp", "--sparse=always", installed.folder / "data.raw", data])
+    server = TangServer(rig=rig, keys=rig.folder / "tang", tree=images.tree(rig.cache, TANG))
+    machine = _machine(rig, bundle, data, installed=installed, clock=clock)
+    return EncryptedBox(rig=rig, bundle=bundle, machine=machine, tang=server, data=data)
+
+
+def start_other_box(box: EncryptedBox, installed: InstalledMachine) -> QemuBox:
+    """Boot another box of the same make, with its own TPM, that got a copy of the disk; the first one is off."""
+    copy = box.rig.folder / "moved.raw"
+    run(["cp", "--sparse=always", box.data, copy])
+    return box.rig.machine(
+        "other",
+        octet=20,
+        memory_mib=_MEMORY_MIB,
+        cpus=_CPUS,
+        disks=(("data", copy, False),),
+        tpm=True,
+        system=installed.folder / "system.qcow2",
+        settled=False,
+    )
+
+
+def _machine(
+    rig: Rig, bundle: Bundle, data: Path, *, installed: InstalledMachine | None = None, clock: str | None = None
+) -> QemuBox:
+    medium = stick(bundle.medium, rig.folder / "stick.raw")
+    return rig.machine(
+        octet=20,
+        memory_mib=_MEMORY_MIB,
+        cpus=_CPUS,
+        disks=(("stick", medium, True), ("data", data, False)),
+        tpm=True,
+        clock=clock,
+        tpm_from=installed.folder / "tpm" if installed else None,
+        system=installed.folder / "system.qcow2" if installed else None,
+        settled=installed is None,
+    )
+
+
+def _install(rig: Rig, bundle: Bundle, folder: Path) -> None:
+    """Install a bare machine through the medium's script, ask it, and leave what it is in `folder`."""
+    for file in (rig.key, rig.key.with_suffix(".pub")):
+        shutil.copyfile(file, folder / file.name)
+        (folder / file.name).chmod(0o600)
+    outsider = rig.outsider(shared=((bundle.medium, MEDIUM),))
+    install_client(outsider)
+    tang = TangServer(rig=rig, keys=rig.folder / "tang", tree=images.tree(rig.cache, TANG))
     tang.make_keys()
     tang.start()
-    made = Machine(
-        name="encrypted",
-        address=NETWORK[30],
-        base=images.disk(rig.cache, TREE),
-        disks=(("data", data, False), ("product", _product(rig.folder), True)),
-        tpm=True,
-    )
-    machine = QemuBox(made_from=made, folder=rig.folder / "encrypted", network=rig.network, public_key=rig.public_key)
-    rig.boxes.append(machine)
-    machine.make()
-    _install_product(machine)
-    return EncryptedBox(rig=rig, machine=machine, tang=tang)
+    data = blank_disk(rig.folder / "data.raw", _DATA_GIB)
+    box = EncryptedBox(rig=rig, bundle=bundle, machine=_machine(rig, bundle, data), tang=tang, data=data)
+    box.mount_medium()
+    for path, text in ((_RECOVERY_FILE, RECOVERY), (_PASSPHRASE_FILE, PASSPHRASE)):
+        write(box.machine, path, text, mode="0600")
+    begun = time.monotonic()
+    prepare(box.machine, bundle)
+    prepared = time.monotonic() - begun
+    fresh_check = box.play("--check", "--diff", user="root")
+    blank = not box.sh(f"blkid {DISK}", check=False).out
+    begun = time.monotonic()
+    install(box.machine, bundle, _wishes(rig, tang))
+    hand_over(box.machine, outsider)
+    answer = ask(outsider, _ADDRESS, "seed")
+    seconds = prepared + time.monotonic() - begun
+    report = {
+        "seconds": seconds,
+        "answer": answer,
+        "fresh_check": fresh_check,
+        "blank_after_check": blank,
+        "authority": read(box.machine, AUTHORITY),
+        "certificate": read(box.machine, CERTIFICATE),
+    }
+    (folder / "report.json").write_text(json.dumps(report))
+    outsider.stop()
+    tang.stop()
+    shutil.move(box.machine.freeze(), folder / "system.qcow2")
+    shutil.move(data, folder / "data.raw")
+    shutil.copytree(box.machine.tpm_state, folder / "tpm")
+    shutil.copytree(tang.keys, folder / "tang")
 
 
-def make_other_box(rig: Rig, *, data: Path) -> QemuBox:
-    """Boot another machine of the same make, with its own TPM, that got the disk."""
-    made = Machine(
-        name="other", address=NETWORK[31], base=images.disk(rig.cache, TREE), disks=(("data", data, False),), tpm=True
-    )
-    machine = QemuBox(
-        made_from=replace(made), folder=rig.folder / "other", network=rig.network, public_key=rig.public_key
-    )
-    rig.boxes.append(machine)
-    machine.make()
-    return machine
-
-
-def _product(folder: Path) -> Path:
-    """Make a stick with the command line's sources and its two libraries, for the box's Python 3.11."""
-    content = folder / "product"
-    content.mkdir()
-    skip = shutil.ignore_patterns("__pycache__")
-    for package in ("appliance/kernel", "appliance/cli", "installer"):
-        shutil.copytree(SOURCES / package, content / package, ignore=skip)
-    (content / "appliance/__init__.py").touch()
-    for name in _LIBRARIES:
-        found = find_spec(name)
-        if found is None or found.origin is None:
-            raise LookupError(f"The library {name} is not in this environment.")
-        shutil.copytree(Path(found.origin).parent, content / name, ignore=skip)
-    return stick(content, folder / "product.raw")
-
-
-def _install_product(machine: QemuBox) -> None:
-    machine.sh(
-        f"""set -e
-mkdir -p /mnt/product
-echo '/dev/disk/by-id/virtio-product /mnt/product ext4 ro,nofail 0 0' >> /etc/fstab
-mount /mnt/product
-cat > /usr/local/sbin/intramuros <<'END'
-{_COMMAND}END
-chmod 755 /usr/local/sbin/intramuros
-systemctl disable --now tangd.socket 2>/dev/null || true
-"""
+def _wishes(rig: Rig, tang: TangServer) -> Wishes:
+    return Wishes(
+        address=_ADDRESS,
+        public_key=rig.public_key,
+        tang=(str(rig.network.router),),
+        lifeline_seconds=1800,
+        more=f"""
+[storage]
+mode = "luks"
+device = "{DISK}"
+unlock = ["passphrase", "tpm2", "tang"]
+passphrase_file = "{_PASSPHRASE_FILE}"
+recovery_key_file = "{_RECOVERY_FILE}"
+tang_servers = [{{ url = "{tang.url}", thumbprint = "{tang.thumbprint}" }}]
+""",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -17,7 +17,8 @@ MEDIUM = "/media/stick"
 ANSWERS = "/var/lib/answers.toml"
 ADMINISTRATOR = "ada"
 MODEL = "seed"
-_INSTALL = 1800.0
+_INSTALL = 4 * 3600.0
+"""Seconds; a virtual machine without KVM needs an hour, and each scenario has its own limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +51,9 @@ class Wishes:
     enabled: bool = True
     profile: str = "baseline"
     lifeline_seconds: int = 600
+    tang: tuple[str, ...] = ()
     more: str = ""
     """More tables of the answer file."""
-    fields: dict[str, str] = field(default_factory=dict)
 
 
 def answers(wishes: Wishes) -> str:
@@ -69,6 +70,7 @@ sudo = "nopasswd"
 [network]
 admin = {json.dumps(wishes.admin)}
 clients = {json.dumps(wishes.clients)}
+tang = {json.dumps(wishes.tang)}
 
 [tls]
 names = ["{wishes.hostname}", "{wishes.address}"]
@@ -88,6 +90,12 @@ def install(box: Box, bundle: Bundle, wishes: Wishes, *, check: bool = True) -> 
     begun = time.monotonic()
     outcome = box.sh(install_script(bundle), check=check, timeout=_INSTALL)
     return outcome, time.monotonic() - begun
+
+
+def prepare(box: Box, bundle: Bundle) -> None:
+    """Run the medium's script as far as the installer itself: nothing is installed yet but that."""
+    script = f"sh {MEDIUM}/bootstrap/install.sh --fingerprint {bundle.fingerprint} --prepare-only"
+    box.sh(script, timeout=_INSTALL)
 
 
 def install_script(bundle: Bundle, *words: str) -> str:

@@ -20,7 +20,7 @@ from tests.boxes.rig.commands import CommandFailed, Outcome, run
 from tests.boxes.rig.door import Door, DoorClosed
 from tests.boxes.rig.network import NAME_SERVER, NETWORK, Network
 
-_BOOT = 600.0
+_BOOT = 1200.0
 _PROBE = 20.0
 _PROBE_MARK = b"Kernel panic"
 """A kernel without a root ends with these words, after it has started everything of itself."""
@@ -39,6 +39,8 @@ class Machine:
     disks: tuple[tuple[str, Path, bool], ...] = ()
     """More disks: serial number (`/dev/disk/by-id/virtio-SERIAL`), raw file, whether read-only."""
     tpm: bool = False
+    tpm_from: Path | None = None
+    """State of a TPM that this machine goes on with; None is a new one."""
     system: Path | None = None
     """System disk (qcow2) of a machine that is off, from whose state this one starts; None is the bare base."""
     clock: str | None = None
@@ -80,15 +82,18 @@ class QemuBox:
     def tpm_state(self) -> Path:
         return self.folder / "tpm"
 
-    def make(self) -> None:
-        """Lay its disk, boot it, and give it name, address and key."""
+    def make(self, *, settled: bool = True) -> None:
+        """Lay its disk, boot it as `start` does, and give a bare one name, address and key."""
         self.folder.mkdir(parents=True)
-        self.tpm_state.mkdir()
+        if self.made_from.tpm_from is None:
+            self.tpm_state.mkdir()
+        else:
+            shutil.copytree(self.made_from.tpm_from, self.tpm_state)
         below, form = self.made_from.system or self.made_from.base / "disk.raw", "raw"
         if self.made_from.system is not None:
             form = "qcow2"
         run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", form, self.system_disk])
-        self.start()
+        self.start(settled=settled)
         if self.made_from.system is None:
             self._settle()
 
@@ -286,7 +291,8 @@ def stick(source: Path, file: Path) -> Path:
 
 
 def _disk(serial: str, file: Path, form: str, *, read_only: bool) -> list[str]:
-    drive = f"file={file},format={form},if=none,id={serial},readonly={'on' if read_only else 'off'}"
+    # A power cut of the rig ends QEMU; what was flushed to this machine's memory outlives that.
+    drive = f"file={file},format={form},if=none,id={serial},readonly={'on' if read_only else 'off'},cache=unsafe"
     return ["-drive", drive, "-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
 
 
