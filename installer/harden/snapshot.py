@@ -27,9 +27,10 @@ TREES = (
     "var/lib/pam",
     "var/lib/dpkg/statoverride",
     "usr/bin/sudo",
+    "usr/local/bin/oscap-run-sce-script",
     "boot/grub/grub.cfg",
 )
-KEYS = ("root/.ssh/authorized_keys", "home/*/.ssh/authorized_keys")
+PATTERNS = ("root/.ssh/authorized_keys", "home/*/.ssh/authorized_keys", "boot/System.map-*")
 # The lifeline comes and goes within a run; a lock file says nothing; the evidence is a record of its own.
 IGNORED = (
     "/etc/.pwd.lock",
@@ -131,7 +132,7 @@ def read_parameters(folder: Path) -> dict[str, str]:
 
 
 def _paths(root: Path) -> Iterator[tuple[str, Path]]:
-    files = [root / tree for tree in TREES] + [file for pattern in KEYS for file in sorted(root.glob(pattern))]
+    files = [root / tree for tree in TREES] + [file for pattern in PATTERNS for file in sorted(root.glob(pattern))]
     for file in files:
         if file.is_dir() and not file.is_symlink():
             for where, folders, names in os.walk(file):
