@@ -11,8 +11,10 @@ from appliance.kernel.errors import BadInput
 from appliance.kernel.terminal import table
 from installer.cli.output import json_option, require_root, show
 from installer.evidence import waivers as store
+from installer.evidence.applicability import reason_against
 from installer.evidence.catalogue import load_catalogue, load_rules
 from installer.evidence.collect import known_names
+from installer.evidence.machine import ThisMachine
 
 file_option = click.option("--file", "path", type=click.Path(path_type=Path), default=store.PATH, show_default=True)
 
@@ -30,7 +32,10 @@ def waive(control: str, reason: str, owner: str, expiry: str, shipped: bool, pat
     require_root("waive a control")
     today = datetime.now(UTC).date()
     if shipped:
-        written = store.write_shipped(path, today=today, owner=owner)
+        machine = ThisMachine()
+        written = store.write_shipped(
+            path, today=today, owner=owner, holds=lambda name: reason_against((name,), machine) != ""
+        )
         show(
             {"file": str(path), "changed": written},
             lambda: f"{path} was {'written' if written else 'there already; nothing was changed'}",

@@ -7,6 +7,7 @@ expired waives nothing and is reported. A waiver never changes what was seen: th
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -108,20 +109,26 @@ def remove_waiver(path: Path, control: str) -> None:
     _write(path, kept)
 
 
-def shipped_waivers(*, today: date, owner: str) -> list[Waiver]:
-    """Return what every box starts with: what software on one disk cannot meet. They run for a year."""
+def shipped_waivers(*, today: date, owner: str, holds: Callable[[str], bool] | None = None) -> list[Waiver]:
+    """Return what a box starts with: what software on one disk cannot meet. They run for a year.
+
+    `holds` tells whether a condition of applicability.py holds on the box; without it those for any box are returned.
+    """
     raw = tomllib.loads(_DEFAULTS.read_text(encoding="utf-8"))
     expiry = date(today.year + 1, today.month, min(today.day, 28))
     return [
-        Waiver(control=each["control"], reason=each["reason"], owner=owner, expiry=expiry) for each in raw["waiver"]
+        Waiver(control=each["control"], reason=each["reason"], owner=owner, expiry=expiry)
+        for each in raw["waiver"]
+        if holds is None
+        or (("when" not in each or holds(each["when"])) and ("unless" not in each or not holds(each["unless"])))
     ]
 
 
-def write_shipped(path: Path, *, today: date, owner: str) -> bool:
-    """Write the shipped waivers where there is no file yet; tell whether it was written."""
+def write_shipped(path: Path, *, today: date, owner: str, holds: Callable[[str], bool]) -> bool:
+    """Write the waivers that are shipped for this box where there is no file yet; tell whether it was written."""
     if path.exists():
         return False
-    _write(path, shipped_waivers(today=today, owner=owner))
+    _write(path, shipped_waivers(today=today, owner=owner, holds=holds))
     return True
 
 
