@@ -70,6 +70,8 @@ BOX = Recipe(name="box", packages=("dbus", "openssh-server"))
 """A bare Debian 12 with an SSH server."""
 MACHINE = Recipe(name="machine", packages=(*BOX.packages, "linux-image-amd64", "initramfs-tools"))
 """The same with a kernel, for QEMU."""
+SERVER = Recipe(name="server", packages=(*MACHINE.packages, "grub2-common"))
+"""The same with what writes GRUB's menu, which Debian's installer leaves on every machine; QEMU boots past it."""
 OUTSIDER = Recipe(
     name="outsider",
     packages=(
@@ -134,21 +136,24 @@ def settle(root: Path) -> None:
 
 def _make_disk(source: Path, folder: Path) -> None:
     with step(f"making the disk of {source.parent.name}"):
-        kernels = sorted((source / "boot").glob("vmlinuz-*"))
-        initrds = sorted((source / "boot").glob("initrd.img-*"))
-        shutil.copyfile(kernels[-1], folder / "vmlinuz")
-        shutil.copyfile(initrds[-1], folder / "initrd.img")
-        raw = folder / "disk.raw"
-        run(["truncate", "--size", f"{_DISK_GIB}G", raw])
-        run(["mkfs.ext4", "-q", "-L", "root", "-d", source, raw], timeout=600)
+        write_disk(source, folder)
         mounted = folder / "mounted"
         mounted.mkdir()
-        run(["mount", "-o", "loop", raw, mounted])
+        run(["mount", "-o", "loop", folder / "disk.raw", mounted])
         try:
             settle(mounted)
         finally:
             run(["umount", mounted])
         mounted.rmdir()
+
+
+def write_disk(root: Path, folder: Path) -> None:
+    """Write `disk.raw`, `vmlinuz` and `initrd.img` of the system below a folder, with whatever it has settled."""
+    shutil.copyfile(sorted((root / "boot").glob("vmlinuz-*"))[-1], folder / "vmlinuz")
+    shutil.copyfile(sorted((root / "boot").glob("initrd.img-*"))[-1], folder / "initrd.img")
+    raw = folder / "disk.raw"
+    run(["truncate", "--size", f"{_DISK_GIB}G", raw])
+    run(["mkfs.ext4", "-q", "-L", "root", "-d", root, raw], timeout=600)
 
 
 def archive(release: str) -> str:
