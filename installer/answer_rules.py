@@ -209,6 +209,8 @@ def _tls(answers: Answers) -> Iterator[Fault]:
         for name in ("certificate", "key"):
             if not getattr(tls, name):
                 yield Fault(key=f"tls.{name}", text='is missing, and tls.mode is "provided"')
+        if tls.client_certificates == "required":
+            yield Fault(key="tls.client_certificates", text='needs the authority of tls.mode "internal"')
     else:
         for name in ("certificate", "key", "chain"):
             if getattr(tls, name):

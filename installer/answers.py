@@ -98,6 +98,8 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """PEM file (mode 0600) of its private key."""
     chain: str = ""
     """PEM file of the intermediate authorities, if there are any."""
+    client_certificates: Literal["off", "required"] = "off"
+    """`required`: besides its key, a client shows a certificate that `intramuros tls client` made for it."""
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -239,6 +239,7 @@ def _environment(prepared: Mapping[str, str], private: Path, playbook: Playbook)
         "ANSIBLE_HOME": str(private / "home"),
         "ANSIBLE_LOCAL_TEMP": str(private / "tmp"),
         "ANSIBLE_REMOTE_TEMP": str(private / "tmp"),
+        "TMPDIR": str(private / "tmp"),  # a run mounts /tmp, which would hide what a module unpacked there
         "ANSIBLE_ROLES_PATH": str(playbook.file.parent / "roles"),
         "ANSIBLE_LIBRARY": str(playbook.file.parent / "library"),
         "ANSIBLE_COLLECTIONS_PATH": str(private / "home" / "collections"),

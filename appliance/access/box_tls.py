@@ -14,7 +14,6 @@ import ipaddress
 import pwd
 import stat
 import tomllib
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from appliance.access.tls import ensure_authority, ensure_leaf, public_part
+from appliance.access.tls import ensure_authority, ensure_leaf, names_of, public_part
 from appliance.kernel.clock import utc_now
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import BadInput, Conflict, IntegrityFailure, NotFound, storage_errors
@@ -180,7 +179,7 @@ def show(box: BoxTls, now: datetime | None = None) -> TlsView:
         mode=box.mode,
         subject=leaf.subject.rfc4514_string(),
         issuer=leaf.issuer.rfc4514_string(),
-        names=tuple(_names(leaf)),
+        names=names_of(leaf),
         not_before=f"{leaf.not_valid_before_utc:%Y-%m-%dT%H:%M:%SZ}",
         not_after=f"{leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}",
         days_left=left.days,
@@ -194,7 +193,7 @@ def show(box: BoxTls, now: datetime | None = None) -> TlsView:
 
 def covers(leaf: x509.Certificate, name: str) -> bool:
     """Tell whether a client that uses `name` accepts the certificate (RFC 6125: one label may be a wildcard)."""
-    names = {found.lower() for found in _names(leaf)}
+    names = {found.lower() for found in names_of(leaf)}
     try:
         return str(ipaddress.ip_address(name)) in names
     except ValueError:
@@ -301,11 +300,3 @@ def _pem(key: PrivateKeyTypes) -> bytes:
 def _public(key: object) -> bytes:
     text: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
     return text
-
-
-def _names(leaf: x509.Certificate) -> Iterable[str]:
-    try:
-        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return ()
-    return (str(name.value) for name in found if isinstance(name, (x509.DNSName, x509.IPAddress)))

@@ -30,6 +30,7 @@ from appliance.kernel.private import read_private, write_private
 AUTHORITY_LIFETIME: Final = timedelta(days=3652)
 LEAF_LIFETIME: Final = timedelta(days=90)
 RENEW_BEFORE: Final = timedelta(days=30)
+LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 _CLOCK_SKEW: Final = timedelta(days=1)
 """clients of an isolated network keep their own time"""
 
@@ -77,7 +78,7 @@ def ensure_leaf(paths: StatePaths, names: Iterable[str], now: datetime | None = 
 def subject_names(names: Iterable[str]) -> tuple[x509.GeneralName, ...]:
     """Return the subject alternative names of the leaf, without repetition. Raises BadInput."""
     found: dict[x509.GeneralName, None] = {}
-    for text in ("localhost", "127.0.0.1", "::1", socket.gethostname(), *names):
+    for text in (*LOOPBACK, socket.gethostname(), *names):
         name = _general_name(text.strip())
         if name is not None:
             found[name] = None
@@ -97,6 +98,20 @@ def leaf_expiry(paths: StatePaths) -> datetime:
 def certificate_expiry(certificate: Path) -> datetime:
     """Return when the first certificate of a PEM file ends, aware, UTC. Raises OSError or IntegrityFailure."""
     return _load_certificate(certificate).not_valid_after_utc
+
+
+def certificate_names(certificate: Path) -> tuple[str, ...]:
+    """Return the names and addresses of the first certificate of a PEM file. Raises OSError or IntegrityFailure."""
+    return names_of(_load_certificate(certificate))
+
+
+def names_of(leaf: x509.Certificate) -> tuple[str, ...]:
+    """Return the DNS names and addresses that a certificate is good for (RFC 5280, 4.2.1.6)."""
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(str(name.value) for name in found if isinstance(name, (x509.DNSName, x509.IPAddress)))
 
 
 def public_part(tls_file: Path) -> Path:

@@ -9,7 +9,7 @@ import msgspec
 import psutil
 from sqlalchemy import ColumnElement, Connection, Table, func, select
 
-from appliance.access.tls import certificate_expiry, public_part
+from appliance.access.tls import LOOPBACK, certificate_expiry, certificate_names, public_part
 from appliance.api import types as t
 from appliance.services.context import Context
 from appliance.services.version import product_version
@@ -63,8 +63,11 @@ def status(ctx: Context, units: tuple[t.UnitView, ...], *, isolated: bool) -> t.
 
 
 def address(ctx: Context) -> str:
-    """Return the gateway's address as clients type it."""
+    """Return the gateway's address as clients type it; on a box, by the first name others know it by."""
     host = ctx.appliance.settings.host
+    if ctx.appliance.settings.tls_file:
+        names = certificate_names(public_certificate(ctx))
+        host = next((name for name in names if name not in LOOPBACK), host)
     return f"https://{f'[{host}]' if ':' in host else host}:{ctx.appliance.settings.port}"
 
 

@@ -90,9 +90,8 @@ def test_check_mode_on_a_hardened_box_finds_nothing(box: NspawnBox) -> None:
 
 @pytest.mark.boxes
 def test_drift_is_repaired_and_nothing_else(box: NspawnBox) -> None:
-    box.sh(
-        "sed -i 's/^#*PermitRootLogin.*/PermitRootLogin yes/' /etc/ssh/sshd_config.d/*.conf && chmod 0666 /etc/crontab"
-    )
+    box.sh("sed -i 's/^PermitRootLogin .*/PermitRootLogin yes/' /etc/ssh/sshd_config && chmod 0666 /etc/crontab")
+    assert box.sh("sshd -T | grep -i ^permitrootlogin").out.strip() == "permitrootlogin yes"
     said, _ = again(box)
     changed = _changed(said.out + said.err)
     assert changed, said.out

@@ -98,6 +98,8 @@ class NspawnBox:
 
     def start(self) -> None:
         words: list[str | Path] = [
+            # /tmp is the box's own, by its fstab, as on a machine; else nspawn mounts it before init, with its options.
+            *("env", "SYSTEMD_NSPAWN_TMPFS_TMP=0"),
             *("systemd-nspawn", "--register=no", "--keep-unit", "--boot", "--console=pipe"),
             # A container shares this machine's clock; nothing in it may set that.
             *(

@@ -104,6 +104,11 @@ def test_faults_of_one_key_name_it(sections: dict[str, Any], said: str) -> None:
         ({"storage": {"mount": "/etc/"}}, "storage.mount", "belongs to the system"),
         ({"tls": {"mode": "provided"}}, "tls.key", "is missing"),
         ({"tls": {"key": "/run/key.pem"}}, "tls.key", "no meaning"),
+        (
+            {"tls": {"mode": "provided", "client_certificates": "required"}},
+            "tls.client_certificates",
+            "needs the authority",
+        ),
         ({"tls": {"names": ["a b"]}}, "tls.names[0]", "neither a host name"),
         ({"app": {"port": 22}}, "app.port", "SSH's port"),
         ({"app": {"enabled": False, "seed_model": "seed"}}, "app.seed_model", "app.enabled is false"),

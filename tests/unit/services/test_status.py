@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
+from appliance.access.tls import LOOPBACK, certificate_names, ensure_authority, ensure_leaf, public_part
 from appliance.api import types as t
 from appliance.jobs.spec import JobKind
+from appliance.kernel.paths import StatePaths
 from appliance.kernel.problem import Problem
 from appliance.kernel.settings import Settings
 from appliance.services import outcomes, status
@@ -58,4 +62,19 @@ def test_what_is_not_ready_isolated_or_backed_up_is_named(ctx: Context) -> None:
 def test_the_address_is_as_clients_type_it(tmp_path_factory: pytest.TempPathFactory, host: str, address: str) -> None:
     opened: Appliance = open_test_appliance(tmp_path_factory.mktemp("state"), settings=Settings(host=host))
     assert status.address(context(opened)) == address
+    opened.database.close()
+
+
+def test_the_address_of_a_box_is_its_certificates_first_name(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    paths = StatePaths(tmp_path)
+    ensure_authority(paths)
+    ensure_leaf(paths, ("box.example", "192.0.2.7"))
+    settings = Settings(host="0.0.0.0", tls_file=str(paths.leaf_certificate.with_suffix(".pem")))
+    public_part(Path(settings.tls_file)).write_bytes(paths.leaf_certificate.read_bytes())
+    opened = open_test_appliance(tmp_path_factory.mktemp("state"), settings=settings)
+    names = [name for name in certificate_names(paths.leaf_certificate) if name not in LOOPBACK]
+    assert names[-2:] == ["box.example", "192.0.2.7"]
+    assert status.address(context(opened)) == f"https://{names[0]}:8443"
     opened.database.close()
