@@ -144,9 +144,9 @@ Signed-By: $trust/publisher.gpg
 END
 export DEBIAN_FRONTEND=noninteractive
 dpkg --configure -a
-say "installing Python from the medium"
+say "installing Python from the medium" # python3-apt too: --check, which installs nothing, asks apt through it
 apt-get -qq -o Acquire::Languages=none -o Acquire::Check-Date=false update
-apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install python3 python3-venv > "$scratch/apt" 2>&1 ||
+apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install python3 python3-apt python3-venv > "$scratch/apt" 2>&1 ||
     { tail -n 5 "$scratch/apt" >&2; say "apt could not install Python; run the same command again"; exit 6; }
 
 wanted=$(cat requirements/installer.lock requirements/intramuros-appliance.lock | sha256sum | cut -c1-64)
