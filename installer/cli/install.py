@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from appliance.kernel.errors import BadInput, Conflict
-from appliance.kernel.terminal import harmless
-from installer import secrets
+from appliance.kernel.terminal import harmless, table
+from installer import handover, secrets
 from installer.answers import Answers
 from installer.apply import Request, apply, keep_answers, unfinished, volume_is_ready
 from installer.cli.bundle_option import bundle_option, open_bundle
@@ -79,7 +79,15 @@ def install(
         watchers=() if check else (_recorder(prepared, places),),
     )
     word = "would change" if check else "changed"
-    show(result, lambda: f"run {result.run}: {result.changed} {word} in {duration(result.seconds)}", as_json=as_json)
+
+    def told() -> str:
+        line = f"run {result.run}: {result.changed} {word} in {duration(result.seconds)}"
+        if check:
+            return line
+        found = table(("THE BOX", ""), handover.facts(prepared.answers), empty="")
+        return "\n".join((line, "", found, "", *handover.steps(prepared.answers)))
+
+    show(result, told, as_json=as_json)
 
 
 def _recorder(prepared: Prepared, places: Places) -> ChangeRecorder:

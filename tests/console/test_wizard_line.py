@@ -25,7 +25,7 @@ ADMIN = ["pat", KEEP, KEEP, KEEP, KEEP]
 NETWORK = [KEEP] * 6
 NO_DISK = [KEEP, KEEP]
 APP = [KEEP] * 7
-TLS = [KEEP, KEEP]
+TLS = [KEEP] * 3
 ACCESS = [KEEP] * 6
 EVERYTHING = [*TO_ADMIN, *ADMIN, *NETWORK, *NO_DISK, *APP, *TLS, *ACCESS]
 
@@ -72,7 +72,7 @@ def test_every_question_of_the_table_is_asked(draft: Path) -> None:
     """What is asked here is what the screens ask: both read the one table."""
     disk = ["luks", "1", KEEP, KEEP, "1, 3", KEEP, "192.0.2.9", "http://192.0.2.9:7500 " + "a" * 43, KEEP]
     network = [KEEP, "192.0.2.0/24", KEEP, KEEP, KEEP, "192.0.2.8", KEEP]
-    tls = ["provided", KEEP, "/c.pem", "/k.pem", KEEP]
+    tls = ["provided", KEEP, "/c.pem", "/k.pem", KEEP, KEEP]
     fake = FakeInstaller()
     typed = [*TO_ADMIN, *ADMIN, *network, *disk, *APP, *tls, *ACCESS]
     code, text = talk(fake, draft, *typed, "nothing", secrets=(SECRET,) * 4)

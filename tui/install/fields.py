@@ -100,7 +100,6 @@ _LUKS = _is("storage.mode", "luks")
 _PASSPHRASE = _both(_LUKS, _has("storage.unlock", "passphrase"))
 _TANG = _both(_LUKS, _has("storage.unlock", "tang"))
 _PROVIDED = _both(_APP, _is("tls.mode", "provided"))
-_INTERNAL = _both(_APP, _is("tls.mode", "internal"))
 _PORT = "a whole number from 1 to 65535"
 
 _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
@@ -182,7 +181,7 @@ _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
             "tls.certificate": _Said("Certificate file", when=_PROVIDED),
             "tls.key": _Said("Key file", when=_PROVIDED),
             "tls.chain": _Said("Chain file", when=_PROVIDED),
-            "tls.client_certificates": _Said("Client certificates", when=_INTERNAL),
+            "tls.client_certificates": _Said("Of clients too", when=_APP),
         },
     ),
     (

@@ -18,9 +18,9 @@ import msgspec
 
 from appliance.kernel import process
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import IntramurosError, storage_errors
+from appliance.kernel.errors import storage_errors
 from appliance.kernel.problem import Problem as Told
-from installer import run_journal, secrets
+from installer import handover, run_journal, secrets
 from installer.answers import Answers
 from installer.apply import volume_is_ready
 from installer.cli.bundle_option import open_bundle
@@ -189,13 +189,14 @@ class ThisBox:
         result = run_journal.read_result(run) if run else None
         facts: list[tuple[str, str]] = []
         if problem is None:
-            facts += self._installed()
+            facts += handover.facts(self._answers())
         if run is not None:
             facts.append(("journal", str(run.directory)))
         if problem is not None:
             facts.append(("log", str(self._log)))
             return Report(facts=tuple(facts), next=(), problem=problem)
-        return Report(facts=tuple(facts), next=self._next(), changed=result.changed if result else 0)
+        steps = tuple(handover.steps(self._answers()))
+        return Report(facts=tuple(facts), next=steps, changed=result.changed if result else 0)
 
     def lifeline(self) -> float | None:
         """Seconds that systemd's timer has left."""
@@ -251,28 +252,6 @@ class ThisBox:
             )
         return Problem(code=told.code, message=told.message, hint=told.hint)
 
-    def _installed(self) -> Iterator[tuple[str, str]]:
-        answers = self._answers()
-        names = answers.tls.names or (answers.hostname,)
-        if answers.app.enabled:
-            yield "address", f"https://{names[0]}:{answers.app.port}/v1"
-            yield from _certificate()
-            key = Path("/etc/intramuros/first-api-key")
-            if key.exists():
-                yield "first key", f"{key} (root alone can read it)"
-        yield "evidence", _evidence()
-        yield "login", f"ssh -p {answers.ssh.port} {answers.admin.user}@{answers.hostname}"
-
-    def _next(self) -> tuple[str, ...]:
-        answers = self._answers()
-        told = ["Log in from another terminal before you close this one."]
-        if answers.app.enabled and answers.tls.mode == "internal":
-            told.append("Give clients the authority's file, and let them compare its fingerprint with the one above.")
-        if answers.app.enabled:
-            told.append("Hand the first key to the first application, then remove its file.")
-        told.append("Read what is in effect: intramuros evidence show")
-        return tuple(told)
-
     def _answers(self) -> Answers:
         from installer.answers import read_answers
 
@@ -302,23 +281,3 @@ def _last_problem(log: Path) -> Told | None:
         with contextlib.suppress(msgspec.DecodeError):
             return msgspec.json.decode(line, type=Told)
     return None
-
-
-def _certificate() -> Iterator[tuple[str, str]]:
-    """What `intramuros tls show` says: it knows where the authority lies."""
-    with contextlib.suppress(IntramurosError, msgspec.DecodeError, KeyError):
-        shown = process.run((str(Path(sys.prefix) / "bin" / "intramuros"), "tls", "show", "--json"), timeout=_PATIENCE)
-        view = msgspec.json.decode(shown.stdout.encode())
-        yield "authority", f"SHA-256 {view['authority_fingerprint']}"
-        yield "its file", str(view["authority_file"])
-
-
-def _evidence() -> str:
-    from installer.evidence.archive import ROOT, Archive
-    from installer.evidence.summary import headline
-
-    try:
-        archive = Archive(ROOT)
-        return headline(archive.read(archive.newest()))
-    except IntramurosError as error:
-        return error.message
