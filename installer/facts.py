@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from installer.places import Places
 GATEWAY = "intramuros-gateway"
 _PATIENCE = 20.0
 _TANG_PATIENCE = 5.0
+_DEFAULT_PROFILE = re.compile(r"^Default:\s*yes\b", re.MULTILINE)
 _FIREWALL_MANAGERS = ("ufw", "firewalld", "shorewall", "ferm", "netfilter-persistent")
 _LEVELS = (
     (2, {"cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"}),
@@ -82,6 +84,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     root_free: int = 0
     memory_file_system: bool = False
     firewall_managers: tuple[str, ...] = ()
+    pam_profiles_waiting: tuple[str, ...] = ()
     listeners: tuple[Listener, ...] = ()
     interfaces: tuple[str, ...] = ()
     gpus: tuple[Gpu, ...] = ()
@@ -118,6 +121,7 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
         root_free=shutil.disk_usage("/").free,
         memory_file_system=_in_memory(places.memory),
         firewall_managers=tuple(name for name in _FIREWALL_MANAGERS if _unit_is_active(name)),
+        pam_profiles_waiting=pam_profiles_waiting(Path("/usr/share/pam-configs"), Path("/var/lib/pam/seen")),
         listeners=_listeners(),
         interfaces=tuple(sorted(path.name for path in Path("/sys/class/net").iterdir())),
         gpus=_gpus(Path("/sys/bus/pci/devices")),
@@ -190,6 +194,16 @@ def _first_line(argv: tuple[str, ...]) -> str:
 
 def _unit_is_active(name: str) -> bool:
     return _first_line(("systemctl", "is-active", f"{name}.service")) == "active"
+
+
+def pam_profiles_waiting(profiles: Path, seen: Path) -> tuple[str, ...]:
+    """Return profiles of others that the next package with a PAM module would switch on (pam-auth-update(8))."""
+    if not seen.is_file() or not profiles.is_dir():
+        return ()
+    known = set(_text(seen).split())
+    present = [path for path in sorted(profiles.iterdir()) if path.name not in known]
+    others = [path for path in present if path.is_file() and not path.name.startswith("intramuros-")]
+    return tuple(path.name for path in others if _DEFAULT_PROFILE.search(path.read_text(errors="replace")))
 
 
 def _in_memory(folder: Path) -> bool:

@@ -38,7 +38,14 @@ def preflight(
     force_admin: bool = False,
 ) -> list[Finding]:
     """Return what was looked at, in a fixed order. Without answers only the machine itself is judged."""
-    found = [*_system(facts), *_size(facts, answers), *_clock(facts), *_firewalls(facts), *_gpus(facts.gpus)]
+    found = [
+        *_system(facts),
+        *_size(facts, answers),
+        *_clock(facts),
+        *_firewalls(facts),
+        *_pam(facts),
+        *_gpus(facts.gpus),
+    ]
     if bundle_version is not None:
         found.append(_ok("bundle", f"{bundle_version}, every file verified"))
     if answers is not None:
@@ -112,6 +119,15 @@ def _clock(facts: Facts) -> Iterator[Finding]:
 def _firewalls(facts: Facts) -> Iterator[Finding]:
     for name in facts.firewall_managers:
         yield _fail("firewall", f"{name} is active", f"Two firewalls undo each other: systemctl disable --now {name}")
+
+
+def _pam(facts: Facts) -> Iterator[Finding]:
+    for name in facts.pam_profiles_waiting:
+        yield _fail(
+            "PAM",
+            f"profile {name} would be switched on by the next package",
+            f"Try it with another session open: pam-auth-update; or remove /usr/share/pam-configs/{name}",
+        )
 
 
 def _gpus(gpus: tuple[Gpu, ...]) -> Iterator[Finding]:

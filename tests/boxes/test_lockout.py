@@ -1,8 +1,15 @@
-"""What locks people out of boxes: each is tried, and afterwards a new SSH login works as it did before."""
+"""What locks people out of boxes: each is tried, and afterwards a new SSH login works as it did before.
+
+One box is brought to the phase that hardens access, and there a wrong network of administrators is taken back. The
+other scenarios start from it, so each of them is a run that goes on.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +22,8 @@ from tests.boxes.rig.nspawn import NspawnBox
 pytestmark = pytest.mark.timeout(3600)
 _LATER = 120.0
 """Seconds after which the old state has to be back."""
+_ARMED = 240
+"""Seconds the lifeline waits in the scenario of the power cut; they are counted anew from the boot."""
 _RULES = "nft list ruleset 2>/dev/null || true"
 _DENY = """Name: A site's own rule
 Default: yes
@@ -25,28 +34,64 @@ Account:
 """
 
 
-@pytest.fixture
-def box(rig: Rig, bundle: Bundle) -> NspawnBox:
-    """A bare box that can see the medium."""
-    return rig.box(shared=((bundle.medium, MEDIUM),))
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TakenBack:
+    """A box whose hardened access was taken back by the lifeline, frozen, and what was seen before and after."""
+
+    layers: tuple[Path, ...]
+    rules_before: str
+    rules_after: str
 
 
-def test_wrong_admin_network_is_refused_before_anything_is_changed(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
-    said = _install_over_ssh(rig, bundle, box, _wishes(rig, box, admin=("10.99.99.0/24",)))
-    assert not said.ok
-    assert "admin" in said.err
-    assert not box.sh("getent passwd ada", check=False).ok
-    assert run([*rig.ssh(box.address), "true"], timeout=30).ok
-
-
-@pytest.mark.boxes
-def test_wrong_admin_network_is_undone_by_the_lifeline(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
+@pytest.fixture(scope="module")
+def taken_back(make_rig: Callable[[], Rig], bundle: Bundle) -> TakenBack:
+    """Install with a network of administrators that nobody is in, in spite of the warning."""
+    rig = make_rig()
+    box = rig.box(shared=((bundle.medium, MEDIUM),))
     before = box.sh(_RULES).out
     wishes = _wishes(rig, box, admin=("10.99.99.0/24",))
     said = _install_over_ssh(rig, bundle, box, wishes, "--force-admin")
     assert not said.ok, said.out + said.err
     _wait_for_login(rig, box)
-    assert box.sh(_RULES).out == before
+    after = box.sh(_RULES).out
+    return TakenBack(layers=box.freeze(), rules_before=before, rules_after=after)
+
+
+@pytest.fixture
+def bare(rig: Rig, bundle: Bundle) -> NspawnBox:
+    """A bare box that can see the medium."""
+    return rig.box(shared=((bundle.medium, MEDIUM),))
+
+
+@pytest.fixture
+def box(rig: Rig, bundle: Bundle, taken_back: TakenBack) -> NspawnBox:
+    """A box on which everything but access is hardened."""
+    return rig.box(layers=taken_back.layers, shared=((bundle.medium, MEDIUM),))
+
+
+def test_wrong_admin_network_is_refused_before_anything_is_changed(rig: Rig, bundle: Bundle, bare: NspawnBox) -> None:
+    said = _install_over_ssh(rig, bundle, bare, _wishes(rig, bare, admin=("10.99.99.0/24",)))
+    assert not said.ok
+    assert "admin" in said.err
+    assert not bare.sh("getent passwd ada", check=False).ok
+    assert run([*rig.ssh(bare.address), "true"], timeout=30).ok
+
+
+@pytest.mark.boxes
+def test_pam_profile_that_waits_to_deny_everybody_is_refused(rig: Rig, bundle: Bundle, bare: NspawnBox) -> None:
+    write(bare, "/usr/share/pam-configs/site", _DENY)
+    said = _install_over_ssh(rig, bundle, bare, _wishes(rig, bare))
+    assert not said.ok, said.out + said.err
+    assert "pam-auth-update" in said.out + said.err
+    assert not bare.sh("getent passwd ada", check=False).ok
+    assert run([*rig.ssh(bare.address), "true"], timeout=30).ok
+
+
+@pytest.mark.boxes
+def test_wrong_admin_network_is_undone_by_the_lifeline(
+    rig: Rig, bundle: Bundle, taken_back: TakenBack, box: NspawnBox
+) -> None:
+    assert taken_back.rules_after == taken_back.rules_before
     right = _install_over_ssh(rig, bundle, box, _wishes(rig, box))
     assert right.ok, right.out + right.err
     assert run([*rig.ssh(box.address, "ada"), "sudo", "-n", "true"], timeout=30).ok
@@ -62,22 +107,23 @@ def test_sshd_that_lets_nobody_in_is_undone(rig: Rig, bundle: Bundle, box: Nspaw
 
 
 @pytest.mark.boxes
-def test_pam_that_denies_everybody_is_undone(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
-    write(box, "/usr/share/pam-configs/site", _DENY)
+def test_pam_that_lets_only_root_in_is_undone(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
+    box.sh("echo 'account requisite pam_succeed_if.so quiet user = root' >> /etc/pam.d/sshd")
     said = _install_over_ssh(rig, bundle, box, _wishes(rig, box))
     assert not said.ok, said.out + said.err
     _wait_for_login(rig, box)
-    assert "pam_deny" not in box.sh("grep -B1 'pam_permit' /etc/pam.d/common-account | head -1").out
+    assert "faillock" not in box.sh("cat /etc/pam.d/common-auth").out
 
 
 @pytest.mark.boxes
 def test_power_cut_while_armed_brings_the_old_state_back(rig: Rig, bundle: Bundle, box: NspawnBox) -> None:
-    write(box, ANSWERS, answers(_wishes(rig, box)), mode="0600")
+    wishes = dataclasses.replace(_wishes(rig, box), lifeline_seconds=_ARMED)
+    write(box, ANSWERS, answers(wishes), mode="0600")
     box.sh(f"systemd-run --unit=rig-install --collect sh -c {install_script(bundle)!r}")
     _until(box, "intramuros lifeline status 2>/dev/null | grep -q armed && nft list tables | grep -q intramuros", 1500)
     box.kill()
     box.start()
-    _wait_for_login(rig, box)
+    _wait_for_login(rig, box, within=_ARMED + _LATER)
 
 
 def _wishes(rig: Rig, box: NspawnBox, admin: tuple[str, ...] | None = None) -> Wishes:
@@ -93,9 +139,9 @@ def _install_over_ssh(rig: Rig, bundle: Bundle, box: NspawnBox, wishes: Wishes, 
     return run([*rig.ssh(box.address), install_script(bundle, *words)], check=False, timeout=1800)
 
 
-def _wait_for_login(rig: Rig, box: NspawnBox) -> None:
+def _wait_for_login(rig: Rig, box: NspawnBox, within: float = _LATER) -> None:
     """Wait until root can log in anew, as before the installation."""
-    deadline = time.monotonic() + _LATER
+    deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if run([*rig.ssh(box.address), "true"], check=False, timeout=30).ok:
             return

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from installer.answers import Answers, check_answers
-from installer.facts import Facts, gather
+from installer.facts import Facts, gather, pam_profiles_waiting
 from installer.findings import Finding, Level, failures
 from installer.places import Places
 from installer.preflight import preflight
@@ -181,3 +181,18 @@ def test_block_devices_are_told_apart(tmp_path: Path, memory: Path) -> None:
     assert (empty.block, empty.size, empty.holds, empty.parts) == (True, 64 << 20, "", ())
     assert used.holds == "ext4"
     assert gather(answered(storage={**_LUKS, "device": "/dev/none"}), places=places).data_disk is not None
+
+
+def test_profile_of_others_that_a_package_would_switch_on_is_refused() -> None:
+    assert set(failed(preflight(machine("smallest", pam_profiles_waiting=("site",))))) == {"PAM"}
+
+
+def test_profiles_that_wait_are_default_ones_of_others_that_pam_auth_update_never_saw(tmp_path: Path) -> None:
+    profiles, seen = tmp_path / "pam-configs", tmp_path / "seen"
+    profiles.mkdir()
+    for name in ("unix", "site", "intramuros-faillock"):
+        (profiles / name).write_text("Name: One\nDefault: yes\n")
+    (profiles / "offered").write_text("Name: Another\nDefault: no\n")
+    assert pam_profiles_waiting(profiles, seen) == ()
+    seen.write_text("unix\nsystemd\n")
+    assert pam_profiles_waiting(profiles, seen) == ("site",)
