@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from appliance.kernel import process
 from appliance.kernel.durable import write_file
@@ -119,8 +120,13 @@ def server_address(source: str, run: Run = run_command) -> str:
 
 def own_addresses(run: Run = run_command) -> list[str]:
     """Return the box's global addresses."""
+    return [str(info["local"]) for info in _global_addresses(run)]
+
+
+def _global_addresses(run: Run) -> list[dict[str, Any]]:
+    """Return what ip says of each global address. It prints an empty entry in place of one of another scope."""
     listed = json.loads(_must(run, ["ip", "-j", "address", "show", "scope", "global"]).stdout)
-    return [str(info["local"]) for link in listed for info in link.get("addr_info", ()) if "local" in info]
+    return [info for link in listed for info in link.get("addr_info", ()) if "local" in info]
 
 
 def server_port(run: Run = run_command) -> int:
@@ -131,8 +137,7 @@ def server_port(run: Run = run_command) -> int:
 
 def own_networks(run: Run = run_command) -> list[str]:
     """Return the networks that the box is in, for when no administrator's address is known."""
-    listed = json.loads(_must(run, ["ip", "-j", "address", "show", "scope", "global"]).stdout)
-    return [f"{info['local']}/{info['prefixlen']}" for link in listed for info in link.get("addr_info", ())]
+    return [f"{info['local']}/{info['prefixlen']}" for info in _global_addresses(run)]
 
 
 def client_ports_of(port: int, run: Run = run_command) -> list[int]:

@@ -144,3 +144,13 @@ def test_broken_sudo_rules_are_not_proven(home: Path) -> None:
     system.failing = "visudo"
     with pytest.raises(Conflict, match="sudo's rules are broken"):
         probe.prove(_PROBE, now=_NOW, run=system)
+
+
+def test_addresses_of_another_scope_are_no_networks() -> None:
+    said = json.dumps([{"ifname": "eth0", "addr_info": [{"local": "192.0.2.1", "prefixlen": 24}, {}]}])
+
+    def run(argv: Sequence[str]) -> Outcome:
+        return Outcome(status=0, stdout=said, stderr="")
+
+    assert probe.own_networks(run) == ["192.0.2.1/24"]
+    assert probe.own_addresses(run) == ["192.0.2.1"]
