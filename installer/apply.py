@@ -20,11 +20,12 @@ import msgspec
 
 from appliance.kernel.clock import Clock, to_text, utc_now
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import Conflict, IntramurosError, NotFound, storage_errors
+from appliance.kernel.errors import Conflict, IntramurosError, storage_errors
 from appliance.kernel.problem import problem_of
 from installer import leftovers, package_state, run_journal
 from installer.answers import Answers, as_document
 from installer.events import Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, StepEvent, TaskDone
+from installer.in_effect import volume_is_ready
 from installer.places import Places
 from installer.plan import Plan, fraction, plan_document
 from installer.playbooks import Phase
@@ -330,16 +331,6 @@ class _Walk:
         way, elapsed = reached - self._started_at, time.monotonic() - self._began
         eta = elapsed / way * (1 - reached) if way > _EARLY else None
         return Progress(phase=phase, fraction=round(reached, 4), eta_seconds=round(eta, 1) if eta is not None else None)
-
-
-def volume_is_ready(places: Places) -> bool:
-    """Tell whether the encrypted volume of this box was set up to its end: no key is needed or made then."""
-    from installer.storage.table import read_table
-
-    try:
-        return read_table(places.volume_table).ready
-    except NotFound:
-        return False
 
 
 def keep_answers(text: bytes, places: Places) -> None:

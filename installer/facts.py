@@ -20,6 +20,7 @@ from appliance.kernel import process
 from appliance.kernel.errors import IntramurosError
 from installer import secrets
 from installer.answers import Answers
+from installer.in_effect import has_password, secrets_in_effect
 from installer.places import Places
 
 GATEWAY = "intramuros-gateway"
@@ -135,7 +136,7 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
     return msgspec.structs.replace(
         general,
         data_disk=_disk(answers.storage.device, places) if answers.storage.mode == "luks" else None,
-        admin_has_password=_has_password(answers.admin.user),
+        admin_has_password=has_password(answers.admin.user),
         timezone_known=(Path("/usr/share/zoneinfo") / answers.timezone).is_file(),
         tang_silent=tuple(server.url for server in answers.storage.tang_servers if not _tang_answers(server.url)),
         files_missing=tuple(
@@ -143,7 +144,7 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
             for path in (answers.tls.certificate, answers.tls.chain, answers.network.syslog_authority)
             if path and not Path(path).is_file()
         ),
-        secret_faults=tuple(secrets.source_faults(answers)),
+        secret_faults=tuple(secrets.source_faults(answers, in_effect=secrets_in_effect(answers, places))),
     )
 
 
@@ -303,14 +304,6 @@ def _is_ours(device: Path, places: Places) -> bool:
         return Path(read_table(places.volume_table).device).resolve() == device
     except IntramurosError:
         return False
-
-
-def _has_password(user: str) -> bool | None:
-    for line in _text(Path("/etc/shadow")).splitlines():
-        name, _, rest = line.partition(":")
-        if name == user:
-            return rest.partition(":")[0].startswith("$")
-    return False if os.access("/etc/shadow", os.R_OK) else None
 
 
 def _tang_answers(url: str) -> bool:

@@ -28,14 +28,19 @@ _SHORTEST = 6
 """Shorter words are not searched for: they would turn ordinary text into riddles."""
 
 
-def sources(answers: Answers) -> dict[str, Path]:
-    """Return where the secrets that the answers name come from: name below the secrets folder -> file."""
+def sources(answers: Answers, *, in_effect: Collection[str] = ()) -> dict[str, Path]:
+    """Return where the secrets that the answers name come from: name below the secrets folder -> file.
+
+    Of those that the box has taken over (`in_effect`), the files may be gone.
+    """
     named = {
         ADMIN_PASSWORD_HASH: answers.admin.password_hash_file,
         STORAGE_PASSPHRASE: answers.storage.passphrase_file,
         TLS_KEY: answers.tls.key,
     }
-    found = {name: Path(path) for name, path in named.items() if path}
+    found = {
+        name: Path(path) for name, path in named.items() if path and (name not in in_effect or Path(path).exists())
+    }
     recovery = answers.storage.recovery_key_file
     if recovery and Path(recovery).exists():  # its owner takes it away when the volume is made
         found[STORAGE_RECOVERY_KEY] = Path(recovery)
@@ -83,15 +88,15 @@ def secrets_directory(folder: Path, *, given: dict[str, bytes]) -> Iterator[Path
             wipe(folder, keep={STORAGE_RECOVERY_KEY})
 
 
-def read_sources(answers: Answers) -> dict[str, bytes]:
+def read_sources(answers: Answers, *, in_effect: Collection[str] = ()) -> dict[str, bytes]:
     """Read every secret that the answers name. Raises NotFound, or Forbidden when others may read one."""
-    return {name: read_private(path) for name, path in sources(answers).items()}
+    return {name: read_private(path) for name, path in sources(answers, in_effect=in_effect).items()}
 
 
-def source_faults(answers: Answers) -> list[tuple[str, str]]:
+def source_faults(answers: Answers, *, in_effect: Collection[str] = ()) -> list[tuple[str, str]]:
     """Return (file, what is wrong) for each named secret that cannot be used."""
     faults = []
-    for path in sources(answers).values():
+    for path in sources(answers, in_effect=in_effect).values():
         try:
             if not read_private(path).strip():
                 faults.append((str(path), "is empty"))

@@ -19,6 +19,7 @@ from installer.harden import lifeline, probe, rollback
 from installer.harden.changes import PhaseChanges, merge
 from installer.harden.guard import account_to_prove, guarded
 from installer.harden.recorder import ChangeRecorder, first_snapshot, recorded
+from installer.in_effect import secrets_in_effect
 from installer.places import Places
 
 
@@ -49,7 +50,7 @@ def harden(
             plan=prepared.plan,
             answers=prepared.answers,
             bundle_root=prepared.bundle.root if prepared.bundle else None,
-            secrets=secrets.read_sources(prepared.answers),
+            secrets=secrets.read_sources(prepared.answers, in_effect=secrets_in_effect(prepared.answers, places)),
             check=check,
             restart=restart,
         ),

@@ -11,7 +11,7 @@ from appliance.kernel.errors import BadInput, Conflict
 from appliance.kernel.terminal import harmless, table
 from installer import handover, secrets
 from installer.answers import Answers
-from installer.apply import Request, apply, keep_answers, unfinished, volume_is_ready
+from installer.apply import Request, apply, keep_answers, unfinished
 from installer.cli.bundle_option import bundle_option, open_bundle
 from installer.cli.harden import objects_of
 from installer.cli.hooks import TerminalHooks
@@ -19,6 +19,7 @@ from installer.cli.output import Narrator, duration, findings_table, json_option
 from installer.cli.prepare import Prepared, prepare
 from installer.findings import failures
 from installer.harden.recorder import ChangeRecorder
+from installer.in_effect import secrets_in_effect, volume_is_ready
 from installer.places import Places
 from installer.plan import plan_text
 
@@ -134,7 +135,7 @@ def _refuse_unless_ready(prepared: Prepared, *, force_admin: bool, as_json: bool
 
 
 def _collect_secrets(answers: Answers, places: Places, *, check: bool) -> dict[str, bytes]:
-    given = secrets.read_sources(answers)
+    given = secrets.read_sources(answers, in_effect=secrets_in_effect(answers, places))
     for name in () if check or volume_is_ready(places) else secrets.missing(answers, places.secrets):
         if not sys.stdin.isatty():
             raise BadInput(

@@ -22,7 +22,6 @@ from appliance.kernel.errors import storage_errors
 from appliance.kernel.problem import Problem as Told
 from installer import handover, run_journal, secrets
 from installer.answers import Answers
-from installer.apply import volume_is_ready
 from installer.cli.bundle_option import open_bundle
 from installer.cli.prepare import OpenedBundle, find_playbooks
 from installer.events import StepEvent
@@ -30,6 +29,7 @@ from installer.facts import Facts, gather
 from installer.findings import Finding
 from installer.harden import lifeline
 from installer.harden.probe_source import session_of_caller
+from installer.in_effect import volume_is_ready
 from installer.places import Places
 from installer.plan import make_plan
 from installer.playbooks import digest_playbooks, read_book

@@ -3,12 +3,16 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from appliance.kernel.errors import Conflict, Forbidden
+from appliance.kernel.errors import Conflict, Forbidden, NotFound
 from installer import secrets
 from installer.answers import check_answers
+from installer.in_effect import secrets_in_effect
+from installer.places import Places
 from installer.secrets import STORAGE_PASSPHRASE, STORAGE_RECOVERY_KEY, Scrubber
+from installer.storage.table import Table, write_table
 from tests.unit.installer.complete_answers import complete_answers
 
 _LUKS = {"mode": "luks", "device": "/dev/vdb", "unlock": ["passphrase"]}
@@ -68,6 +72,30 @@ def test_secret_files_must_be_private(tmp_path: Path, memory: Path) -> None:
     assert secrets.read_sources(answers) == {STORAGE_PASSPHRASE: b"correct horse\n"}
     assert secrets.source_faults(answers) == []
     assert secrets.missing(answers, memory) == []
+
+
+def test_file_of_a_secret_that_the_box_has_taken_over_may_be_gone(tmp_path: Path) -> None:
+    file = tmp_path / "pass"
+    answers = check_answers(complete_answers(storage={**_LUKS, "passphrase_file": str(file)}), name="a")
+    with pytest.raises(NotFound):
+        secrets.read_sources(answers)
+    assert secrets.source_faults(answers)
+    assert secrets.read_sources(answers, in_effect={STORAGE_PASSPHRASE}) == {}
+    assert secrets.source_faults(answers, in_effect={STORAGE_PASSPHRASE}) == []
+    file.write_text("correct horse\n")
+    file.chmod(0o644)
+    with pytest.raises(Forbidden):  # what is there still has to be private
+        secrets.read_sources(answers, in_effect={STORAGE_PASSPHRASE})
+
+
+def test_passphrase_is_taken_over_once_the_volume_is_ready(tmp_path: Path) -> None:
+    answers = check_answers(complete_answers(storage=_LUKS), name="a")
+    places = Places(root=tmp_path)
+    table = Table(uuid="u", device="/dev/vdb", name="n", mount="/srv/intramuros", ready=False)
+    write_table(places.volume_table, table)
+    assert STORAGE_PASSPHRASE not in secrets_in_effect(answers, places)
+    write_table(places.volume_table, msgspec.structs.replace(table, ready=True))
+    assert STORAGE_PASSPHRASE in secrets_in_effect(answers, places)
 
 
 def test_missing_passphrase_has_to_be_asked_for(memory: Path) -> None:
