@@ -30,8 +30,8 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sudo: Literal["password", "nopasswd"] = "password"
     """Whether `sudo` asks for the account's password."""
     password_hash_file: str = ""
-    """File (mode 0600) with the account's password hash, as `openssl passwd -6` prints it, needed until the account has a
-    password; empty leaves it alone."""
+    """File (mode 0600) with the account's password hash, as `openssl passwd -6` prints it, needed until the account
+    has a password; empty leaves it alone."""
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,7 +78,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     unlock: tuple[Literal["passphrase", "tpm2", "tang"], ...] = ()
     """Ways to open the volume, besides the recovery key, which always exists. At least one for `luks`."""
     passphrase_file: str = ""
-    """File (mode 0600) with the passphrase on one line, needed until the volume is made; empty asks on the terminal."""
+    """File (mode 0600) with the passphrase on one line, needed until the volume is made; empty asks for it."""
     recovery_key_file: str = ""
     """File (mode 0600) of `intramuros storage recovery --prepare`, for an installation without a terminal. Needed until
     the volume is made; empty shows a new key on the terminal."""
