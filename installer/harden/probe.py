@@ -31,6 +31,7 @@ INNER = "im-probe1"
 TABLE = "61000"
 PREFERENCE = "61"
 SUDOERS = Path("/etc/sudoers.d/zz-intramuros-probe")
+RULES = Path("/etc/sudoers")
 _MARK = "intramuros-proven"
 _COMMENT = "intramuros-lifeline-probe"
 
@@ -78,7 +79,9 @@ def run_slow(argv: Sequence[str]) -> process.Outcome:
     return process.run(argv, timeout=900, extra_environment={"DEBIAN_FRONTEND": "noninteractive"})
 
 
-def prove(probe: Probe, *, now: datetime, run: Run = run_command, sudoers: Path = SUDOERS) -> Proof:
+def prove(
+    probe: Probe, *, now: datetime, run: Run = run_command, sudoers: Path = SUDOERS, rules: Path = RULES
+) -> Proof:
     """Log in anew from the administrator's address and become root. Raises Conflict that says which part failed."""
     account = _account(probe.admin)
     with ExitStack() as undo:
@@ -96,10 +99,11 @@ def prove(probe: Probe, *, now: datetime, run: Run = run_command, sudoers: Path 
         raise Conflict(
             "lifeline.not_proven", _failure(probe, said), hint="The state before the change is brought back."
         )
-    if (rules := run(["visudo", "-c", "-q"])).status != 0:  # sudo leaves a broken file out and goes on without it
+    # sudo leaves a broken file out and goes on without it. Before sudo came there are no rules at all.
+    if rules.exists() and (checked := run(["visudo", "-c"])).status != 0:
         raise Conflict(
             "lifeline.not_proven",
-            f"sudo's rules are broken: {rules.stderr.strip() or rules.stdout.strip()}.",
+            f"sudo's rules are broken: {checked.stderr.strip() or checked.stdout.strip()}.",
             hint="The old state is brought back.",
         )
     prove_passwords(run)

@@ -139,11 +139,19 @@ def test_wrong_password_that_is_taken_is_not_proven(home: Path) -> None:
     assert system.ran[-1] == "userdel intramuros-probe"
 
 
-def test_broken_sudo_rules_are_not_proven(home: Path) -> None:
+def test_broken_sudo_rules_are_not_proven(home: Path, tmp_path: Path) -> None:
     system = FakeSystem()
     system.failing = "visudo"
+    rules = tmp_path / "sudoers"
+    rules.touch()
     with pytest.raises(Conflict, match="sudo's rules are broken"):
-        probe.prove(_PROBE, now=_NOW, run=system)
+        probe.prove(_PROBE, now=_NOW, run=system, rules=rules)
+
+
+def test_no_sudo_rules_at_all_are_the_state_before_sudo_came(home: Path, tmp_path: Path) -> None:
+    system = FakeSystem()
+    system.failing = "visudo"
+    assert probe.prove(_PROBE, now=_NOW, run=system, rules=tmp_path / "sudoers").admin == "root"
 
 
 def test_addresses_of_another_scope_are_no_networks() -> None:
