@@ -39,8 +39,10 @@ class Door:
                 words = self._line(deadline).split(b" ")
                 if words[0] == number and len(words) == 4:
                     break  # anything else answers a question that was given up
-        except (TimeoutError, OSError) as error:
+        except TimeoutError as error:
             raise DoorClosed(f"No answer within {timeout:.0f} s to: {script[:200]}") from error
+        except OSError as error:
+            raise DoorClosed(f"The machine ended during: {script[:200]}") from error
         out, err = (base64.b64decode(word).decode(errors="replace") for word in words[2:])
         return Outcome(status=int(words[1]), out=out, err=err)
 
