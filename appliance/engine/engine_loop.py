@@ -14,6 +14,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from appliance.engine.frames import Failed, FinishReason, Piece, Priority, State, Step
 from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
 from appliance.engine.meters import Meters
@@ -197,21 +200,42 @@ class EngineLoop(threading.Thread):
         self._note_starts(chunks, began)
         answers: dict[Connection, list[Piece]] = {}
         ended: list[tuple[Request, FinishReason]] = []
-        asking = [self._requests[chunk.sequence] for chunk in chunks if chunk.last]
-        for row, (request, index) in enumerate(zip(asking, outputs, strict=True)):
-            assert rows is not None
-            sampler = request.sampler
-            likelihood = None if sampler.logprobs is None else Likelihood(rows[row], top=sampler.logprobs)
-            token = sampler.choose(rows[row], self._context.handle, index)
-            piece, reason = request.take(token, ends=self._model.ends, pieces=self._model.pieces, likelihood=likelihood)
-            self._note_token(request, now)
-            answers.setdefault(request.connection, []).append(piece)
-            if reason is not None:
-                ended.append((request, reason))
+        at = 0
+        for chunk in chunks:
+            if chunk.last:
+                assert rows is not None
+                request = self._requests[chunk.sequence]
+                pieces, reason = self._take(request, chunk, rows[at : at + chunk.outputs], outputs[at], now)
+                answers.setdefault(request.connection, []).extend(pieces)
+                at += chunk.outputs
+                if reason is not None:
+                    ended.append((request, reason))
         for connection, pieces in answers.items():
             self._emitter.send(connection, Step(items=tuple(pieces)))
         for request, reason in ended:
             self._leave(request, reason, now)
+
+    def _take(
+        self, request: Request, chunk: Chunk, rows: npt.NDArray[np.float32], index: int, now: float
+    ) -> tuple[list[Piece], FinishReason | None]:
+        """Choose the next token, and more while they are those that were guessed. `index` is the first row's."""
+        pieces: list[Piece] = []
+        sampler, accepted = request.sampler, 0
+        while True:
+            row = rows[accepted]
+            likelihood = None if sampler.logprobs is None else Likelihood(row, top=sampler.logprobs)
+            token = sampler.choose(row, self._context.handle, index + accepted)
+            piece, reason = request.take(token, ends=self._model.ends, pieces=self._model.pieces, likelihood=likelihood)
+            pieces.append(piece)
+            self._note_token(request, now)
+            if reason is not None or accepted == len(chunk.draft) or token != chunk.draft[accepted]:
+                break
+            accepted += 1
+        if chunk.draft:
+            self._scheduler.accept(chunk, accepted)
+            self._meters.drafted += len(chunk.draft)
+            self._meters.accepted += accepted
+        return pieces, reason
 
     def _note_starts(self, chunks: list[Chunk], began: float) -> None:
         for chunk in chunks:

@@ -198,21 +198,21 @@ class LlamaContext:
         self._interrupt[0] = b"\1"
 
     def decode(self, chunks: list[Chunk]) -> list[int]:
-        """Compute one batch. Returns the batch index of each `last` chunk's logits, in order.
+        """Compute one batch. Returns the batch index of each row of logits that was asked for, in order.
 
         NoRoom and Interrupted leave everything as it was. InternalError `engine.decode` when the context is beyond
         repair: the process must end.
         """
-        at, outputs = 0, []
+        at, outputs = 0, list[int]()
         for chunk in chunks:
             sequence, end = chunk.sequence, at + chunk.count
-            self._token[at:end] = sequence.tokens[chunk.start : chunk.start + chunk.count]
+            self._token[at:end] = chunk.tokens()
             self._position[at:end] = self._ramp[: chunk.count] + chunk.start
             self._sequence[at:end] = sequence.slot
             self._wants_logits[at:end] = 0
             if chunk.last:
-                self._wants_logits[end - 1] = 1
-                outputs.append(end - 1)
+                self._wants_logits[end - chunk.outputs : end] = 1
+                outputs += range(end - chunk.outputs, end)
             at = end
         self._batch.n_tokens = at
         self._interrupt[0] = b"\0"

@@ -166,6 +166,10 @@ class PrefixCache:
         self.used += len(tokens)
         self._held_by_busy += len(tokens)
 
+    def retract(self, sequence: int) -> None:
+        """Forget cells of a busy sequence that were computed and never recorded."""
+        self._memory.cut(sequence, self._residents[sequence].length)
+
     def close(self, sequence: int) -> None:
         """The request ended: keep its cells, within the bounds, until they are needed."""
         resident = self._residents[sequence]

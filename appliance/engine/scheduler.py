@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from appliance.engine.fair_queue import FairQueue
 from appliance.engine.frames import Priority
 from appliance.engine.prefix_cache import SHARE_FROM, PrefixCache, common_prefix
+from appliance.engine.prompt_lookup import MOST_DRAFTED, Lookup, worthwhile
 from appliance.engine.step_cost import StepCost
 
 
@@ -26,7 +27,8 @@ class Limits:
     """Bounds of one context. Cells and batch are tokens; targets are seconds.
 
     An admitted request reserves `reserve_ratio` of what it may still generate, at least `reserve`, at most its slot's
-    share of the cells. A tenant may let `tenant_queue` requests wait. A prompt advances by `least_chunk` whatever the
+    share of the cells. A step asks for at most `outputs` rows of logits; those that no stream needs check guesses. A
+    tenant may let `tenant_queue` requests wait. A prompt advances by `least_chunk` whatever the
     targets say. `decode_target` is the longest step while an interactive request waits for its next token,
     `prompt_target` the longest one otherwise: who arrives meanwhile waits for its end.
     """
@@ -34,6 +36,7 @@ class Limits:
     slots: int
     cells: int
     batch: int
+    outputs: int = 0
     tenant_queue: int = 128
     reserve: int = 32
     reserve_ratio: float = 0.25
@@ -48,7 +51,7 @@ class Sequence:
 
     `tokens` is the prompt followed by what was generated, `limit` the length at which it ends, `space` who may share
     its cells, `slot` its sequence id while it runs, `claim` the length it was admitted for, `reused` the cells it found
-    ready at its first admission, `leader` the prompt in work that it waits for.
+    ready at its first admission, `leader` the prompt in work that it waits for, `lookup` what guesses its next tokens.
     """
 
     tenant: str
@@ -62,6 +65,7 @@ class Sequence:
     claim: int = 0
     reused: int | None = None
     leader: Sequence | None = None
+    lookup: Lookup = field(default_factory=Lookup)
 
     @property
     def remaining(self) -> int:
@@ -76,12 +80,26 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Compute `count` tokens of a sequence from `start`; `last` asks for the next token's logits."""
+    """Compute `count` tokens of a sequence from `start`; `last` asks for the next token's logits.
+
+    The last tokens may be guesses, a `draft`: then logits are asked for before and after each of them.
+    """
 
     sequence: Sequence
     start: int
     count: int
     last: bool
+    draft: tuple[int, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """Rows of logits asked for."""
+        return 1 + len(self.draft) if self.last else 0
+
+    def tokens(self) -> list[int]:
+        """What is computed."""
+        own = self.count - len(self.draft)
+        return [*self.sequence.tokens[self.start : self.start + own], *self.draft]
 
 
 @dataclass(slots=True)
@@ -120,7 +138,7 @@ class Scheduler:
     def plan(self) -> list[Chunk]:
         """Choose the next step's batch. Empty means that there is nothing to do."""
         self._admit()
-        chunks = self._decode_chunks()
+        chunks = self._with_drafts(self._decode_chunks())
         for sequence, share in self._shares(self._budget(chunks)):
             if sequence.slot < 0:
                 continue  # preempted for one before it
@@ -133,19 +151,31 @@ class Scheduler:
         return chunks
 
     def complete(self, chunks: list[Chunk], seconds: float) -> None:
-        """Record that a planned batch was computed in `seconds`."""
+        """Record that a planned batch was computed in `seconds`. What is right of a draft is told to `accept`."""
         rows = prompt_tokens = 0
         for chunk in chunks:
-            sequence, end = chunk.sequence, chunk.start + chunk.count
+            sequence, end = chunk.sequence, chunk.start + chunk.count - len(chunk.draft)
             self.cache.extend(sequence.slot, sequence.tokens[chunk.start : end])
             sequence.computed = end
-            if chunk.count > 1:
+            if chunk.count > 1 and not chunk.draft:
                 prompt_tokens += chunk.count
             else:
-                rows += 1
+                rows += chunk.count
             if chunk.last:
                 self.queue.charge(sequence.tenant, generated=1)
         self.cost.observe(rows=rows, prompt_tokens=prompt_tokens, seconds=seconds)
+
+    def accept(self, chunk: Chunk, accepted: int) -> None:
+        """Record that the first `accepted` tokens of a draft were right; the sequence holds them by now."""
+        sequence = chunk.sequence
+        if accepted:
+            start = sequence.computed
+            self.cache.extend(sequence.slot, sequence.tokens[start : start + accepted])
+            sequence.computed += accepted
+            self.queue.charge(sequence.tenant, generated=accepted)
+        if accepted < len(chunk.draft):
+            self.cache.retract(sequence.slot)
+        sequence.lookup.learn(drafted=len(chunk.draft), accepted=accepted)
 
     def shed(self) -> bool:
         """The context found no room after all: give up the cache and the newest request; False if it is the last."""
@@ -218,12 +248,29 @@ class Scheduler:
                 chunks.append(Chunk(sequence, sequence.computed, 1, last=True))
         return chunks
 
+    def _with_drafts(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Add guesses where checking them is worth the time; nobody gives up a cell or a prompt token for them."""
+        rows = len(chunks)
+        if any(sequence.prefilling for sequence in self.running):
+            return chunks
+        for at, chunk in enumerate(chunks):
+            sequence = chunk.sequence
+            room = min(self.limits.outputs, self.limits.batch, self.cache.free) - rows
+            most = min(MOST_DRAFTED, room, sequence.limit - len(sequence.tokens) - 1)
+            most = worthwhile(self.cost, rows=rows, acceptance=sequence.lookup.acceptance, most=most)
+            draft = sequence.lookup.draft(sequence.tokens, most) if most > 0 else []
+            if draft:
+                chunks[at] = Chunk(sequence, chunk.start, 1 + len(draft), last=True, draft=tuple(draft))
+                rows += len(draft)
+        return chunks
+
     def _budget(self, decoding: list[Chunk]) -> int:
         """Prompt tokens this step may compute: the adaptive prefill budget."""
         waited_for = any(chunk.sequence.priority is Priority.INTERACTIVE for chunk in decoding)
+        rows = sum(chunk.count for chunk in decoding)
         target = self.limits.decode_target if waited_for else self.limits.prompt_target
-        chunk = max(self.cost.chunk(target, rows=len(decoding)), self.limits.least_chunk)
-        return min(chunk, self.limits.batch - len(decoding))
+        chunk = max(self.cost.chunk(target, rows=rows), self.limits.least_chunk)
+        return min(chunk, self.limits.batch - rows)
 
     def _shares(self, budget: int) -> list[tuple[Sequence, int]]:
         """Who gets how much of the budget: half for the oldest prompt, the rest to the shortest first.

@@ -176,7 +176,7 @@ def test_two_tenants_never_share(client: EngineClient) -> None:
 def test_what_left_the_context_is_found_by_its_own_tenant_and_share_group_alone(model: Path, tmp_path: Path) -> None:
     """The same prompts from three sides while everything is evicted into the second tier all the time."""
     path = tmp_path / "engine.sock"
-    documents = [" ".join(random.Random(number).choices(PROMPTS[number].split(), k=60)) for number in range(4)]
+    documents = [" ".join(random.Random(number).choices(PROMPTS[number].split(), k=40)) for number in range(4)]
     with running_worker(model, path, "--context", "512", "--idle-cells", "0"), connected(path) as client:
         for document in documents:
             client.ask(document, tenant="first")

@@ -50,7 +50,7 @@ class UnifiedCells:
             sequence = chunk.sequence
             held = self.sequences.setdefault(sequence.slot, [])
             assert held == [[sequence.space, token] for token in sequence.tokens[: chunk.start]]
-            held += [[sequence.space, token] for token in sequence.tokens[chunk.start : chunk.start + chunk.count]]
+            held += [[sequence.space, token] for token in chunk.tokens()]
         assert self.used <= self.cells
 
 

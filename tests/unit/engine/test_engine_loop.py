@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,19 +20,34 @@ from appliance.engine.prefix_cache import PrefixCache
 from appliance.engine.request import Request
 from appliance.engine.sampling import Sampler
 from appliance.engine.scheduler import Limits, Sequence
+from appliance.engine.step_cost import StepCost
 
 CELLS = 8192
 DOCUMENT = [int(token) for token in np.random.default_rng(1).integers(0, 380, 6000)]
 GREEDY = Sampling(temperature=0.0, max_tokens=8, ignore_eos=True)
 
 
+class _FlatCost(StepCost):
+    """More rows cost nothing, as on an accelerator, and that does not change."""
+
+    def observe(self, *, rows: int, prompt_tokens: int, seconds: float) -> None:
+        assert rows + prompt_tokens > 0
+
+
 class Harness:
     """An engine and one client of it."""
 
-    def __init__(self, model: LlamaModel, *, prompt_target: float, tenant_queue: int) -> None:
+    def __init__(self, model: LlamaModel, *, prompt_target: float, tenant_queue: int, outputs: int) -> None:
         self.model = model
         self.context = LlamaContext(model, cells=CELLS, batch=CELLS, ubatch=64, sequences=8, threads=1)
-        limits = Limits(slots=2, cells=CELLS, batch=CELLS, prompt_target=prompt_target, tenant_queue=tenant_queue)
+        limits = Limits(
+            slots=2,
+            cells=CELLS,
+            batch=CELLS,
+            outputs=outputs,
+            prompt_target=prompt_target,
+            tenant_queue=tenant_queue,
+        )
         self.store = BlockStore(memory=64 << 20)
         self.cache = PrefixCache(cells=CELLS, sequences=8, memory=self.context, store=self.store)
         self.emitter = Emitter()
@@ -40,16 +56,19 @@ class Harness:
         self.client.settimeout(60)
         self.connection = Connection(accepted)
         self.frames: list[FromWorker] = []
+        self._arrived: deque[FromWorker] = deque()
         self._stream = worker_stream()
 
-    def submit(self, number: int, tokens: list[int], *, space: str = "a") -> Request:
+    def submit(
+        self, number: int, tokens: list[int], *, space: str = "a", answer: int = 8, params: Sampling = GREEDY
+    ) -> Request:
         request = Request(
             id=number,
             connection=self.connection,
             sequence=Sequence(
-                tenant=space, space=space, tokens=list(tokens), prompt=len(tokens), limit=len(tokens) + 8
+                tenant=space, space=space, tokens=list(tokens), prompt=len(tokens), limit=len(tokens) + answer
             ),
-            sampler=Sampler(GREEDY, vocabulary=self.model.vocabulary, ends=self.model.ends, prompt=tokens),
+            sampler=Sampler(params, vocabulary=self.model.vocabulary, ends=self.model.ends, prompt=tokens),
             text=TextStream(),
             submitted=time.monotonic(),
         )
@@ -60,10 +79,11 @@ class Harness:
     def until(self, wanted: Callable[[FromWorker], bool]) -> FromWorker:
         """The next frame of this kind; what comes before is kept in `frames`."""
         while True:
-            for frame in self._stream.feed(self.client.recv(1 << 16)):
-                self.frames.append(frame)
-                if wanted(frame):
-                    return frame
+            while self._arrived:
+                self.frames.append(self._arrived.popleft())
+                if wanted(self.frames[-1]):
+                    return self.frames[-1]
+            self._arrived.extend(self._stream.feed(self.client.recv(1 << 16)))
 
     def end_of(self, number: int) -> Finished | Failed:
         end = self.until(lambda frame: isinstance(frame, Finished | Failed) and frame.id == number)
@@ -78,8 +98,10 @@ class Harness:
 
 
 @contextmanager
-def _running(model: LlamaModel, *, prompt_target: float = 1.0, tenant_queue: int = 8) -> Iterator[Harness]:
-    harness = Harness(model, prompt_target=prompt_target, tenant_queue=tenant_queue)
+def _running(
+    model: LlamaModel, *, prompt_target: float = 1.0, tenant_queue: int = 8, outputs: int = 0
+) -> Iterator[Harness]:
+    harness = Harness(model, prompt_target=prompt_target, tenant_queue=tenant_queue, outputs=outputs)
     harness.emitter.start()
     harness.engine.begin()
     try:
@@ -151,6 +173,24 @@ def test_times_are_counted_once_for_each_request_and_token(model: LlamaModel) ->
         assert sum(state.times.inter_token.counts) == 3 * 7
         assert sum(state.times.step.counts) == state.steps
         assert state.batch_tokens == 3 * (60 + 7)
+
+
+def test_guessed_tokens_change_the_pace_and_not_the_answer(model: LlamaModel) -> None:
+    prompt = DOCUMENT[:40] * 3
+    few = Sampling(temperature=0.0, ignore_eos=True, logit_bias=dict.fromkeys((40, 41, 42), 1000.0))
+    answers = {}
+    for outputs in (0, 8):
+        with _running(model, outputs=outputs) as harness:
+            harness.engine._scheduler.cost = _FlatCost(curve={1: 1.0, 64: 1.01})
+            harness.submit(1, prompt, answer=120, params=few)
+            harness.end_of(1)
+            state = harness.state()
+            answers[outputs] = _text(harness, 1)
+            assert (state.drafted_tokens > 0) == (outputs > 0)
+            assert state.accepted_tokens <= state.drafted_tokens
+            assert state.completion_tokens == 120
+            assert state.steps <= 121 - state.accepted_tokens
+    assert answers[0] == answers[8]
 
 
 def _text(harness: Harness, number: int) -> str:

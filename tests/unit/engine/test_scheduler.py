@@ -295,3 +295,56 @@ def test_every_request_ends_within_the_cells(
     assert ended == len(requests)
     assert not scheduler.busy
     assert scheduler.cache.free + scheduler.cache.evictable == cells
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(), st.integers(1, 3), st.integers(40, 200))
+def test_drafts_change_when_tokens_come_and_never_which(seed: int, slots: int, cells: int) -> None:
+    """The model repeats a cycle of each request's own; guesses are checked as the engine does."""
+    plain, _ = _cycle_through(seed, slots, cells, outputs=0)
+    drafted, accepted = _cycle_through(seed, slots, cells, outputs=64)
+    assert drafted == plain
+    assert accepted >= 0
+
+
+def test_drafts_are_accepted_where_text_repeats() -> None:
+    assert _cycle_through(1, 2, 400, outputs=64)[1] > 10
+
+
+def _cycle_through(seed: int, slots: int, cells: int, *, outputs: int) -> tuple[list[list[int]], int]:
+    dice = random.Random(seed)
+    memory = UnifiedCells(cells)
+    limits = Limits(slots=slots, cells=cells, batch=64, outputs=outputs, reserve=1, reserve_ratio=0)
+    cache = PrefixCache(cells=cells, sequences=slots * 4, memory=memory)
+    flat = StepCost(curve={1: 0.01, 64: 0.011})
+    scheduler = Scheduler(limits=limits, cache=cache, cost=flat)
+    requests, accepted_tokens = [], 0
+    for number in range(4):
+        sequence = _request(prompt=dice.randrange(3, 10), answer=30, first=100 * number)
+        requests.append(sequence)
+        scheduler.submit(sequence)
+    for _ in range(2000):
+        if not scheduler.busy:
+            break
+        chunks = scheduler.plan()
+        memory.decode(chunks)
+        scheduler.complete(chunks, 0.01)
+        scheduler.cost = flat
+        for chunk in chunks:
+            if chunk.last:
+                sequence, accepted = chunk.sequence, 0
+                while True:
+                    sequence.tokens.append(50 + len(sequence.tokens) % 7 + (len(sequence.tokens) % 11 == 0))
+                    done = len(sequence.tokens) == sequence.limit
+                    right = accepted < len(chunk.draft) and sequence.tokens[-1] == chunk.draft[accepted]
+                    if done or not right:
+                        break
+                    accepted += 1
+                if chunk.draft:
+                    scheduler.accept(chunk, accepted)
+                    accepted_tokens += accepted
+                if done:
+                    scheduler.finish(sequence)
+        check(cache, memory)
+    assert not scheduler.busy
+    return [sequence.tokens for sequence in requests], accepted_tokens
