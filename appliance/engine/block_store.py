@@ -1,8 +1,7 @@
 """The second tier of the prefix cache: saved KV cells in memory, then on disk, both bounded.
 
 Owns bytes under keys and knows no model. A block holds the cells of `BLOCK` consecutive tokens, and its key is a keyed
-hash of everything these cells depend on: the space (who may share, with which adapters) and every token from the first
-on. So a block is found by exactly those prompts for which it is right, and two spaces never name the same block. The
+hash of everything these cells depend on: the space (who may share) and every token from the first on. So a block is found by exactly those prompts for which it is right, and two spaces never name the same block. The
 secret of the hash lives as long as the process: files of another process mean nothing and are removed.
 Invariants: a block read from disk is the one that was written, or it is no block; a full disk costs cache, no request.
 """
@@ -21,7 +20,10 @@ from pathlib import Path
 from typing import Final
 
 BLOCK: Final = 64
-"""Tokens a block. Saving one costs about a millisecond, whatever its size; what is shorter is computed again."""
+"""Tokens a block. A rest that is shorter is computed again."""
+
+Block = bytes | memoryview
+"""The content of the cells of one block."""
 
 _SUFFIX: Final = ".kv"
 
@@ -34,7 +36,7 @@ class BlockStore:
         self._bound = memory
         self._disk = disk
         self._secret = secrets.token_bytes(32)
-        self._blocks: OrderedDict[bytes, bytes] = OrderedDict()
+        self._blocks: OrderedDict[bytes, Block] = OrderedDict()
         self.held = 0
 
     @property
@@ -55,7 +57,7 @@ class BlockStore:
             key = hashlib.blake2b(key + content, key=self._secret, digest_size=32).digest()
             yield key
 
-    def get(self, key: bytes) -> bytes | None:
+    def get(self, key: bytes) -> Block | None:
         """A block, or None."""
         block = self._blocks.get(key)
         return self._disk.get(key) if block is None and self._disk else block
@@ -70,7 +72,7 @@ class BlockStore:
                 found = self._disk is not None and self._disk.touch(key) and found
         return found
 
-    def put(self, key: bytes, block: bytes) -> None:
+    def put(self, key: bytes, block: Block) -> None:
         """Keep a block as the most recently used one."""
         self.discard(key)
         self._blocks[key] = block
@@ -128,7 +130,7 @@ class BlockFolder:
         self._files.move_to_end(key)
         return True
 
-    def put(self, key: bytes, block: bytes) -> None:
+    def put(self, key: bytes, block: Block) -> None:
         """Write a block, after making room; a disk that takes no more costs this block."""
         if len(block) > self._bound:
             return
@@ -161,5 +163,5 @@ class BlockFolder:
         return self._folder / f"{key.hex()}{_SUFFIX}"
 
 
-def _digest(block: bytes) -> bytes:
+def _digest(block: Block) -> bytes:
     return hashlib.blake2b(block, digest_size=16).digest()

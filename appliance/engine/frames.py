@@ -86,7 +86,7 @@ class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
     """Start one request: either `messages` (rendered by the model's chat template) or `prompt` (completed as it is).
 
     `tenant` keys the prefix cache and the fair queue: no cached cell is ever used across two tenants, except among
-    those that name the same `share` group. `adapter` names one of the LoRA adapters that the engine was started with.
+    those that name the same `share` group.
     """
 
     id: int
@@ -96,7 +96,6 @@ class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
     params: Sampling = Sampling()
     priority: Priority = Priority.INTERACTIVE
     share: str = ""
-    adapter: str = ""
 
 
 class Cancel(_Frame, frozen=True, kw_only=True, tag="cancel"):

@@ -17,6 +17,7 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
+from appliance.engine.block_store import Block
 from appliance.engine.scheduler import Chunk
 from appliance.kernel.errors import IntegrityFailure, InternalError
 
@@ -175,19 +176,18 @@ class LlamaContext:
         """See `prefix_cache.Cells`."""
         llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
-    def save(self, sequence: int, start: int, end: int) -> bytes:
-        """See `prefix_cache.Cells`. About 12 KB a token for a model of 0.1 billion parameters."""
+    def save(self, sequence: int, start: int, end: int) -> memoryview:
+        """See `prefix_cache.Cells`."""
         llama_cpp.llama_memory_seq_cp(self._memory, sequence, self._scratch, start, end)
-        size = llama_cpp.llama_state_seq_get_size(self.handle, self._scratch)
-        state = (ctypes.c_uint8 * size)()
-        length = llama_cpp.llama_state_seq_get_data(self.handle, state, size, self._scratch)
+        state = np.empty(llama_cpp.llama_state_seq_get_size(self.handle, self._scratch), np.uint8)
+        length = llama_cpp.llama_state_seq_get_data(self.handle, _bytes_of(state), state.size, self._scratch)
         self.cut(self._scratch, 0)
-        return bytes(memoryview(state)[:length])
+        return state[:length].data
 
-    def load(self, sequence: int, start: int, end: int, state: bytes) -> bool:
+    def load(self, sequence: int, start: int, end: int, state: Block) -> bool:
         """See `prefix_cache.Cells`. The state must be one that this very context saved."""
-        data = ctypes.cast(ctypes.c_char_p(state), ctypes.POINTER(ctypes.c_uint8))
-        taken = llama_cpp.llama_state_seq_set_data(self.handle, data, len(state), self._scratch)
+        data = np.frombuffer(state, np.uint8)
+        taken = llama_cpp.llama_state_seq_set_data(self.handle, _bytes_of(data), data.size, self._scratch)
         if taken:
             llama_cpp.llama_memory_seq_cp(self._memory, self._scratch, sequence, start, end)
         self.cut(self._scratch, 0)
@@ -238,6 +238,10 @@ class LlamaContext:
     def clear(self) -> None:
         """Forget every cell."""
         llama_cpp.llama_memory_clear(self._memory, False)
+
+
+def _bytes_of(array: npt.NDArray[np.uint8]) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _one_line(text: str) -> str:

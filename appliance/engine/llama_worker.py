@@ -135,7 +135,7 @@ def _cache(options: argparse.Namespace, model: LlamaModel, context: LlamaContext
         cells=context.cells,
         sequences=_sequences(options.slots),
         memory=context,
-        bounds=Bounds(private=private, proven=context.cells // 2),
+        bounds=Bounds(private=private, proven=context.cells // 4),
         store=store,
         sharing=model.shares_prefixes,
     )

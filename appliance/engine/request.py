@@ -65,9 +65,5 @@ class Request:
 
 
 def space_of(submit: Submit) -> str:
-    """Who may share the cells of a request, as one name: its share group or else its tenant, and its adapter.
-
-    No two of them give the same name: kinds and names of adapters hold no NUL.
-    """
-    kind, name = ("share", submit.share) if submit.share else ("tenant", submit.tenant)
-    return f"{kind}\0{name}\0{submit.adapter}"
+    """Who may share the cells of a request, as one name: its share group or else its tenant; never both alike."""
+    return f"share\0{submit.share}" if submit.share else f"tenant\0{submit.tenant}"

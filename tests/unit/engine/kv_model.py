@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+from appliance.engine.block_store import Block
 from appliance.engine.prefix_cache import PrefixCache
 from appliance.engine.scheduler import Chunk
 
@@ -35,7 +36,7 @@ class UnifiedCells:
         assert len(held) == end - start
         return pickle.dumps((start, held))
 
-    def load(self, sequence: int, start: int, end: int, state: bytes) -> bool:
+    def load(self, sequence: int, start: int, end: int, state: Block) -> bool:
         begin, held = pickle.loads(state)
         own = self.sequences.setdefault(sequence, [])
         assert len(own) == start
