@@ -1,8 +1,9 @@
 """The second tier of the prefix cache: saved KV cells in memory, then on disk, both bounded.
 
 Owns bytes under keys and knows no model. A block holds the cells of `BLOCK` consecutive tokens, and its key is a keyed
-hash of everything these cells depend on: the space (who may share) and every token from the first on. So a block is found by exactly those prompts for which it is right, and two spaces never name the same block. The
-secret of the hash lives as long as the process: files of another process mean nothing and are removed.
+hash of everything these cells depend on: the space (who may share) and every token from the first on. So a block is
+found by exactly those prompts for which it is right, and two spaces never name the same block. The secret of the hash
+lives as long as the process, which serves one model: files of another process mean nothing and are removed.
 Invariants: a block read from disk is the one that was written, or it is no block; a full disk costs cache, no request.
 """
 

@@ -1,8 +1,9 @@
 """Which KV cells hold which tokens: a radix tree over token ids, one per space.
 
 Owns the books of a unified KV cache: sequence ids, shared prefixes, what stays when a request ends. It moves no cell
-itself; `Cells` does. A *space* is who may share: one tenant, or the tenants of one share group. Invariants: no cell is ever shared by two spaces; `used` equals the cells that are really occupied; an idle
-sequence is the only one that holds the leaf at which it ends.
+itself; `Cells` does. A *space* is who may share: one tenant, or the tenants of one share group. Invariants: no cell is
+ever shared by two spaces; `used` equals the cells that are really occupied; an idle sequence is the only one that holds
+the leaf at which it ends.
 
 Words: a *busy* sequence belongs to a running request, an *idle* one stays for later prompts. A run of tokens is
 *proven* once a second prompt has found it, *private* before. As in a segmented LRU (Karedla et al. 1994), private runs
