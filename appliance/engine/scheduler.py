@@ -253,11 +253,14 @@ class Scheduler:
         rows = len(chunks)
         if any(sequence.prefilling for sequence in self.running):
             return chunks
+        best: dict[tuple[int, float], int] = {}  # most streams are alike: ask once
         for at, chunk in enumerate(chunks):
             sequence = chunk.sequence
+            acceptance = sequence.lookup.acceptance
+            if (rows, acceptance) not in best:
+                best[rows, acceptance] = worthwhile(self.cost, rows=rows, acceptance=acceptance, most=MOST_DRAFTED)
             room = min(self.limits.outputs, self.limits.batch, self.cache.free) - rows
-            most = min(MOST_DRAFTED, room, sequence.limit - len(sequence.tokens) - 1)
-            most = worthwhile(self.cost, rows=rows, acceptance=sequence.lookup.acceptance, most=most)
+            most = min(best[rows, acceptance], room, sequence.limit - len(sequence.tokens) - 1)
             draft = sequence.lookup.draft(sequence.tokens, most) if most > 0 else []
             if draft:
                 chunks[at] = Chunk(sequence, chunk.start, 1 + len(draft), last=True, draft=tuple(draft))
