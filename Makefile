@@ -7,10 +7,10 @@ PORT ?= 8443
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-boxes lint format lock docs seed-model bundle bench clean
+.PHONY: help setup run test test-boxes lint format lock docs seed-model bundle bench bench-serving clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv from the locks; does nothing when it is up to date
 	@$(PYTHON) -m tools.setup_environment
@@ -54,6 +54,10 @@ bench: setup ## measure against the peers; builds them first (half an hour the f
 	@$(VENV)/python -m benchmarks.serving
 	@$(VENV)/python -m benchmarks.training
 	@$(VENV)/python -m benchmarks.footprint
+
+bench-serving: setup ## measure serving against llama-server: writes benchmarks/results/serving.json
+	@$(VENV)/python -m tools.build_llama_server
+	@$(VENV)/python -m benchmarks.serving
 
 clean: ## remove the environments and caches of this clone; state in ./var stays
 	rm -rf .venv .venv-bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -10,10 +10,62 @@ import json
 import platform
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a figure must reach: at least or at most so much."""
+
+    bound: float
+    least: bool
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.least else '<='} {self.bound:g}"
+
+    def met(self, value: float) -> bool:
+        """Whether a value reaches it."""
+        return value >= self.bound if self.least else value <= self.bound
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of a benchmark: its runs, of which the median counts, and its goal."""
+
+    id: str
+    unit: str
+    goal: Goal
+    runs: Sequence[float]
+
+    @property
+    def value(self) -> float:
+        """The median."""
+        return statistics.median(self.runs)
+
+    def document(self) -> dict[str, Any]:
+        """Return what a result file holds of it."""
+        return {
+            "id": self.id,
+            "value": _rounded(self.value),
+            "unit": self.unit,
+            "goal": str(self.goal),
+            "met": self.goal.met(self.value),
+            "runs": [_rounded(run) for run in self.runs],
+        }
+
+
+def at_least(bound: float) -> Goal:
+    """A goal that larger values meet."""
+    return Goal(bound, least=True)
+
+
+def at_most(bound: float) -> Goal:
+    """A goal that smaller values meet."""
+    return Goal(bound, least=False)
 
 
 def turns(first: str, second: str, pairs: int) -> Iterator[tuple[str, str]]:
@@ -38,7 +90,15 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def write_result(name: str, figures: Mapping[str, Any]) -> Path:
     """Write benchmarks/results/<name>.json with the machine's facts beside the figures."""
-    document = {"machine": _machine(), **figures}
+    return _write(name, {"machine": _machine(), **figures})
+
+
+def write_figures(name: str, figures: Sequence[Figure]) -> Path:
+    """Write benchmarks/results/<name>.json as a list of figures; each names its goal and whether it is met."""
+    return _write(name, [figure.document() for figure in figures])
+
+
+def _write(name: str, document: Any) -> Path:
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(document, indent=1) + "\n")

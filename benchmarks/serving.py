@@ -1,65 +1,46 @@
 """Gateway and engine against llama-server: the same libllama, model, prompts and client, in turns.
 
-Ours is measured as it is used, behind TLS, key check and accounting; the peer answers plain HTTP. Reported are tokens
-per second and CPU seconds per token at 1 and 8 streams, each as the median of pairwise ratios ours / theirs.
-Prompts differ from the first token on, so that neither side gains from its prefix cache.
+Every scenario runs in pairs; a figure is the median of the pairwise ratios ours / theirs, held against its goal.
+Scenarios: S1 independent prompts, S2 the engine alone against llama-batched-bench, S3 a shared prompt cold and warm,
+S4 a document that is in use, S5 a long prompt among streams. See `serving_scenarios`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import http.client
+import json
 import os
-import random
-import socket
-import ssl
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import msgspec
-
-from appliance.access.keys import new_key
-from appliance.access.tls import ensure_leaf
-from appliance.gateway.state import GatewayState
-from appliance.gateway.table import KeyEntry, Listen, Route, RoutingTable, write_table
-from appliance.kernel.canonical import sha256_file
-from appliance.kernel.paths import StatePaths
-from benchmarks.comparison import median_ratio, spread, turns, write_result
-from benchmarks.processes import accepts, cpu_seconds, free_port, running, wait_until
+from benchmarks.comparison import Figure, at_least, at_most, turns, write_figures
 from benchmarks.random_model import write_gguf
-from benchmarks.sse_load import Load, Target, run_load
+from benchmarks.serving_scenarios import (
+    Text,
+    busy_document,
+    independent,
+    long_prompt,
+    measure_words,
+    shared_prompt,
+)
+from benchmarks.serving_sides import SPIN, Side, llama_server, ours
+from benchmarks.sse_load import Target
 from tools.build_llama_server import peer_directory
 
-_SLOTS = 16
-_CONTEXT = 8192
-_WARM_UP = 10**6
-_SPIN = {"GOMP_SPINCOUNT": "1000"}
-"""The same for both sides: it decides more than anything else how a shared machine feels."""
+_STREAMS: Final = (1, 4, 8, 16)
+_WARM_UP: Final = 10**6
+_ENGINE_STREAMS: Final = (1, 8, 16)
 
-_WORDS = ("river", "stone", "cloud", "window", "paper", "garden", "light", "sound", "winter", "letter", "bridge")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
-    """One program under measurement: where to send requests, and whose CPU time counts."""
-
-    target: Target
-    processes: tuple[subprocess.Popen[bytes], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """One load on one side."""
-
-    load: Load
-    cpu_per_token: float
+Scenario = Callable[[Target, Text, int], Coroutine[Any, Any, dict[str, float]]]
+Runs = dict[str, list[float]]
+"""name of a figure -> ratio of each pair"""
 
 
 def main(arguments: list[str]) -> int:
@@ -67,157 +48,116 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.serving", description=__doc__)
     parser.add_argument("--model", type=Path, help="GGUF file; default: a random Llama of 0.1 billion parameters, Q8_0")
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--streams", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--max-tokens", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=2, help="requests per stream and run")
-    parser.add_argument("--idle-cells", type=int, help="passed to our engine")
+    parser.add_argument("--scenarios", nargs="+", default=["S1", "S2", "S3", "S4", "S5"])
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args(arguments)
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="intramuros-bench-") as name:
         work = Path(name)
         model = options.model or write_gguf(work / "model")
         peer = peer_directory()
+        if "S2" in options.scenarios:
+            figures += _engine_alone(model, peer, options)
         with (
-            _ours(work / "state", model, peer, options) as ours,
-            _peer(work, model, peer, options.threads) as its,
+            ours(work / "state", model, peer, threads=options.threads) as our_side,
+            llama_server(work, model, peer, threads=options.threads) as their_side,
         ):
-            figures = {str(streams): _compare(ours, its, streams, options) for streams in options.streams}
-    path = write_result(
-        "serving",
-        {
-            "model": model.name,
-            "threads": options.threads,
-            "pairs": options.pairs,
-            "max_tokens": options.max_tokens,
-            "streams": figures,
-        },
-    )
+            sides = {"ours": our_side, "llama-server": their_side}
+            text = asyncio.run(measure_words(our_side.target, _WARM_UP))
+            for scenario in options.scenarios:
+                if scenario in _SCENARIOS:
+                    figures += _SCENARIOS[scenario](sides, text, options.pairs)
+    path = write_figures("serving", figures)
     print(path.read_text(), end="")
     return 0
 
 
-def _compare(ours: Side, its: Side, streams: int, options: argparse.Namespace) -> dict[str, Any]:
-    sides = {"ours": ours, "llama-server": its}
-    for side in sides.values():
-        _measure(side, seed=_WARM_UP + streams, streams=streams, requests=1, max_tokens=8)
-    found: dict[str, list[Measured]] = {name: [] for name in sides}
-    for pair, order in enumerate(turns("ours", "llama-server", options.pairs)):
-        for name in order:
-            found[name].append(
-                _measure(
-                    sides[name],
-                    seed=streams * 1000 + pair,
-                    streams=streams,
-                    requests=options.requests,
-                    max_tokens=options.max_tokens,
-                )
-            )
-    rates = {name: [run.load.tokens_per_second for run in runs] for name, runs in found.items()}
-    costs = {name: [run.cpu_per_token for run in runs] for name, runs in found.items()}
-    firsts = {name: [answer.first for run in runs for answer in run.load.answers] for name, runs in found.items()}
-    return {
-        "tokens_per_second_ratio": round(median_ratio(rates["ours"], rates["llama-server"]), 3),
-        "cpu_per_token_ratio": round(median_ratio(costs["ours"], costs["llama-server"]), 3),
-        "tokens_per_second": {name: spread(values) for name, values in rates.items()},
-        "cpu_seconds_per_token": {name: spread(values) for name, values in costs.items()},
-        "seconds_to_first_event": {name: spread(values) for name, values in firsts.items()},
-    }
-
-
-def _measure(side: Side, *, seed: int, streams: int, requests: int, max_tokens: int) -> Measured:
-    before = cpu_seconds(*side.processes)
-    load = asyncio.run(
-        run_load(side.target, _prompts(seed, streams * requests), streams=streams, max_tokens=max_tokens)
-    )
-    return Measured(load=load, cpu_per_token=(cpu_seconds(*side.processes) - before) / load.tokens)
-
-
-def _prompts(seed: int, count: int) -> list[str]:
-    chance = random.Random(seed)
-    return [f"{chance.randrange(10**9)} " + " ".join(chance.choices(_WORDS, k=40)) for _ in range(count)]
-
-
-@contextlib.contextmanager
-def _ours(state: Path, model: Path, libraries: Path, options: argparse.Namespace) -> Iterator[Side]:
-    paths = StatePaths(state)
-    paths.run.mkdir(parents=True, mode=0o700)
-    paths.logs.mkdir(mode=0o700)
-    ensure_leaf(paths, ())
-    key = new_key()
-    port, endpoint, digest = free_port(), paths.worker_socket(1), sha256_file(model)
-    write_table(
-        paths.gateway_table,
-        RoutingTable(
-            listen=Listen(port=port, certificate=str(paths.leaf_certificate), key=str(paths.leaf_key)),
-            routes={"bench": Route(revision=1, socket=str(endpoint), model_ref="bench@1", digest=digest, created=0)},
-            keys=(KeyEntry(id=key.id, hash=key.hash, name="bench"),),
-        ),
-    )
-    worker: list[str | Path] = [
-        sys.executable,
-        "-I",
-        "-m",
-        "appliance.engine.llama_worker",
-        "--model",
-        model,
-        "--digest",
-        digest,
+def _independent(sides: dict[str, Side], text: Text, pairs: int) -> list[Figure]:
+    figures, rates, costs = [], [], []
+    for streams in _STREAMS:
+        runs = _pairs(sides, text, pairs, partial(independent, streams=streams), seed=1000 * streams)
+        figures.append(Figure(f"S1.{streams}", "ratio", at_least(0.95), runs["rate"]))
+        rates.append(figures[-1].value)
+        costs += runs["cpu"]
+    mean = statistics.geometric_mean(rates)
+    return [
+        Figure("S1", "ratio", at_least(1.0), [mean]),
+        *figures,
+        Figure("S1.cpu", "ratio", at_most(1.05), costs),
     ]
-    worker += ["--socket", endpoint, "--threads", str(options.threads), "--slots", str(_SLOTS)]
-    if options.idle_cells is not None:
-        worker += ["--idle-cells", str(options.idle_cells)]
-    worker += ["--context", str(_CONTEXT), "--name", "bench@1"]
-    gate: list[str | Path] = [sys.executable, "-I", "-m", "appliance.gateway.main", "--state", state]
-    environment = {**_SPIN, "LLAMA_CPP_LIB_PATH": str(libraries)}
-    with (
-        running(worker, log=paths.logs / "engine.log", environment=environment) as engine,
-        running(gate, log=paths.logs / "gateway.log") as gateway,
-    ):
-        wait_until(lambda: endpoint.exists(), engine, what="the engine")
-        wait_until(lambda: _serves(paths), engine, gateway, what="the gateway")
-        target = Target(
-            port=port,
-            model="bench",
-            tls=ssl.create_default_context(cafile=paths.authority_certificate),
-            headers={"Authorization": f"Bearer {key.secret}"},
-        )
-        yield Side(target=target, processes=(engine, gateway))
 
 
-@contextlib.contextmanager
-def _peer(work: Path, model: Path, peer: Path, threads: int) -> Iterator[Side]:
-    port = free_port()
-    argv: list[str | Path] = [peer / "llama-server", "--model", model, "--host", "127.0.0.1", "--port", str(port)]
-    argv += ["--threads", str(threads), "--threads-batch", str(threads), "--ctx-size", str(_CONTEXT)]
-    argv += ["--parallel", str(_SLOTS), "--kv-unified", "--batch-size", "2048", "--ubatch-size", "512"]
-    with running(argv, log=work / "llama-server.log", environment=_SPIN) as server:
-        wait_until(lambda: accepts(port) and _healthy(port), server, what="llama-server")
-        target = Target(port=port, model="bench", extra={"cache_prompt": False})
-        yield Side(target=target, processes=(server,))
+def _shared_prompt(sides: dict[str, Side], text: Text, pairs: int) -> list[Figure]:
+    runs = _pairs(sides, text, pairs, shared_prompt, seed=100_000)
+    return [
+        Figure("S3.cold.ttft", "ratio", at_most(0.25), runs["cold_first"]),
+        Figure("S3.cold.rate", "ratio", at_least(3.0), runs["cold_rate"]),
+        Figure("S3.warm.ttft", "ratio", at_most(0.08), runs["warm_first"]),
+        Figure("S3.warm.rate", "ratio", at_least(5.0), runs["warm_rate"]),
+    ]
 
 
-def _healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    return False
+def _busy_document(sides: dict[str, Side], text: Text, pairs: int) -> list[Figure]:
+    runs = _pairs(sides, text, pairs, busy_document, seed=200_000)
+    return [Figure("S4.ttft", "ratio", at_most(0.1), runs["first"])]
 
 
-def _serves(paths: StatePaths) -> bool:
-    """Ask the gateway's private side whether it listens."""
-    with (
-        contextlib.suppress(OSError, http.client.HTTPException, msgspec.DecodeError),
-        socket.socket(socket.AF_UNIX) as link,
-    ):
-        link.settimeout(2)
-        link.connect(str(paths.gateway_socket))
-        link.sendall(b"GET /state HTTP/1.0\r\nHost: gateway\r\n\r\n")
-        answer = b""
-        while chunk := link.recv(65536):
-            answer += chunk
-        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=GatewayState).port > 0
-    return False
+def _long_prompt(sides: dict[str, Side], text: Text, pairs: int) -> list[Figure]:
+    runs = _pairs(sides, text, pairs, long_prompt, seed=300_000)
+    return [
+        Figure("S5.gap", "ratio", at_most(0.4), runs["gap"]),
+        Figure("S5.ttft", "ratio", at_most(1.5), runs["first"]),
+    ]
+
+
+_SCENARIOS: Final = {"S1": _independent, "S3": _shared_prompt, "S4": _busy_document, "S5": _long_prompt}
+
+
+def _pairs(sides: dict[str, Side], text: Text, pairs: int, scenario: Scenario, *, seed: int) -> Runs:
+    """The pairwise ratios of everything the scenario reads, and of CPU time; one run of each side goes before."""
+    for side in sides.values():
+        asyncio.run(scenario(side.target, text, seed + _WARM_UP))
+    ratios: Runs = {}
+    for pair, order in enumerate(turns("ours", "llama-server", pairs)):
+        found: dict[str, dict[str, float]] = {}
+        for name in order:
+            before = sides[name].cpu_seconds()
+            found[name] = asyncio.run(scenario(sides[name].target, text, seed + pair))
+            found[name]["cpu"] = sides[name].cpu_seconds() - before
+        for figure, value in found["ours"].items():
+            ratios.setdefault(figure, []).append(value / found["llama-server"][figure])
+    return ratios
+
+
+def _engine_alone(model: Path, peer: Path, options: argparse.Namespace) -> list[Figure]:
+    """S2: tokens per second of decoding, in one process each."""
+    ratios: dict[int, list[float]] = {streams: [] for streams in _ENGINE_STREAMS}
+    measures = {"ours": _engine_rates, "peer": _batched_bench_rates}
+    for order in turns("ours", "peer", options.pairs):
+        rates = {name: measures[name](model, peer, options.threads) for name in order}
+        for streams in _ENGINE_STREAMS:
+            ratios[streams].append(rates["ours"][streams] / rates["peer"][streams])
+    return [Figure(f"S2.{streams}", "ratio", at_least(0.95), runs) for streams, runs in ratios.items()]
+
+
+def _engine_rates(model: Path, peer: Path, threads: int) -> dict[int, float]:
+    argv = [sys.executable, "-m", "benchmarks.engine_speed", str(model), str(threads), *map(str, _ENGINE_STREAMS)]
+    output = _output(argv, {"LLAMA_CPP_LIB_PATH": str(peer)})
+    return {int(streams): float(rate) for streams, rate in json.loads(output).items()}
+
+
+def _batched_bench_rates(model: Path, peer: Path, threads: int) -> dict[int, float]:
+    argv = [str(peer / "llama-batched-bench"), "-m", str(model), "-c", "8192", "-b", "2048", "-ub", "512"]
+    argv += ["-npp", "64", "-ntg", "64", "-npl", ",".join(map(str, _ENGINE_STREAMS)), "--kv-unified"]
+    argv += ["-t", str(threads), "-tb", str(threads), "--output-format", "jsonl"]
+    lines = [json.loads(line) for line in _output(argv, {}).splitlines() if line.startswith("{")]
+    return {int(line["pl"]): float(line["speed_tg"]) for line in lines}
+
+
+def _output(argv: list[str], environment: dict[str, str]) -> str:
+    return subprocess.run(
+        argv, env={**os.environ, **SPIN, **environment}, check=True, capture_output=True, text=True
+    ).stdout
 
 
 if __name__ == "__main__":

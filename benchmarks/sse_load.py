@@ -1,7 +1,7 @@
-"""A closed-loop client for streamed completions, cheap enough not to be what is measured.
+"""A client for streamed completions, cheap enough not to be what is measured.
 
-Speaks HTTP/1.1 on raw asyncio streams, with TLS or without, the same code for both sides of a comparison. One stream
-is one connection that sends its requests one after the other. Times are seconds; tokens are what the server counted.
+Speaks HTTP/1.1 on raw asyncio streams, with TLS or without, the same code for both sides of a comparison. Times are
+seconds; tokens are what the server counted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 
@@ -29,12 +30,27 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One finished stream."""
+    """One finished stream. Events have the times at which they came, on `time.perf_counter`."""
 
     tokens: int
-    first: float
-    """from sending the request to the first event"""
-    whole: float
+    prompt_tokens: int
+    begun: float
+    events: tuple[float, ...]
+
+    @property
+    def first(self) -> float:
+        """From sending the request to the first event."""
+        return self.events[0] - self.begun
+
+    @property
+    def whole(self) -> float:
+        """From sending the request to the last event."""
+        return self.events[-1] - self.begun
+
+    def longest_gap(self, begin: float, end: float) -> float:
+        """The longest wait between two events that lies at least partly between two times."""
+        gaps = [after - before for before, after in pairwise(self.events) if after >= begin and before <= end]
+        return max(gaps, default=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +71,7 @@ class Refused(RuntimeError):
 
 
 async def run_load(target: Target, prompts: Sequence[str], *, streams: int, max_tokens: int) -> Load:
-    """Send all prompts over `streams` connections, each its share one after the other."""
+    """Send all prompts over `streams` connections, each its share one after the other: a closed loop."""
     begun = time.perf_counter()
     shares = [prompts[index::streams] for index in range(streams)]
     parts = await asyncio.gather(*(_stream(target, share, max_tokens) for share in shares))
@@ -64,14 +80,8 @@ async def run_load(target: Target, prompts: Sequence[str], *, streams: int, max_
     return Load(tokens=sum(answer.tokens for answer in answers), seconds=seconds, answers=answers)
 
 
-async def _stream(target: Target, prompts: Sequence[str], max_tokens: int) -> list[Answer]:
-    answers = []
-    for prompt in prompts:
-        answers.append(await _complete(target, prompt, max_tokens))
-    return answers
-
-
-async def _complete(target: Target, prompt: str, max_tokens: int) -> Answer:
+async def complete(target: Target, prompt: str, *, max_tokens: int, started: asyncio.Event | None = None) -> Answer:
+    """Send one prompt and read its stream to the end; `started` is set by the first event. Raises Refused."""
     reader, writer = await asyncio.open_connection(target.host, target.port, ssl=target.tls)
     try:
         begun = time.perf_counter()
@@ -82,22 +92,33 @@ async def _complete(target: Target, prompt: str, max_tokens: int) -> Answer:
             raise Refused(f"{status.decode().strip()}: {body[-500:]}")
         while (await reader.readline()) not in (b"\r\n", b""):
             pass
-        first = 0.0
+        events: list[float] = []
         usage: dict[str, Any] = {}
         # Chunk sizes and empty lines are skipped unread: only lines of events begin with "data:".
         while line := await reader.readline():
             if not line.startswith(b"data:"):
                 continue
-            first = first or time.perf_counter() - begun
             if line.startswith(b"data: [DONE]"):
                 break
+            events.append(time.perf_counter())
+            if started is not None:
+                started.set()
             if b'"usage":{' in line or b'"usage": {' in line:
                 usage = json.loads(line[5:])["usage"]
         if not usage:
             raise Refused("The stream ended without a count of its tokens.")
-        return Answer(tokens=int(usage["completion_tokens"]), first=first, whole=time.perf_counter() - begun)
+        return Answer(
+            tokens=int(usage["completion_tokens"]),
+            prompt_tokens=int(usage["prompt_tokens"]),
+            begun=begun,
+            events=tuple(events),
+        )
     finally:
         writer.close()
+
+
+async def _stream(target: Target, prompts: Sequence[str], max_tokens: int) -> list[Answer]:
+    return [await complete(target, prompt, max_tokens=max_tokens) for prompt in prompts]
 
 
 def _request(target: Target, prompt: str, max_tokens: int) -> bytes:

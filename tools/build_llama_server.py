@@ -29,7 +29,7 @@ _OPTIONS = (
     "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON",
     "-DCMAKE_INSTALL_RPATH=$ORIGIN",
 )
-_TARGETS = ("llama-server", "llama-bench")
+_TARGETS = ("llama-server", "llama-bench", "llama-batched-bench")
 _PREFIX = "vendor/llama.cpp/"
 _LEFT_OUT = tuple(_PREFIX + name for name in ("models/", "docs/", "media/"))
 

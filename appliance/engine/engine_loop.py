@@ -12,30 +12,24 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from appliance.engine.frames import Failed, FinishReason, Piece, State, Step
-from appliance.engine.llama_context import LlamaContext, LlamaModel
+import numpy as np
+import numpy.typing as npt
+
+from appliance.engine.frames import Failed, FinishReason, Piece, Priority, State, Step
+from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
+from appliance.engine.meters import Meters
 from appliance.engine.outbox import Connection, Emitter
 from appliance.engine.prefix_cache import PrefixCache
 from appliance.engine.request import Request
 from appliance.engine.sampling import Likelihood
-from appliance.engine.scheduler import Chunk, Limits, Plan, Scheduler, Sequence
+from appliance.engine.scheduler import Chunk, Limits, Scheduler, Sequence
+from appliance.engine.step_cost import StepCost
 from appliance.kernel.errors import InternalError
 
-
-@dataclass(slots=True)
-class _Totals:
-    steps: int = 0
-    step_seconds: float = 0.0
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    finished: int = 0
-    failed: int = 0
-    cancelled: int = 0
-
+_CURVE: Final = (1, 2, 4, 8, 16)
+"""Numbers of streams whose step is measured at the start."""
 
 GATHER_QUIET: Final = 0.002
 GATHER_LONGEST: Final = 0.008
@@ -46,22 +40,23 @@ class EngineLoop(threading.Thread):
     """Runs requests until it is drained, stopped or broken; then calls `on_end` from its thread."""
 
     def __init__(
-        self, model: LlamaModel, context: LlamaContext, limits: Limits, emitter: Emitter, on_end: Callable[[], None]
+        self,
+        model: LlamaModel,
+        context: LlamaContext,
+        limits: Limits,
+        cache: PrefixCache,
+        emitter: Emitter,
+        on_end: Callable[[], None],
     ) -> None:
         super().__init__(name="engine", daemon=True)
         self._model = model
         self._context = context
         self._emitter = emitter
         self._on_end = on_end
-        cache = PrefixCache(
-            cells=limits.cells,
-            sequences=limits.sequences,
-            sharing=model.shares_prefixes,
-            idle_cells=limits.idle_cells,
-        )
         self._scheduler = Scheduler(limits=limits, cache=cache)
         self._requests: dict[Sequence, Request] = {}
-        self._totals = _Totals()
+        self._meters = Meters(stall_after=2 * limits.decode_target)
+        self._heavy: Sequence | None = None  # most of the batch that is being computed, if that is one prompt
         self._inbox: deque[Callable[[], None]] = deque()
         self._bell = threading.Event()
         self._warm = threading.Event()
@@ -81,19 +76,31 @@ class EngineLoop(threading.Thread):
             raise InternalError("engine.warm_up", f"The model cannot compute: {self.defect}.")
 
     def _warm_up(self) -> None:
-        """Touch every weight and measure the two costs that the prefill budget needs."""
-        limits, cost = self._scheduler.limits, self._scheduler.cost
+        """Touch every weight and measure what the scheduler predicts steps by."""
+        limits = self._scheduler.limits
         prompt = min(128, limits.batch, limits.cells // 2)
-        for _ in range(2):
-            sequence = Sequence(tenant="", tokens=[0] * (prompt + 1), prompt=prompt, limit=limits.cells, slot=0)
-            self._context.clear()
-            seconds = []
-            for start, count in ((0, prompt), (prompt, 1)):
-                began = time.monotonic()
-                self._context.decode([Chunk(sequence, start, count, last=True)])
-                seconds.append(time.monotonic() - began)
-            cost.token, cost.decode = seconds[0] / prompt, seconds[1]
+        self._timed([prompt])
+        token = self._timed([prompt]) / prompt
+        sizes = [rows for rows in _CURVE if rows <= min(limits.slots, limits.cells)]
+        self._scheduler.cost = StepCost(token=token, curve={rows: self._timed([1] * rows) for rows in sizes})
+
+    def _timed(self, counts: list[int]) -> float:
+        """Seconds of a step that computes so many tokens of as many new sequences; the context is empty afterwards."""
+        chunks = []
+        for slot, count in enumerate(counts):
+            sequence = Sequence(tenant="", tokens=[0] * count, prompt=count, limit=count, slot=slot)
+            chunks.append(Chunk(sequence, 0, count, last=True))
+        began = time.monotonic()
+        self._context.decode(chunks)
+        seconds = time.monotonic() - began
         self._context.clear()
+        return seconds
+
+    @property
+    def waiting_time(self) -> float:
+        """Estimated seconds until a request that came now would start, by Little's law; from any thread."""
+        scheduler = self._scheduler
+        return scheduler.waiting * self._meters.service / scheduler.limits.slots
 
     def submit(self, request: Request) -> None:
         """Queue a request; from the reader."""
@@ -101,11 +108,17 @@ class EngineLoop(threading.Thread):
 
     def cancel(self, connection: Connection, number: int) -> None:
         """End a request of this connection if it is still there; from the reader."""
+        request = connection.requests.get(number)
         self._tell(lambda: self._cancel(connection, number))
+        if request is not None and request.sequence is self._heavy:
+            self._context.interrupt()
 
     def forget(self, connection: Connection) -> None:
         """Cancel everything of a connection that ended; from the reader."""
         self._tell(lambda: self._forget(connection))
+        heavy = self._heavy
+        if heavy is not None and any(request.sequence is heavy for request in list(connection.requests.values())):
+            self._context.interrupt()
 
     def report(self, connection: Connection, connections: int) -> None:
         """Send one `State`; from the reader."""
@@ -120,6 +133,7 @@ class EngineLoop(threading.Thread):
         """Fail what is left and end after the present step; from the reader."""
         self._stopping = True
         self._bell.set()
+        self._context.interrupt()
 
     def run(self) -> None:
         """The thread."""
@@ -165,60 +179,108 @@ class EngineLoop(threading.Thread):
 
     def _step(self) -> None:
         began = time.monotonic()
-        plan = self._scheduler.plan()
-        self._context.move(plan.moves)
-        outputs = self._context.decode(plan.chunks)
-        if outputs is None:
+        chunks = self._scheduler.plan()
+        total = sum(chunk.count for chunk in chunks)
+        self._heavy = next((chunk.sequence for chunk in chunks if chunk.count > 1 and 2 * chunk.count > total), None)
+        try:
+            outputs = self._context.decode(chunks)
+        except NoRoom:
             if not self._scheduler.shed():
-                raise InternalError("engine.cells", "The context has no room for the only running request.")
+                raise InternalError("engine.cells", "The context has no room for the only running request.") from None
             return
+        except Interrupted:
+            self._meters.aborted_steps += 1
+            return
+        finally:
+            self._heavy = None
         rows = self._context.logits(len(outputs)) if outputs else None
         now = time.monotonic()
-        self._scheduler.complete(plan, now - began)
-        self._totals.steps += 1
-        self._totals.step_seconds += now - began
-        self._note_starts(plan, began)
+        self._scheduler.complete(chunks, now - began)
+        self._meters.step(tokens=total, seconds=now - began)
+        self._note_starts(chunks, began)
         answers: dict[Connection, list[Piece]] = {}
         ended: list[tuple[Request, FinishReason]] = []
-        asking = [self._requests[chunk.sequence] for chunk in plan.chunks if chunk.last]
-        for row, (request, index) in enumerate(zip(asking, outputs, strict=True)):
-            assert rows is not None
-            request.answered = request.answered or now
-            sampler = request.sampler
-            likelihood = None if sampler.logprobs is None else Likelihood(rows[row], top=sampler.logprobs)
-            token = sampler.choose(rows[row], self._context.handle, index)
-            piece, reason = request.take(token, ends=self._model.ends, pieces=self._model.pieces, likelihood=likelihood)
-            answers.setdefault(request.connection, []).append(piece)
-            if reason is not None:
-                ended.append((request, reason))
-        self._totals.completion_tokens += len(asking)
+        at = 0
+        for chunk in chunks:
+            if chunk.last:
+                assert rows is not None
+                request = self._requests[chunk.sequence]
+                pieces, reason = self._take(request, chunk, rows[at : at + chunk.outputs], outputs[at], now)
+                answers.setdefault(request.connection, []).extend(pieces)
+                at += chunk.outputs
+                if reason is not None:
+                    ended.append((request, reason))
         for connection, pieces in answers.items():
             self._emitter.send(connection, Step(items=tuple(pieces)))
         for request, reason in ended:
             self._leave(request, reason, now)
 
-    def _note_starts(self, plan: Plan, began: float) -> None:
-        for chunk in plan.chunks:
+    def _take(
+        self, request: Request, chunk: Chunk, rows: npt.NDArray[np.float32], index: int, now: float
+    ) -> tuple[list[Piece], FinishReason | None]:
+        """Choose the next token, and more while they are those that were guessed. `index` is the first row's."""
+        pieces: list[Piece] = []
+        sampler, accepted = request.sampler, 0
+        while True:
+            row = rows[accepted]
+            likelihood = None if sampler.logprobs is None else Likelihood(row, top=sampler.logprobs)
+            token = sampler.choose(row, self._context.handle, index + accepted)
+            piece, reason = request.take(token, ends=self._model.ends, pieces=self._model.pieces, likelihood=likelihood)
+            pieces.append(piece)
+            self._note_token(request, now)
+            if reason is not None or accepted == len(chunk.draft) or token != chunk.draft[accepted]:
+                break
+            accepted += 1
+        if chunk.draft:
+            self._scheduler.accept(chunk, accepted)
+            self._meters.drafted += len(chunk.draft)
+            self._meters.accepted += accepted
+        return pieces, reason
+
+    def _note_starts(self, chunks: list[Chunk], began: float) -> None:
+        for chunk in chunks:
             request = self._requests[chunk.sequence]
             if not request.started:
                 request.started = began
-                self._totals.prompt_tokens += chunk.sequence.prompt
-                self._totals.cached_tokens += chunk.sequence.reused or 0
+                prompt, cached = chunk.sequence.prompt, chunk.sequence.reused or 0
+                self._meters.start(prompt=prompt, cached=cached, waited=began - request.submitted)
+
+    def _note_token(self, request: Request, now: float) -> None:
+        if request.latest:
+            self._meters.next_token(now - request.latest)
+        else:
+            request.answered = now
+            self._meters.first_token(now - request.submitted)
+        request.latest = now
 
     def _enter(self, request: Request) -> None:
+        scheduler, tenant = self._scheduler, request.sequence.tenant
         self._requests[request.sequence] = request
-        self._scheduler.submit(request.sequence)
+        if scheduler.queue.of(tenant) < scheduler.limits.tenant_queue:
+            scheduler.submit(request.sequence)
+            return
+        self._meters.refused += 1
+        self._fail(
+            request,
+            "engine.busy",
+            f"{scheduler.limits.tenant_queue} requests of this client wait already.",
+            retry_after=self.waiting_time,
+        )
 
     def _leave(self, request: Request, reason: FinishReason, now: float) -> None:
         self._take_out(request)
         if reason == "cancelled":
-            self._totals.cancelled += 1
+            self._meters.cancelled += 1
         else:
-            self._totals.finished += 1
+            generation, service = now - request.answered, now - request.started
+            self._meters.finish(tokens=request.generated, generation=generation, service=service)
         self._emitter.send(request.connection, request.finished(reason, now))
 
     def _take_out(self, request: Request) -> None:
         self._scheduler.finish(request.sequence)
+        self._drop(request)
+
+    def _drop(self, request: Request) -> None:
         del self._requests[request.sequence]
         request.connection.requests.pop(request.id, None)
         request.sampler.close()
@@ -231,38 +293,54 @@ class EngineLoop(threading.Thread):
     def _forget(self, connection: Connection) -> None:
         for request in list(connection.requests.values()):
             self._take_out(request)
-            self._totals.cancelled += 1
+            self._meters.cancelled += 1
 
     def _fail_all(self) -> None:
         """Nothing more will be computed: tell everybody who still waits."""
         while self._inbox:
             self._inbox.popleft()()
         for request in list(self._requests.values()):
-            self._requests.pop(request.sequence)
-            request.connection.requests.pop(request.id, None)
-            self._totals.failed += 1
-            self._emitter.send(
-                request.connection,
-                Failed(id=request.id, code="engine.stopped", message="The engine stopped.", retryable=True),
-            )
+            self._meters.failed += 1
+            self._fail(request, "engine.stopped", "The engine stopped.")
+
+    def _fail(self, request: Request, code: str, message: str, *, retry_after: float = 0.0) -> None:
+        self._drop(request)
+        self._emitter.send(
+            request.connection,
+            Failed(id=request.id, code=code, message=message, retryable=True, retry_after=retry_after),
+        )
 
     def _state(self, connections: int) -> State:
-        scheduler, totals = self._scheduler, self._totals
+        scheduler, cache, meters = self._scheduler, self._scheduler.cache, self._meters
         return State(
             active=len(scheduler.running),
             waiting=scheduler.waiting,
             draining=self._draining,
-            cells=scheduler.cache.cells,
-            free_cells=scheduler.cache.free + scheduler.cache.evictable,
-            cached_cells=scheduler.cache.evictable,
+            cells=cache.cells,
+            free_cells=cache.free + cache.evictable,
+            cached_cells=cache.evictable,
             connections=connections,
-            steps=totals.steps,
-            step_seconds=totals.step_seconds,
-            prompt_tokens=totals.prompt_tokens,
-            cached_tokens=totals.cached_tokens,
-            completion_tokens=totals.completion_tokens,
-            finished=totals.finished,
-            failed=totals.failed,
-            cancelled=totals.cancelled,
+            steps=meters.steps,
+            step_seconds=meters.step_seconds,
+            prompt_tokens=meters.prompt_tokens,
+            cached_tokens=meters.cached_tokens,
+            completion_tokens=meters.completion_tokens,
+            finished=meters.finished,
+            failed=meters.failed,
+            cancelled=meters.cancelled,
             preempted=scheduler.preempted,
+            batch=scheduler.limits.batch,
+            batch_tokens=meters.batch_tokens,
+            evicted_cells=cache.evicted,
+            restored_cells=cache.restored,
+            stored_bytes=cache.stored_bytes,
+            stored_on_disk=cache.stored_on_disk,
+            lost_blocks=cache.lost_blocks,
+            stalls=meters.stalls,
+            aborted_steps=meters.aborted_steps,
+            drafted_tokens=meters.drafted,
+            accepted_tokens=meters.accepted,
+            refused=meters.refused,
+            waiting_batch=scheduler.queue.waiting(Priority.BATCH),
+            times=meters.times(),
         )

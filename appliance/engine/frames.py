@@ -14,6 +14,7 @@ text in `Step` come before it. Whatever ends the connection cancels its requests
 from __future__ import annotations
 
 import struct
+from enum import IntEnum
 from typing import Any, Final, Generic, Literal, TypeVar
 
 import msgspec
@@ -31,6 +32,13 @@ _encoder: Final = msgspec.msgpack.Encoder()
 
 class FrameError(BadInput):
     """The bytes are not a frame of this protocol; the connection cannot be used any further."""
+
+
+class Priority(IntEnum):
+    """Classes of requests, the most urgent first. Batch requests run in the room that interactive ones leave."""
+
+    INTERACTIVE = 0
+    BATCH = 1
 
 
 class _Frame(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -77,7 +85,8 @@ class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
 class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
     """Start one request: either `messages` (rendered by the model's chat template) or `prompt` (completed as it is).
 
-    `tenant` keys the prefix cache and the fair queue: no cached cell is ever used across two tenants.
+    `tenant` keys the prefix cache and the fair queue: no cached cell is ever used across two tenants, except among
+    those that name the same `share` group.
     """
 
     id: int
@@ -85,6 +94,8 @@ class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
     messages: tuple[Message, ...] | None = None
     prompt: str | None = None
     params: Sampling = Sampling()
+    priority: Priority = Priority.INTERACTIVE
+    share: str = ""
 
 
 class Cancel(_Frame, frozen=True, kw_only=True, tag="cancel"):
@@ -169,16 +180,46 @@ class Finished(_Frame, frozen=True, kw_only=True, tag="finished"):
 
 
 class Failed(_Frame, frozen=True, kw_only=True, tag="failed"):
-    """The request cannot be served. `code` is dotted and stable; `retryable`: the same request may succeed later."""
+    """The request cannot be served. `code` is dotted and stable; `retryable`: the same request may succeed later.
+
+    `retry_after` estimates when, in seconds; 0 knows nothing.
+    """
 
     id: int
     code: str
     message: str
     retryable: bool = False
+    retry_after: float = 0.0
+
+
+class Distribution(_Frame, frozen=True, kw_only=True):
+    """A histogram since the start: `counts[i]` values up to `bounds[i]` and above the bound before, the last beyond."""
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+
+class Times(_Frame, frozen=True, kw_only=True):
+    """Where time went, in seconds. Time to first token counts from the submit, as a client sees it.
+
+    `inter_token` has one value per generated token but the first, `per_output_token` their mean per request.
+    """
+
+    step: Distribution
+    queue: Distribution
+    first_token: Distribution
+    inter_token: Distribution
+    per_output_token: Distribution
 
 
 class State(_Frame, frozen=True, kw_only=True, tag="state"):
-    """Load now (requests, cells) and totals since the start (tokens, steps, seconds)."""
+    """Load now (requests, cells) and totals since the start (tokens, steps, seconds).
+
+    `batch_tokens` over `steps` and the size of a batch is how full batches were. `evicted_cells` were given up by idle
+    sequences, `restored_cells` came back from the second tier, which holds `stored_bytes` in memory and
+    `stored_on_disk` on disk. A `stall` is a wait for a next token of more than twice the target.
+    """
 
     active: int
     waiting: int
@@ -196,6 +237,20 @@ class State(_Frame, frozen=True, kw_only=True, tag="state"):
     failed: int
     cancelled: int
     preempted: int
+    batch: int = 0
+    batch_tokens: int = 0
+    evicted_cells: int = 0
+    restored_cells: int = 0
+    stored_bytes: int = 0
+    stored_on_disk: int = 0
+    lost_blocks: int = 0
+    stalls: int = 0
+    aborted_steps: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    refused: int = 0
+    waiting_batch: int = 0
+    times: Times | None = None
 
 
 ToWorker = Hello | Submit | Cancel | Ask

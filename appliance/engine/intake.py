@@ -31,7 +31,7 @@ from appliance.engine.frames import (
 from appliance.engine.llama_context import LlamaModel
 from appliance.engine.outbox import Connection, Emitter
 from appliance.engine.prompt import PromptMaker
-from appliance.engine.request import Request
+from appliance.engine.request import Request, space_of
 from appliance.engine.sampling import Sampler
 from appliance.engine.scheduler import Sequence
 from appliance.kernel.errors import IntramurosError, Unavailable
@@ -161,7 +161,13 @@ class Intake:
         except IntramurosError as error:
             self._emitter.send(
                 connection,
-                Failed(id=submit.id, code=error.code, message=error.message, retryable=error.retryable),
+                Failed(
+                    id=submit.id,
+                    code=error.code,
+                    message=error.message,
+                    retryable=error.retryable,
+                    retry_after=self._engine.waiting_time if error.retryable else 0.0,
+                ),
             )
             return
         params = submit.params
@@ -169,7 +175,12 @@ class Intake:
             id=submit.id,
             connection=connection,
             sequence=Sequence(
-                tenant=submit.tenant, tokens=tokens, prompt=len(tokens), limit=self._prompts.limit(submit, tokens)
+                tenant=submit.tenant,
+                tokens=tokens,
+                prompt=len(tokens),
+                limit=self._prompts.limit(submit, tokens),
+                space=space_of(submit),
+                priority=submit.priority,
             ),
             sampler=Sampler(params, vocabulary=self._model.vocabulary, ends=self._model.ends, prompt=tokens),
             text=TextStream(params.stop),

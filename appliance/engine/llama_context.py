@@ -17,13 +17,17 @@ import llama_cpp
 import numpy as np
 import numpy.typing as npt
 
-from appliance.engine.prefix_cache import Copy, Drop, Move
+from appliance.engine.block_store import Block
 from appliance.engine.scheduler import Chunk
 from appliance.kernel.errors import IntegrityFailure, InternalError
 
 _COMPLAINTS: Final = (3, 4)  # GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR
 _INT32: Final = ctypes.POINTER(ctypes.c_int32)
 _log_tail: deque[str] = deque(maxlen=20)
+
+# llama.cpp asks after every node of the graph whether to stop. C's own strlen over one byte answers without Python's
+# lock, which a callback in Python would have to take some hundred times a step.
+_is_set: Final = llama_cpp.ggml_abort_callback(("strlen", ctypes.CDLL(None)))
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
@@ -37,6 +41,14 @@ def start_backend() -> None:
     os.environ["GGML_NO_BACKTRACE"] = "1"  # otherwise abort() starts a debugger, which prints arguments
     llama_cpp.llama_log_set(_remember, ctypes.c_void_p(0))
     llama_cpp.llama_backend_init()
+
+
+class NoRoom(Exception):
+    """The batch does not fit into the free cells."""
+
+
+class Interrupted(Exception):
+    """The batch was given up because of `interrupt`."""
 
 
 class LlamaModel:
@@ -117,8 +129,8 @@ class LlamaContext:
         parameters.n_ctx = cells
         parameters.n_batch = batch
         parameters.n_ubatch = ubatch
-        parameters.n_seq_max = sequences
-        parameters.n_outputs_max = sequences  # logits rows; the default of `batch` would cost batch x vocabulary
+        parameters.n_seq_max = sequences + 1
+        parameters.n_outputs_max = sequences + 1  # logits rows; the default of `batch` would cost batch x vocabulary
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = True
         parameters.swa_full = True  # otherwise old cells of a window vanish and prefixes cannot be shared
@@ -134,6 +146,9 @@ class LlamaContext:
         self.cells: int = llama_cpp.llama_n_ctx(self.handle)
         self.batch: int = llama_cpp.llama_n_batch(self.handle)  # not more than the cells
         self._memory: Any = llama_cpp.llama_get_memory(self.handle)
+        self._scratch = sequences  # one more id, through which cells are saved and loaded
+        self._interrupt = ctypes.create_string_buffer(b"", 2)
+        llama_cpp.llama_set_abort_callback(self.handle, _is_set, ctypes.addressof(self._interrupt))
         self._vocabulary = model.vocabulary
         self._token = np.zeros(batch, np.int32)
         self._position = np.zeros(batch, np.int32)
@@ -153,35 +168,61 @@ class LlamaContext:
         )
         self._view: tuple[int, int, npt.NDArray[np.float32]] | None = None
 
-    def move(self, moves: list[Move]) -> None:
-        """Make the cache follow the scheduler's books."""
-        for move in moves:
-            match move:
-                case Drop(sequence):
-                    llama_cpp.llama_memory_seq_rm(self._memory, sequence, -1, -1)
-                case Copy(source, target, length):
-                    llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
+    def share(self, source: int, target: int, length: int) -> None:
+        """See `prefix_cache.Cells`."""
+        llama_cpp.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
-    def decode(self, chunks: list[Chunk]) -> list[int] | None:
-        """Compute one batch. The batch index of each `last` chunk's logits, in order; None if there was no room.
+    def cut(self, sequence: int, length: int) -> None:
+        """See `prefix_cache.Cells`."""
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, length, -1)
 
-        InternalError `engine.decode` when the context is beyond repair: the process must end.
+    def save(self, sequence: int, start: int, end: int) -> memoryview:
+        """See `prefix_cache.Cells`."""
+        llama_cpp.llama_memory_seq_cp(self._memory, sequence, self._scratch, start, end)
+        state = np.empty(llama_cpp.llama_state_seq_get_size(self.handle, self._scratch), np.uint8)
+        length = llama_cpp.llama_state_seq_get_data(self.handle, _bytes_of(state), state.size, self._scratch)
+        self.cut(self._scratch, 0)
+        return state[:length].data
+
+    def load(self, sequence: int, start: int, end: int, state: Block) -> bool:
+        """See `prefix_cache.Cells`. The state must be one that this very context saved."""
+        data = np.frombuffer(state, np.uint8)
+        taken = llama_cpp.llama_state_seq_set_data(self.handle, _bytes_of(data), data.size, self._scratch)
+        if taken:
+            llama_cpp.llama_memory_seq_cp(self._memory, self._scratch, sequence, start, end)
+        self.cut(self._scratch, 0)
+        return bool(taken)
+
+    def interrupt(self) -> None:
+        """Let the `decode` that runs now end as soon as it can; from any thread."""
+        self._interrupt[0] = b"\1"
+
+    def decode(self, chunks: list[Chunk]) -> list[int]:
+        """Compute one batch. Returns the batch index of each row of logits that was asked for, in order.
+
+        NoRoom and Interrupted leave everything as it was. InternalError `engine.decode` when the context is beyond
+        repair: the process must end.
         """
-        at, outputs = 0, []
+        at, outputs = 0, list[int]()
         for chunk in chunks:
             sequence, end = chunk.sequence, at + chunk.count
-            self._token[at:end] = sequence.tokens[chunk.start : chunk.start + chunk.count]
+            self._token[at:end] = chunk.tokens()
             self._position[at:end] = self._ramp[: chunk.count] + chunk.start
             self._sequence[at:end] = sequence.slot
             self._wants_logits[at:end] = 0
             if chunk.last:
-                self._wants_logits[end - 1] = 1
-                outputs.append(end - 1)
+                self._wants_logits[end - chunk.outputs : end] = 1
+                outputs += range(end - chunk.outputs, end)
             at = end
         self._batch.n_tokens = at
+        self._interrupt[0] = b"\0"
         status = llama_cpp.llama_decode(self.handle, self._batch)
         if status == 1:
-            return None
+            raise NoRoom
+        if status == 2:  # micro-batches before the interruption stay in the cells
+            for chunk in chunks:
+                self.cut(chunk.sequence.slot, chunk.start)
+            raise Interrupted
         if status:
             raise InternalError("engine.decode", f"llama.cpp failed to compute a batch of {at} tokens ({status}).")
         return outputs
@@ -197,6 +238,10 @@ class LlamaContext:
     def clear(self) -> None:
         """Forget every cell."""
         llama_cpp.llama_memory_clear(self._memory, False)
+
+
+def _bytes_of(array: npt.NDArray[np.uint8]) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 def _one_line(text: str) -> str:

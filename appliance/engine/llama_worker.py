@@ -25,11 +25,13 @@ from typing import Final
 
 import llama_cpp
 
+from appliance.engine.block_store import BlockFolder, BlockStore
 from appliance.engine.engine_loop import EngineLoop
 from appliance.engine.frames import VERSION, Info
 from appliance.engine.intake import Intake
 from appliance.engine.llama_context import LlamaContext, LlamaModel, start_backend
 from appliance.engine.outbox import Emitter
+from appliance.engine.prefix_cache import Bounds, PrefixCache
 from appliance.engine.prompt import PromptMaker
 from appliance.engine.scheduler import Limits
 from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError, IntramurosError, storage_errors
@@ -41,6 +43,7 @@ UBATCH: Final = 512
 SEQUENCES_PER_SLOT: Final = 4
 MOST_SLOTS: Final = 64
 QUEUE: Final = 256
+MIB: Final = 1 << 20
 _LONGEST_SOCKET_PATH: Final = 107
 
 
@@ -74,14 +77,17 @@ def _serve(options: argparse.Namespace) -> None:
         slots=options.slots,
         cells=context.cells,
         batch=context.batch,
-        sequences=_sequences(options.slots),
-        idle_cells=context.cells // 16 if options.idle_cells is None else options.idle_cells,
+        outputs=_sequences(options.slots),
+        tenant_queue=QUEUE // 2,
         decode_target=options.itl_target / 1000,
     )
+    store = _store(options)
     longest = min(context.cells, model.trained_context or context.cells)
     prompts = PromptMaker(model, context=longest)
     emitter = Emitter()
-    engine = EngineLoop(model, context, limits, emitter, on_end=lambda: intake.engine_ended())
+    engine = EngineLoop(
+        model, context, limits, _cache(options, model, context, store), emitter, on_end=lambda: intake.engine_ended()
+    )
     with storage_errors("creating the engine's socket"):
         listener = _listen(staged)
         identity = staged.stat()
@@ -110,8 +116,29 @@ def _serve(options: argparse.Namespace) -> None:
         _unlink_own(path, identity)
         emitter.finish()
         prompts.close()
+        store.close()
     if engine.defect is not None:
         raise InternalError("engine.defect", f"The engine thread failed: {engine.defect}.")
+
+
+def _store(options: argparse.Namespace) -> BlockStore:
+    disk = None
+    if options.cache_folder is not None and options.cache_disk:
+        with storage_errors("making the folder of the prefix cache"):
+            disk = BlockFolder(Path(options.cache_folder), size=options.cache_disk * MIB)
+    return BlockStore(memory=options.cache_ram * MIB, disk=disk)
+
+
+def _cache(options: argparse.Namespace, model: LlamaModel, context: LlamaContext, store: BlockStore) -> PrefixCache:
+    private = context.cells // 16 if options.idle_cells is None else options.idle_cells
+    return PrefixCache(
+        cells=context.cells,
+        sequences=_sequences(options.slots),
+        memory=context,
+        bounds=Bounds(private=private, proven=context.cells // 4),
+        store=store,
+        sharing=model.shares_prefixes,
+    )
 
 
 def _load(path: Path, digest: str) -> LlamaModel:
@@ -148,7 +175,7 @@ def _unlink_own(path: Path, identity: os.stat_result) -> None:
 
 def _sequences(slots: int) -> int:
     """Resident prefixes besides the running requests; llama.cpp bounds the number of sequences."""
-    return max(slots, min(slots * SEQUENCES_PER_SLOT, int(llama_cpp.llama_max_parallel_sequences())))
+    return max(slots, min(slots * SEQUENCES_PER_SLOT, int(llama_cpp.llama_max_parallel_sequences()) - 1))
 
 
 def _info(options: argparse.Namespace, model: LlamaModel, limits: Limits, longest: int, *, chat: bool) -> Info:
@@ -180,7 +207,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--context", required=True, type=_positive, help="tokens held by all requests together")
     parser.add_argument("--name", default="model", help="what to call the model")
     parser.add_argument("--itl-target", type=_positive, default=200, help="longest step while decoding (ms)")
-    parser.add_argument("--idle-cells", type=int, help="most tokens kept for reuse (default: a sixteenth of --context)")
+    parser.add_argument(
+        "--idle-cells", type=int, help="most tokens of ended requests kept in the context (default: a sixteenth of it)"
+    )
+    parser.add_argument("--cache-ram", type=_size, default=256, help="second tier of the prefix cache in memory (MiB)")
+    parser.add_argument("--cache-folder", help="folder of its third tier; emptied at the start and at the end")
+    parser.add_argument("--cache-disk", type=_size, default=0, help="most that the folder holds (MiB)")
     parser.add_argument("--drain-timeout", type=float, default=60.0, help="seconds to finish after SIGTERM")
     return parser
 
@@ -188,6 +220,13 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     value = int(text)
     if not 1 <= value < 2**31:
+        raise ValueError(text)
+    return value
+
+
+def _size(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**24:
         raise ValueError(text)
     return value
 

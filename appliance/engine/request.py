@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.engine.detokenise import TextStream
-from appliance.engine.frames import Finished, FinishReason, Piece
+from appliance.engine.frames import Finished, FinishReason, Piece, Submit
 from appliance.engine.outbox import Connection
 from appliance.engine.sampling import Likelihood, Sampler
 from appliance.engine.scheduler import Sequence
@@ -23,6 +23,8 @@ class Request:
     submitted: float
     started: float = 0.0
     answered: float = 0.0
+    latest: float = 0.0
+    """when the latest token came"""
 
     @property
     def generated(self) -> int:
@@ -60,3 +62,8 @@ class Request:
             prompt_seconds=answered - started,
             generation_seconds=now - answered,
         )
+
+
+def space_of(submit: Submit) -> str:
+    """Who may share the cells of a request, as one name: its share group or else its tenant; never both alike."""
+    return f"share\0{submit.share}" if submit.share else f"tenant\0{submit.tenant}"

@@ -2,8 +2,8 @@
 
 Owns the waiting requests, the running ones and their cells; knows no model, no socket and no clock (the engine says
 how long a step took). Every step: admit, one token for every decoding sequence, then prompts within the budget.
-Invariants: a step never needs more cells than are free; the oldest running sequence is never preempted, so every
-request ends; a tenant waits at most for one admission of each other tenant.
+Invariants: a step never needs more cells than are free; of what runs, the oldest of the highest class is never
+preempted, so every request ends once no higher class waits.
 
 Terms as in Orca (OSDI 2022), vLLM and Sarathi-Serve (OSDI 2024): iteration-level scheduling, preemption by
 recomputation, chunked prefill under a decode-latency target. A *follower* is a request whose prompt begins like one
@@ -12,31 +12,34 @@ that is being computed right now; it waits for that prefix instead of computing 
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
 from dataclasses import dataclass, field
-from typing import Final
 
-from appliance.engine.prefix_cache import SHARE_FROM, Move, PrefixCache, common_prefix
-
-_SMOOTHING: Final = 0.2
+from appliance.engine.fair_queue import FairQueue
+from appliance.engine.frames import Priority
+from appliance.engine.prefix_cache import SHARE_FROM, PrefixCache, common_prefix
+from appliance.engine.prompt_lookup import MOST_DRAFTED, Lookup, worthwhile
+from appliance.engine.step_cost import StepCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Bounds of one context. Cells and batch are tokens; targets are seconds.
 
-    `idle_cells` bounds what finished requests may leave for reuse. `reserve` cells are kept for the answer of an
-    admitted request; a prompt advances by `least_chunk` whatever the targets say. `decode_target` is the longest
-    step while anyone waits for a next token, `prompt_target` the longest one otherwise, so that cancelling stays
-    quick.
+    An admitted request reserves `reserve_ratio` of what it may still generate, at least `reserve`, at most its slot's
+    share of the cells. A step asks for at most `outputs` rows of logits; those that no stream needs check guesses. A
+    tenant may let `tenant_queue` requests wait. A prompt advances by `least_chunk` whatever the
+    targets say. `decode_target` is the longest step while an interactive request waits for its next token,
+    `prompt_target` the longest one otherwise: who arrives meanwhile waits for its end.
     """
 
     slots: int
     cells: int
     batch: int
-    sequences: int
-    idle_cells: int | None = None
-    reserve: int = 128
+    outputs: int = 0
+    tenant_queue: int = 128
+    reserve: int = 32
+    reserve_ratio: float = 0.25
     least_chunk: int = 32
     decode_target: float = 0.2
     prompt_target: float = 1.0
@@ -46,61 +49,57 @@ class Limits:
 class Sequence:
     """One request as the scheduler sees it.
 
-    `tokens` is the prompt followed by what was generated, `limit` the length at which it ends, `slot` its sequence id
-    while it runs, `claim` the length it was admitted for, `reused` the cells it found ready at its first admission.
+    `tokens` is the prompt followed by what was generated, `limit` the length at which it ends, `space` who may share
+    its cells, `slot` its sequence id while it runs, `claim` the length it was admitted for, `reused` the cells it found
+    ready at its first admission, `leader` the prompt in work that it waits for, `lookup` what guesses its next tokens.
     """
 
     tenant: str
     tokens: list[int]
     prompt: int
     limit: int
+    space: str = ""
+    priority: Priority = Priority.INTERACTIVE
     slot: int = -1
     computed: int = 0
     claim: int = 0
     reused: int | None = None
+    leader: Sequence | None = None
+    lookup: Lookup = field(default_factory=Lookup)
 
     @property
     def remaining(self) -> int:
         """Tokens whose cells are not computed yet; exactly one while decoding."""
         return len(self.tokens) - self.computed
 
+    @property
+    def prefilling(self) -> bool:
+        """Whether it runs and its prompt is in work."""
+        return self.slot >= 0 and self.remaining > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Compute `count` tokens of a sequence from `start`; `last` asks for the next token's logits."""
+    """Compute `count` tokens of a sequence from `start`; `last` asks for the next token's logits.
+
+    The last tokens may be guesses, a `draft`: then logits are asked for before and after each of them.
+    """
 
     sequence: Sequence
     start: int
     count: int
     last: bool
+    draft: tuple[int, ...] = ()
 
+    @property
+    def outputs(self) -> int:
+        """Rows of logits asked for."""
+        return 1 + len(self.draft) if self.last else 0
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One step: first the moves in order, then one batch."""
-
-    moves: list[Move]
-    chunks: list[Chunk]
-
-
-@dataclass(slots=True)
-class StepCost:
-    """Predicts a step: `decode` seconds for the decoding part and `token` seconds for each prompt token."""
-
-    decode: float = 0.0
-    token: float = 0.001
-
-    def observe(self, *, decoding: int, prompt_tokens: int, seconds: float) -> None:
-        """Learn from one finished step."""
-        if not prompt_tokens:
-            self.decode += _SMOOTHING * (seconds - self.decode)
-        elif prompt_tokens >= SHARE_FROM:
-            share = max(0.0, seconds - (self.decode if decoding else 0.0)) / prompt_tokens
-            self.token += _SMOOTHING * (share - self.token)
-
-    def chunk(self, target: float, *, decoding: int) -> int:
-        """The most prompt tokens that keep the step under `target` seconds; may be negative."""
-        return int((target - (self.decode if decoding else 0.0)) / max(self.token, 1e-9))
+    def tokens(self) -> list[int]:
+        """What is computed."""
+        own = self.count - len(self.draft)
+        return [*self.sequence.tokens[self.start : self.start + own], *self.draft]
 
 
 @dataclass(slots=True)
@@ -110,108 +109,137 @@ class Scheduler:
     limits: Limits
     cache: PrefixCache
     cost: StepCost = field(default_factory=StepCost)
-    running: list[Sequence] = field(default_factory=list)  # in order of admission
+    queue: FairQueue = field(default_factory=FairQueue)
+    running: list[Sequence] = field(default_factory=list)  # by class, then in order of admission
     preempted: int = 0
-    _waiting: dict[str, deque[Sequence]] = field(default_factory=dict)  # tenants in order of their turn
-    _moves: list[Move] = field(default_factory=list)
 
     @property
     def waiting(self) -> int:
         """Requests that are not running."""
-        return sum(map(len, self._waiting.values()))
+        return len(self.queue)
 
     @property
     def busy(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.running or self._waiting)
+        return bool(self.running or self.queue)
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a request behind those of its tenant. Its `limit` must fit into the cells."""
-        self._waiting.setdefault(sequence.tenant, deque()).append(sequence)
+        self.queue.push(sequence)
 
     def finish(self, sequence: Sequence) -> None:
-        """Take a request out, running or waiting; its prefix stays cached for its tenant."""
+        """Take a request out, running or waiting; its prefix stays cached for its space."""
         if sequence.slot >= 0:
             self.running.remove(sequence)
             self._leave(sequence)
         else:
-            self._unqueue(sequence)
+            self.queue.remove(sequence)
 
-    def plan(self) -> Plan:
-        """Choose the next step. An empty batch means that there is nothing to do."""
+    def plan(self) -> list[Chunk]:
+        """Choose the next step's batch. Empty means that there is nothing to do."""
         self._admit()
-        chunks = self._decode_chunks()
-        budget = self._budget(decoding=len(chunks))
-        for sequence in list(self.running):
-            if sequence.slot >= 0 and sequence.remaining > 1 and budget > 0:
-                planned = sum(chunk.count for chunk in chunks)
-                wanted = min(sequence.remaining, budget)
-                count = min(wanted, self._room(planned + wanted, sequence) - planned)
-                chunks = [chunk for chunk in chunks if chunk.sequence.slot >= 0]
-                if count > 0:
-                    end = sequence.computed + count
-                    chunks.append(Chunk(sequence, sequence.computed, count, end == len(sequence.tokens)))
-                    budget -= count
-        moves, self._moves = self._moves, []
-        return Plan(moves, chunks)
+        chunks = self._with_drafts(self._decode_chunks())
+        for sequence, share in self._shares(self._budget(chunks)):
+            if sequence.slot < 0:
+                continue  # preempted for one before it
+            planned = sum(chunk.count for chunk in chunks)
+            count = min(share, self._room(planned + share, sequence) - planned)
+            chunks = [chunk for chunk in chunks if chunk.sequence.slot >= 0]
+            if count > 0:
+                end = sequence.computed + count
+                chunks.append(Chunk(sequence, sequence.computed, count, end == len(sequence.tokens)))
+        return chunks
 
-    def complete(self, plan: Plan, seconds: float) -> None:
-        """Record that the batch of `plan` was computed in `seconds`."""
-        decoding = prompt_tokens = 0
-        for chunk in plan.chunks:
-            sequence, end = chunk.sequence, chunk.start + chunk.count
+    def complete(self, chunks: list[Chunk], seconds: float) -> None:
+        """Record that a planned batch was computed in `seconds`. What is right of a draft is told to `accept`."""
+        rows = prompt_tokens = 0
+        for chunk in chunks:
+            sequence, end = chunk.sequence, chunk.start + chunk.count - len(chunk.draft)
             self.cache.extend(sequence.slot, sequence.tokens[chunk.start : end])
             sequence.computed = end
-            if chunk.count > 1:
+            if chunk.count > 1 and not chunk.draft:
                 prompt_tokens += chunk.count
             else:
-                decoding += 1
-        self.cost.observe(decoding=decoding, prompt_tokens=prompt_tokens, seconds=seconds)
+                rows += chunk.count
+            if chunk.last:
+                self.queue.charge(sequence.tenant, generated=1)
+        self.cost.observe(rows=rows, prompt_tokens=prompt_tokens, seconds=seconds)
+
+    def accept(self, chunk: Chunk, accepted: int) -> None:
+        """Record that the first `accepted` tokens of a draft were right; the sequence holds them by now."""
+        sequence = chunk.sequence
+        if accepted:
+            start = sequence.computed
+            self.cache.extend(sequence.slot, sequence.tokens[start : start + accepted])
+            sequence.computed += accepted
+            self.queue.charge(sequence.tenant, generated=accepted)
+        if accepted < len(chunk.draft):
+            self.cache.retract(sequence.slot)
+        sequence.lookup.learn(drafted=len(chunk.draft), accepted=accepted)
 
     def shed(self) -> bool:
         """The context found no room after all: give up the cache and the newest request; False if it is the last."""
-        self.cache.evict(self.cache.cells, self._moves)
+        self.cache.evict(self.cache.cells)
         if len(self.running) < 2:
             return False
         self._preempt(self.running[-1])
         return True
 
     def _admit(self) -> None:
-        """Fill the slots, tenants in turn; a request that does not fit yet keeps its turn and holds up later ones."""
-        turns = deque(self._waiting)
-        while turns and len(self.running) < self.limits.slots:
-            tenant = turns.popleft()
-            sequence = self._waiting[tenant][0]
-            reusable, idle = self.cache.match(tenant, sequence.tokens)
-            if self._follows(sequence, reusable):
-                continue
-            claim = min(sequence.limit, len(sequence.tokens) + self.limits.reserve)
-            claimed = sum(max(0, other.claim - other.computed) for other in self.running)
-            if self.running and claim - reusable + idle + claimed > self.cache.free + self.cache.evictable:
-                return
-            opened = self.cache.open(tenant, sequence.tokens, self._moves)
+        """Fill the slots, requests in turn; one that does not fit yet keeps its turn and holds up later ones."""
+        while (sequence := self._next()) is not None and self._make_place(sequence):
+            opened = self.cache.open(sequence.space, sequence.tokens, again=sequence.reused is not None)
             if opened is None:
                 return
-            self._unqueue(sequence)
-            self.running.append(sequence)
+            self.queue.remove(sequence)
             sequence.slot, sequence.computed = opened
-            sequence.claim = claim
+            sequence.claim = self._claim(sequence)
             if sequence.reused is None:
                 sequence.reused = sequence.computed
-            if tenant in self._waiting:
-                self._waiting[tenant] = self._waiting.pop(tenant)
-                turns.append(tenant)
+                self.queue.charge(sequence.tenant, prompt=sequence.remaining)
+            insort(self.running, sequence, key=_rank)
 
-    def _follows(self, sequence: Sequence, reusable: int) -> bool:
+    def _next(self) -> Sequence | None:
+        """The first waiting request that follows nobody."""
+        return next((sequence for sequence in self.queue.in_turn() if not self._follows(sequence)), None)
+
+    def _follows(self, sequence: Sequence) -> bool:
         """Whether a prompt in work will soon leave a clearly longer prefix for this one."""
+        if sequence.leader is not None and sequence.leader.prefilling:
+            return True
+        sequence.leader = None
         if not self.cache.sharing:
             return False
         end = len(sequence.tokens) - 1
-        return any(
-            common_prefix(leader.tokens, sequence.tokens, 0, end) > reusable + SHARE_FROM
-            for leader in self.running
-            if leader.remaining > 1 and leader.tenant == sequence.tenant
-        )
+        leaders = [other for other in self.running if other.prefilling and other.space == sequence.space]
+        if leaders:
+            reusable, _ = self.cache.match(sequence.space, sequence.tokens)
+            wanted = reusable + SHARE_FROM
+            longer = (other for other in leaders if common_prefix(other.tokens, sequence.tokens, 0, end) > wanted)
+            sequence.leader = next(longer, None)
+        return sequence.leader is not None
+
+    def _make_place(self, sequence: Sequence) -> bool:
+        """Whether there is a slot and room for a request, if need be in place of one of a lower class."""
+        while not self._fits(sequence):
+            if not self.running or self.running[-1].priority <= sequence.priority:
+                return False
+            self._preempt(self.running[-1])
+        return True
+
+    def _fits(self, sequence: Sequence) -> bool:
+        if not self.running:
+            return True
+        reusable, idle = self.cache.match(sequence.space, sequence.tokens)
+        claimed = sum(max(0, other.claim - other.computed) for other in self.running)
+        needed = self._claim(sequence) - reusable + idle + claimed
+        return len(self.running) < self.limits.slots and needed <= self.cache.free + self.cache.evictable
+
+    def _claim(self, sequence: Sequence) -> int:
+        """The length a request is admitted for: what is there, and a part of what may come."""
+        limits, coming = self.limits, sequence.limit - len(sequence.tokens)
+        share = min(int(coming * limits.reserve_ratio), limits.cells // limits.slots)
+        return len(sequence.tokens) + min(coming, max(limits.reserve, share))
 
     def _decode_chunks(self) -> list[Chunk]:
         chunks: list[Chunk] = []
@@ -220,33 +248,67 @@ class Scheduler:
                 chunks.append(Chunk(sequence, sequence.computed, 1, last=True))
         return chunks
 
-    def _budget(self, *, decoding: int) -> int:
+    def _with_drafts(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Add guesses where checking them is worth the time; nobody gives up a cell or a prompt token for them."""
+        rows = len(chunks)
+        if any(sequence.prefilling for sequence in self.running):
+            return chunks
+        best: dict[tuple[int, float], int] = {}  # most streams are alike: ask once
+        for at, chunk in enumerate(chunks):
+            sequence = chunk.sequence
+            acceptance = sequence.lookup.acceptance
+            if (rows, acceptance) not in best:
+                best[rows, acceptance] = worthwhile(self.cost, rows=rows, acceptance=acceptance, most=MOST_DRAFTED)
+            room = min(self.limits.outputs, self.limits.batch, self.cache.free) - rows
+            most = min(best[rows, acceptance], room, sequence.limit - len(sequence.tokens) - 1)
+            draft = sequence.lookup.draft(sequence.tokens, most) if most > 0 else []
+            if draft:
+                chunks[at] = Chunk(sequence, chunk.start, 1 + len(draft), last=True, draft=tuple(draft))
+                rows += len(draft)
+        return chunks
+
+    def _budget(self, decoding: list[Chunk]) -> int:
         """Prompt tokens this step may compute: the adaptive prefill budget."""
-        target = self.limits.decode_target if decoding else self.limits.prompt_target
-        chunk = max(self.cost.chunk(target, decoding=decoding), self.limits.least_chunk)
-        return min(chunk, self.limits.batch - decoding)
+        waited_for = any(chunk.sequence.priority is Priority.INTERACTIVE for chunk in decoding)
+        rows = sum(chunk.count for chunk in decoding)
+        target = self.limits.decode_target if waited_for else self.limits.prompt_target
+        chunk = max(self.cost.chunk(target, rows=rows), self.limits.least_chunk)
+        return min(chunk, self.limits.batch - rows)
+
+    def _shares(self, budget: int) -> list[tuple[Sequence, int]]:
+        """Who gets how much of the budget: half for the oldest prompt, the rest to the shortest first.
+
+        So a short question does not wait for a long document before it, and the document always advances.
+        """
+        prompts = [sequence for sequence in self.running if sequence.prefilling]
+        if not prompts or budget <= 0:
+            return []
+        oldest = prompts[0]
+        shares = {id(oldest): min(oldest.remaining, (budget + 1) // 2)}
+        budget -= shares[id(oldest)]
+        for sequence in sorted(prompts, key=lambda sequence: (sequence.priority, sequence.remaining)):
+            share = min(budget, sequence.remaining - shares.get(id(sequence), 0))
+            shares[id(sequence)] = shares.get(id(sequence), 0) + share
+            budget -= share
+        return [(sequence, shares[id(sequence)]) for sequence in prompts if shares[id(sequence)]]
 
     def _room(self, needed: int, sequence: Sequence) -> int:
         """Free up to `needed` cells for this step by evicting, then by preempting what is newer than `sequence`."""
-        while not self.cache.evict(needed, self._moves) and self.running[-1] is not sequence:
+        while not self.cache.evict(needed) and self.running[-1] is not sequence:
             self._preempt(self.running[-1])
         return min(needed, self.cache.free)
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Return a running request to the head of the queue; it keeps its tokens and computes them again."""
+        """Return a running request to the head of its queue; it keeps its tokens, and its cells while there is room."""
         self.running.remove(sequence)
         self._leave(sequence)
         self.preempted += 1
-        queue = self._waiting.pop(sequence.tenant, deque())
-        queue.appendleft(sequence)
-        self._waiting = {sequence.tenant: queue, **self._waiting}
+        self.queue.push(sequence, first=True)
 
     def _leave(self, sequence: Sequence) -> None:
-        self.cache.close(sequence.slot, self._moves)
+        self.cache.close(sequence.slot)
         sequence.slot, sequence.computed = -1, 0
 
-    def _unqueue(self, sequence: Sequence) -> None:
-        queue = self._waiting[sequence.tenant]
-        queue.remove(sequence)
-        if not queue:
-            del self._waiting[sequence.tenant]
+
+def _rank(sequence: Sequence) -> Priority:
+    return sequence.priority

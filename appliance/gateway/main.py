@@ -18,6 +18,7 @@ from typing import Final
 
 import uvloop
 
+from appliance.gateway import engine_metrics
 from appliance.gateway.app import PublicSide
 from appliance.gateway.connection import Guards
 from appliance.gateway.gate import Turnstile
@@ -84,7 +85,7 @@ class Gateway:
         self._board = Switchboard(table, document)
         self._server = GatewayServer(
             public=PublicSide(self._board, self._turnstile, self._observer),
-            private=PrivateSide(metrics=self._observer.exposition, state=self.state),
+            private=PrivateSide(metrics=self.metrics, state=self.state),
             sockets=(self._socket, self._private_socket),
             tls=self._tls,
             guards=Guards(
@@ -114,6 +115,12 @@ class Gateway:
             self._private_socket.unlink(missing_ok=True)
             self._observer.close()
             log.info("stopped")
+
+    async def metrics(self) -> bytes:
+        """Return what `/metrics` says: the gateway's own figures and those of the engines it sends requests to."""
+        routes = self._board.table.routes
+        engines = await engine_metrics.states({name: Path(route.socket) for name, route in routes.items()})
+        return self._observer.exposition() + engine_metrics.exposition(engines)
 
     def state(self) -> GatewayState:
         """Return what `/state` says, of the table that is on the disk now."""

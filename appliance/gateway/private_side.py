@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from appliance.gateway.state import GatewayState
 class PrivateSide:
     """GET /metrics (Prometheus text) and GET /state (GatewayState as JSON)."""
 
-    def __init__(self, *, metrics: Callable[[], bytes], state: Callable[[], GatewayState]) -> None:
+    def __init__(self, *, metrics: Callable[[], Awaitable[bytes]], state: Callable[[], GatewayState]) -> None:
         self._metrics = metrics
         self._state = state
 
@@ -23,7 +23,7 @@ class PrivateSide:
         """Answer one request."""
         match scope["method"], scope["path"]:
             case "GET", "/metrics":
-                await _send(send, 200, b"text/plain; version=0.0.4; charset=utf-8", self._metrics())
+                await _send(send, 200, b"text/plain; version=0.0.4; charset=utf-8", await self._metrics())
             case "GET", "/state":
                 await _send(send, 200, b"application/json", msgspec.json.encode(self._state()))
             case _:

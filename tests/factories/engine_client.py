@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from appliance.engine.frames import (
     Accepted,
@@ -91,9 +92,10 @@ class EngineClient:
         *,
         tenant: str = "tenant",
         messages: tuple[Message, ...] | None = None,
+        **more: Any,
     ) -> int:
         number, self._next = self._next, self._next + 1
-        self.send(Submit(id=number, tenant=tenant, prompt=prompt, messages=messages, params=params))
+        self.send(Submit(id=number, tenant=tenant, prompt=prompt, messages=messages, params=params, **more))
         return number
 
     def cancel(self, number: int) -> None:
@@ -149,8 +151,9 @@ class EngineClient:
         *,
         tenant: str = "tenant",
         messages: tuple[Message, ...] | None = None,
+        **more: Any,
     ) -> Answer:
-        return self.wait(self.submit(prompt, params, tenant=tenant, messages=messages))[0]
+        return self.wait(self.submit(prompt, params, tenant=tenant, messages=messages, **more))[0]
 
 
 def digest_of_file(path: Path) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 import signal
 import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from appliance.engine.frames import Failed, Hello, Message, Sampling, Submit, encode
@@ -169,6 +171,47 @@ def test_two_tenants_never_share(client: EngineClient) -> None:
     assert client.ask(PROMPTS[0], tenant=one).finished.cached_tokens > 0
     numbers = [client.submit(PROMPTS[1], tenant=_tenant()) for _ in range(8)]
     assert {answer.finished.cached_tokens for answer in client.wait(*numbers)} == {0}
+
+
+def test_what_left_the_context_is_found_by_its_own_tenant_and_share_group_alone(model: Path, tmp_path: Path) -> None:
+    """The same prompts from three sides while everything is evicted into the second tier all the time."""
+    path = tmp_path / "engine.sock"
+    documents = [" ".join(random.Random(number).choices(PROMPTS[number].split(), k=40)) for number in range(4)]
+    with running_worker(model, path, "--context", "512", "--idle-cells", "0"), connected(path) as client:
+        for document in documents:
+            client.ask(document, tenant="first")
+            client.ask(document, tenant="third", share="group")
+        state = client.state()
+        assert state.evicted_cells > 512
+        assert state.stored_bytes > 0
+        found = {
+            side: [client.ask(document, tenant=tenant, share=share).finished.cached_tokens for document in documents]
+            for side, tenant, share in (
+                ("another", "second", ""),
+                ("named like a group", "group", ""),
+                ("group named like a tenant", "second", "first"),
+                ("alone though in a group", "third", ""),
+                ("owner", "first", ""),
+                ("group", "fourth", "group"),
+            )
+        }
+        assert client.state().restored_cells > 0
+    assert all(cached > 0 for cached in [*found.pop("owner"), *found.pop("group")])
+    assert {cached for cached_by_side in found.values() for cached in cached_by_side} == {0}
+
+
+def test_memory_stays_flat(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    with running_worker(model, path, "--context", "512", "--cache-ram", "1") as process, connected(path) as client:
+        sizes = []
+        for turn in range(6):
+            numbers = [
+                client.submit(f"{turn} {number} {PROMPTS[number % 9]}", tenant=f"t{number % 5}") for number in range(60)
+            ]
+            client.wait(*numbers)
+            sizes.append(psutil.Process(process.pid).memory_info().rss)
+        assert client.state().stored_bytes <= 1 << 20
+    assert sizes[-1] - sizes[1] < 4 << 20, sizes
 
 
 def test_followers_compute_a_common_prefix_once(client: EngineClient) -> None:

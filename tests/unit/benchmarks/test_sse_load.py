@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from benchmarks.sse_load import Refused, Target, run_load
+from benchmarks.sse_load import Answer, Refused, Target, run_load
 
 _STREAM = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
@@ -52,3 +52,11 @@ async def test_anything_but_a_whole_stream_is_refused(answer: bytes, why: str) -
     async with _server(answer) as target:
         with pytest.raises(Refused, match=why):
             await run_load(target, ["x"], streams=1, max_tokens=1)
+
+
+def test_the_longest_gap_is_looked_for_within_a_time() -> None:
+    answer = Answer(tokens=5, prompt_tokens=1, begun=0.0, events=(1.0, 2.0, 5.0, 5.5, 9.5))
+    assert (answer.first, answer.whole) == (1.0, 9.5)
+    assert answer.longest_gap(1.5, 6.0) == 4.0
+    assert answer.longest_gap(2.5, 5.2) == 3.0
+    assert answer.longest_gap(20.0, 21.0) == 0.0

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from appliance.engine.llama_context import LlamaContext, LlamaModel
-from appliance.engine.prefix_cache import Copy, Drop
+from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
 from appliance.engine.sampling import Row
 from appliance.engine.scheduler import Chunk, Sequence
 from appliance.kernel.errors import IntegrityFailure
@@ -45,7 +45,8 @@ def test_a_copied_prefix_computes_the_same_and_survives_its_source(context: Llam
     expected = _whole(context, fork)
     context.clear()
     context.decode([Chunk(_sequence(0), 0, 60, last=False)])
-    context.move([Copy(source=0, target=3, length=40), Drop(0)])
+    context.share(0, 3, 40)
+    context.cut(0, 0)
     assert context.decode([Chunk(_sequence(3, fork), 40, 3, last=True)]) == [2]
     np.testing.assert_allclose(context.logits(1)[0], expected, atol=NOISE)
 
@@ -54,9 +55,65 @@ def test_no_room_is_told_and_nothing_breaks(context: LlamaContext) -> None:
     context.clear()
     long = _sequence(0, TOKENS * 9)
     assert context.decode([Chunk(long, 0, 500, last=False)]) == []
-    assert context.decode([Chunk(_sequence(1), 0, 60, last=True)]) is None
-    context.move([Drop(0)])
+    with pytest.raises(NoRoom):
+        context.decode([Chunk(_sequence(1), 0, 60, last=True)])
+    context.cut(0, 0)
     assert context.decode([Chunk(_sequence(1), 0, 60, last=True)]) == [59]
+
+
+def test_saved_cells_compute_the_same_under_another_sequence(context: LlamaContext) -> None:
+    expected = _whole(context, TOKENS)
+    context.clear()
+    context.decode([Chunk(_sequence(0), 0, 60, last=False)])
+    states = [context.save(0, start, start + 20) for start in (0, 20, 40)]
+    context.decode([Chunk(_sequence(1, TOKENS[::-1]), 0, 60, last=False)])
+    context.cut(0, 0)
+    assert context.load(2, 0, 20, states[0])
+    assert context.load(2, 20, 40, states[1])
+    assert context.load(2, 40, 59, states[2])
+    assert context.decode([Chunk(_sequence(2), 59, 1, last=True)]) == [0]
+    np.testing.assert_allclose(context.logits(1)[0], expected, atol=NOISE)
+
+
+def test_a_state_that_is_none_is_refused_and_changes_nothing(context: LlamaContext) -> None:
+    expected = _whole(context, TOKENS)
+    context.clear()
+    context.decode([Chunk(_sequence(0), 0, 59, last=False)])
+    state = context.save(0, 0, 20)
+    assert not context.load(2, 0, 20, state[:100])
+    assert not context.load(2, 0, 20, b"")
+    context.decode([Chunk(_sequence(0), 59, 1, last=True)])
+    np.testing.assert_allclose(context.logits(1)[0], expected, atol=NOISE)
+
+
+def test_an_interrupted_batch_leaves_the_cells_as_they_were(model: LlamaModel) -> None:
+    context = LlamaContext(model, cells=4096, batch=4096, ubatch=32, sequences=2, threads=1)
+    tokens = TOKENS * 60
+    context.decode([Chunk(_sequence(0, tokens), 0, 100, last=False)])
+    with pytest.raises(Interrupted):
+        _decode_interrupted(context, [Chunk(_sequence(0, tokens), 100, 3000, last=True)])
+    assert context.decode([Chunk(_sequence(0, tokens), 100, 20, last=True)]) == [19]
+    row = context.logits(1)[0].copy()
+    context.clear()
+    context.decode([Chunk(_sequence(1, tokens), 0, 120, last=True)])
+    np.testing.assert_allclose(row, context.logits(1)[0], atol=NOISE)
+
+
+def _decode_interrupted(context: LlamaContext, chunks: list[Chunk]) -> None:
+    """Decode while another thread calls `interrupt` until it is done."""
+    done = threading.Event()
+
+    def nag() -> None:
+        while not done.wait(0.001):
+            context.interrupt()
+
+    thread = threading.Thread(target=nag)
+    thread.start()
+    try:
+        context.decode(chunks)
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_a_file_that_is_no_model_is_refused_with_the_reason(tmp_path: Path, model: LlamaModel) -> None:

@@ -1,106 +1,223 @@
 from __future__ import annotations
 
-from hypothesis import given
+import random
+
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.engine.prefix_cache import Copy, Drop, Move, PrefixCache, common_prefix
+from appliance.engine.block_store import BLOCK, BlockStore
+from appliance.engine.prefix_cache import Bounds, PrefixCache, common_prefix
+from tests.unit.engine.kv_model import UnifiedCells, check
 
 PROMPT = list(range(100))
 
 
-def _cache(sequences: int = 4, cells: int = 1000, *, sharing: bool = True) -> PrefixCache:
-    return PrefixCache(cells=cells, sequences=sequences, sharing=sharing)
+class Bench:
+    """A cache over plain cells, and requests that compute what they do not find."""
 
+    def __init__(
+        self,
+        *,
+        sequences: int = 4,
+        cells: int = 1000,
+        sharing: bool = True,
+        bounds: Bounds | None = None,
+        memory: int = 0,
+    ) -> None:
+        self.cells = UnifiedCells(cells)
+        self.store = BlockStore(memory=memory) if memory else None
+        self.cache = PrefixCache(
+            cells=cells, sequences=sequences, memory=self.cells, bounds=bounds, store=self.store, sharing=sharing
+        )
 
-def _resident(cache: PrefixCache, tenant: str, tokens: list[int]) -> int:
-    moves: list[Move] = []
-    opened = cache.open(tenant, tokens, moves)
-    assert opened is not None
-    sequence, reused = opened
-    cache.extend(sequence, tokens[reused:])
-    return sequence
+    def start(self, space: str, tokens: list[int]) -> tuple[int, int]:
+        """Open and compute all of `tokens`: (sequence, reused)."""
+        opened = self.cache.open(space, tokens)
+        assert opened is not None
+        sequence, reused = opened
+        held = self.cells.sequences.setdefault(sequence, [])
+        assert held == [[space, token] for token in tokens[:reused]]
+        assert self.cache.evict(len(tokens) - reused)
+        held += [[space, token] for token in tokens[reused:]]
+        self.cache.extend(sequence, tokens[reused:])
+        check(self.cache, self.cells)
+        return opened
+
+    def serve(self, space: str, tokens: list[int]) -> int:
+        """A whole request; returns what it found."""
+        sequence, reused = self.start(space, tokens)
+        self.cache.close(sequence)
+        check(self.cache, self.cells)
+        return reused
+
+    def finds(self, space: str, tokens: list[int]) -> int:
+        return self.cache.match(space, tokens)[0]
 
 
 def test_busy_sequence_lends_its_prefix() -> None:
-    cache, moves = _cache(), list[Move]()
-    first = _resident(cache, "a", PROMPT)
-    assert cache.open("a", [*PROMPT[:60], 7, 7], moves) == (1, 60)
-    assert moves == [Copy(source=first, target=1, length=60)]
-    assert cache.used == 100
+    bench = Bench()
+    bench.start("a", PROMPT)
+    assert bench.cache.open("a", [*PROMPT[:60], 7, 7]) == (1, 60)
+    assert bench.cache.used == bench.cells.used == 100
 
 
-def test_other_tenant_finds_nothing() -> None:
-    cache, moves = _cache(), list[Move]()
-    cache.close(_resident(cache, "a", PROMPT), moves)
-    assert cache.match("b", PROMPT) == (0, 0)
-    assert cache.open("b", PROMPT, moves) == (1, 0)
-    assert moves == []
+def test_other_space_finds_nothing() -> None:
+    bench = Bench(memory=1 << 20)
+    bench.serve("a", PROMPT)
+    assert bench.cache.match("b", PROMPT) == (0, 0)
+    assert bench.start("b", PROMPT)[1] == 0
 
 
 def test_last_token_is_always_computed() -> None:
-    cache = _cache()
-    _resident(cache, "a", PROMPT)
-    assert cache.match("a", PROMPT) == (99, 0)
+    bench = Bench()
+    bench.start("a", PROMPT)
+    assert bench.cache.match("a", PROMPT) == (99, 0)
 
 
 def test_short_prefixes_are_not_shared() -> None:
-    cache = _cache()
-    _resident(cache, "a", PROMPT)
-    assert cache.match("a", [*PROMPT[:15], 500, 501]) == (0, 0)
-    assert cache.match("a", [*PROMPT[:16], 500, 501]) == (16, 0)
+    bench = Bench()
+    bench.start("a", PROMPT)
+    assert bench.cache.match("a", [*PROMPT[:15], 500, 501]) == (0, 0)
+    assert bench.cache.match("a", [*PROMPT[:16], 500, 501]) == (16, 0)
 
 
-def test_idle_sequence_is_continued_without_a_copy() -> None:
-    cache, moves = _cache(), list[Move]()
-    sequence = _resident(cache, "a", PROMPT)
-    cache.close(sequence, moves)
-    assert cache.match("a", [*PROMPT, 1, 2]) == (100, 100)
-    assert cache.open("a", [*PROMPT, 1, 2], moves) == (sequence, 100)
-    assert moves == []
-    assert cache.evictable == 0
+def test_idle_sequence_is_continued_as_it_is() -> None:
+    bench = Bench()
+    sequence, _ = bench.start("a", PROMPT)
+    bench.cache.close(sequence)
+    assert bench.cache.match("a", [*PROMPT, 1, 2]) == (100, 100)
+    assert bench.cache.open("a", [*PROMPT, 1, 2]) == (sequence, 100)
+    assert bench.cache.evictable == 0
 
 
-def test_least_recently_used_goes_first_and_shared_cells_stay() -> None:
-    cache, moves = _cache(cells=300), list[Move]()
-    old = _resident(cache, "a", PROMPT)
-    new = _resident(cache, "a", [*PROMPT[:50], *range(200, 250)])
-    cache.close(new, moves)
-    cache.close(old, moves)
-    assert (cache.used, cache.evictable) == (150, 150)
-    assert cache.evict(200, moves)
-    assert moves == [Drop(new)]
-    assert cache.used == 100
-    assert cache.match("a", [*PROMPT, 1])[0] == 100
+def test_private_runs_go_before_proven_ones_however_old() -> None:
+    bench = Bench(cells=300, sequences=8)
+    shared = PROMPT[:60]
+    bench.serve("a", [*shared, *range(200, 240)])
+    bench.serve("a", [*shared, *range(300, 340)])
+    bench.serve("a", list(range(1000, 1100)))
+    assert bench.cache.evict(300 - 60)
+    assert bench.finds("a", [*shared, 5]) == 60
+    assert bench.finds("a", [*range(1000, 1100), 5]) == 0
+    assert bench.cache.evict(300)
+    assert bench.cells.used == 0
+
+
+def test_least_recently_used_goes_first() -> None:
+    bench = Bench(cells=200)
+    bench.serve("a", PROMPT)
+    bench.serve("a", [n + 500 for n in PROMPT])
+    assert bench.cache.evict(100)
+    assert (bench.finds("a", [*PROMPT, 1]), bench.finds("a", [*(n + 500 for n in PROMPT), 1])) == (0, 100)
+
+
+def test_a_long_run_is_cut_from_its_end() -> None:
+    bench = Bench(cells=1000)
+    bench.serve("a", list(range(900)))
+    assert bench.cache.evict(200)
+    assert bench.finds("a", [*range(900), 1]) == 12 * BLOCK
+    check(bench.cache, bench.cells)
+
+
+def test_a_sequence_whose_cells_all_live_on_in_others_is_not_kept() -> None:
+    bench = Bench(sequences=2)
+    first, _ = bench.start("a", PROMPT)
+    assert bench.cache.open("a", [*PROMPT, 7]) == (1, 100)
+    bench.cache.close(first)
+    assert bench.cells.sequences[first] == []
+    check(bench.cache, bench.cells)
 
 
 def test_busy_sequences_are_never_evicted() -> None:
-    cache, moves = _cache(cells=150), list[Move]()
-    _resident(cache, "a", PROMPT)
-    assert not cache.evict(51, moves)
-    assert moves == []
+    bench = Bench(cells=150)
+    bench.start("a", PROMPT)
+    assert not bench.cache.evict(51)
+    assert bench.cells.used == 100
 
 
 def test_all_ids_busy_opens_nothing() -> None:
-    cache, moves = _cache(sequences=1), list[Move]()
-    _resident(cache, "a", PROMPT)
-    assert cache.open("a", PROMPT, moves) is None
+    bench = Bench(sequences=1)
+    bench.start("a", PROMPT)
+    assert bench.cache.open("a", PROMPT) is None
 
 
 def test_only_id_is_taken_over_when_it_is_also_the_source() -> None:
-    cache, moves = _cache(sequences=1), list[Move]()
-    cache.close(_resident(cache, "a", PROMPT), moves)
-    assert cache.open("a", [*PROMPT[:50], 7, 7], moves) == (0, 0)
-    assert moves == [Drop(0)]
-    assert cache.used == 0
+    bench = Bench(sequences=1)
+    bench.serve("a", PROMPT)
+    assert bench.cache.open("a", [*PROMPT[:50], 7, 7]) == (0, 0)
+    assert bench.cache.used == bench.cells.used == 0
 
 
 def test_without_sharing_nothing_stays() -> None:
-    cache, moves = _cache(sharing=False), list[Move]()
-    cache.close(_resident(cache, "a", PROMPT), moves)
-    assert moves == [Drop(0)]
-    assert cache.used == 0
+    bench = Bench(sharing=False, memory=1 << 20)
+    bench.serve("a", PROMPT)
+    assert bench.cells.used == 0
+    assert bench.serve("a", PROMPT) == 0
 
 
+def test_private_cells_are_bounded_but_the_last_sequence_stays() -> None:
+    bench = Bench(cells=4096, sequences=16, bounds=Bounds(private=100, proven=1000))
+    for start in (0, 1000, 2000):
+        bench.serve("a", list(range(start, start + 90)))
+    assert [bench.finds("a", list(range(start, start + 90))) for start in (0, 1000, 2000)] == [0, 0, 89]
+    bench.serve("a", list(range(3000, 3500)))
+    assert bench.finds("a", list(range(3000, 3500))) == 499
+
+
+def test_proven_cells_have_a_bound_of_their_own() -> None:
+    bench = Bench(cells=4096, sequences=16, bounds=Bounds(private=0, proven=300))
+    for start in (0, 1000):
+        for own in range(3):
+            bench.serve("a", [*range(start, start + 200), start + 500 + own, 7])
+    assert bench.finds("a", [*range(1000, 1200), 9]) == 200
+    assert bench.cache.evictable <= 300 + 2
+    assert bench.finds("a", [*range(200), 9]) == BLOCK
+
+
+def test_what_was_evicted_comes_back_from_the_second_tier() -> None:
+    bench = Bench(cells=600, memory=1 << 20)
+    tokens = list(range(300))
+    bench.serve("a", tokens)
+    assert bench.cache.evict(600)
+    assert bench.finds("a", [*tokens, 1]) == 0
+    assert bench.serve("a", [*tokens, 1]) == 4 * BLOCK
+    assert bench.cache.restored == 4 * BLOCK
+    assert bench.serve("b", [*tokens, 1]) == 0
+
+
+def test_a_shared_prefix_is_not_loaded_twice() -> None:
+    bench = Bench(cells=1000, sequences=8, memory=1 << 20, bounds=Bounds(private=0, proven=1000))
+    common = list(range(100))
+    for own in (1000, 2000, 3000):
+        bench.serve("a", [*common, *range(own, own + 200)])
+    assert bench.serve("a", [*common, *range(1000, 1200), 5]) == 4 * BLOCK
+    assert bench.cells.used == bench.cache.used
+
+
+def test_a_block_that_cannot_be_loaded_is_forgotten() -> None:
+    bench = Bench(cells=600, memory=1 << 20)
+    tokens = list(range(300))
+    bench.serve("a", tokens)
+    bench.cache.evict(600)
+    bench.cells.refuses = True
+    assert bench.serve("a", [*tokens, 1]) == 0
+    assert bench.store is not None
+    assert bench.store.get(next(bench.store.keys("a", tokens))) is None
+
+
+def test_a_request_that_comes_back_proves_nothing() -> None:
+    bench = Bench(cells=300, sequences=8)
+    sequence, _ = bench.start("a", PROMPT)
+    bench.cache.close(sequence)
+    assert bench.cache.open("a", [*PROMPT, 7], again=True) == (sequence, 100)
+    bench.cache.close(sequence)
+    bench.serve("a", [*range(200, 260), 1])
+    bench.serve("a", [*range(200, 260), 2])
+    assert bench.cache.evict(220)
+    assert bench.finds("a", [*range(200, 260), 3]) == 60
+
+
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)), st.integers(0, 3))
 def test_common_prefix_is_what_a_loop_finds(run: list[int], tokens: list[int], start: int) -> None:
     expected = 0
@@ -111,28 +228,53 @@ def test_common_prefix_is_what_a_loop_finds(run: list[int], tokens: list[int], s
     assert common_prefix(run, tokens, start, len(tokens)) == expected
 
 
-def test_idle_sequences_beyond_their_bound_go_least_recently_used_first() -> None:
-    held = PrefixCache(cells=4096, sequences=16, idle_cells=100)  # fewer than two of the sequences below
-    opened = []
-    for start in (0, 1000, 2000):
-        tokens = list(range(start, start + 60))
-        moves: list[Move] = []
-        admitted = held.open("tenant", tokens, moves)
-        assert admitted is not None
-        held.extend(admitted[0], tokens)
-        opened.append((admitted[0], tokens))
-    for sequence, _ in opened:
-        held.close(sequence, [])
-    assert held.evictable <= 100
-    kept = [held.match("tenant", tokens)[0] for _, tokens in opened]
-    assert kept == [0, 0, 59]  # the last token is always computed, for its logits
-
-
-def test_the_sequence_that_ended_last_stays_whatever_its_size() -> None:
-    held = PrefixCache(cells=4096, sequences=16, idle_cells=10)
-    tokens = list(range(500))
-    admitted = held.open("tenant", tokens, [])
-    assert admitted is not None
-    held.extend(admitted[0], tokens)
-    held.close(admitted[0], [])
-    assert held.match("tenant", tokens)[0] == 499
+@settings(max_examples=200, deadline=None)
+@given(st.integers(), st.integers(2, 6), st.integers(120, 900), st.sampled_from([0, 4000, 1 << 20]), st.booleans())
+def test_whatever_happens_the_books_are_right(
+    seed: int, sequences: int, cells: int, memory: int, bounded: bool
+) -> None:
+    """Random requests over few documents: open, extend, close, evict; two spaces with the same tokens."""
+    dice = random.Random(seed)
+    bounds = Bounds(private=dice.randrange(cells), proven=dice.randrange(cells)) if bounded else None
+    bench = Bench(sequences=sequences, cells=cells, bounds=bounds, memory=memory)
+    cache, busy = bench.cache, dict[int, tuple[str, list[int]]]()
+    for _ in range(60):
+        act = dice.random()
+        if act < 0.4:
+            space, document, length = dice.choice("ab"), dice.randrange(3), dice.randrange(1, 280)
+            tokens = [1000 * document + n for n in range(length)] + [5000 + dice.randrange(40)] * dice.randrange(1, 4)
+            opened = cache.open(space, tokens)
+            if opened is not None:
+                sequence, reused = opened
+                assert sequence not in busy
+                assert reused < len(tokens)
+                assert bench.cells.sequences.setdefault(sequence, []) == [[space, token] for token in tokens[:reused]]
+                busy[sequence] = (space, tokens[:reused])
+                if not cache.evict(len(tokens) - reused):
+                    del busy[sequence]
+                    cache.close(sequence)
+                else:
+                    bench.cells.sequences[sequence] += [[space, token] for token in tokens[reused:]]
+                    cache.extend(sequence, tokens[reused:])
+                    busy[sequence] = (space, tokens)
+        elif act < 0.6 and busy:
+            sequence = dice.choice(list(busy))
+            if cache.evict(1):
+                space, tokens = busy[sequence]
+                token = dice.randrange(3)
+                bench.cells.sequences[sequence].append([space, token])
+                cache.extend(sequence, [token])
+                busy[sequence] = (space, [*tokens, token])
+        elif act < 0.9 and busy:
+            sequence = dice.choice(list(busy))
+            del busy[sequence]
+            cache.close(sequence)
+        else:
+            cache.evict(dice.randrange(cells))
+        check(cache, bench.cells)
+        for sequence, (space, tokens) in busy.items():
+            assert bench.cells.sequences[sequence] == [[space, token] for token in tokens]
+    for sequence in busy:
+        cache.close(sequence)
+    assert cache.evict(cells)
+    assert bench.cells.used == cache.used == 0

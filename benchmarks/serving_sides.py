@@ -1,0 +1,119 @@
+"""The two programs of the serving comparison: gateway and engine as they are used, and llama-server.
+
+Ours is measured behind TLS, key check and accounting; the peer answers plain HTTP. Both run one libllama with the same
+threads, cells, slots and batch sizes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from appliance.access.keys import new_key
+from appliance.access.tls import ensure_leaf
+from appliance.gateway.state import GatewayState
+from appliance.gateway.table import KeyEntry, Listen, Route, RoutingTable, write_table
+from appliance.kernel.canonical import sha256_file
+from appliance.kernel.paths import StatePaths
+from benchmarks.processes import accepts, cpu_seconds, free_port, running, wait_until
+from benchmarks.sse_load import Target
+
+SLOTS: Final = 16
+CONTEXT: Final = 8192
+SPIN: Final = {"GOMP_SPINCOUNT": "1000"}
+"""The same for both sides: it decides more than anything else how a shared machine feels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One program under measurement: where to send requests, and whose CPU time counts."""
+
+    target: Target
+    processes: tuple[subprocess.Popen[bytes], ...]
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        return cpu_seconds(*self.processes)
+
+
+@contextlib.contextmanager
+def ours(state: Path, model: Path, libraries: Path, *, threads: int) -> Iterator[Side]:
+    """Gateway and engine, without a daemon."""
+    paths = StatePaths(state)
+    paths.run.mkdir(parents=True, mode=0o700)
+    paths.logs.mkdir(mode=0o700)
+    ensure_leaf(paths, ())
+    key = new_key()
+    port, endpoint, digest = free_port(), paths.worker_socket(1), sha256_file(model)
+    write_table(
+        paths.gateway_table,
+        RoutingTable(
+            listen=Listen(port=port, certificate=str(paths.leaf_certificate), key=str(paths.leaf_key)),
+            routes={"bench": Route(revision=1, socket=str(endpoint), model_ref="bench@1", digest=digest, created=0)},
+            keys=(KeyEntry(id=key.id, hash=key.hash, name="bench"),),
+        ),
+    )
+    worker: list[str | Path] = [sys.executable, "-I", "-m", "appliance.engine.llama_worker", "--model", model]
+    worker += ["--digest", digest, "--socket", endpoint, "--threads", str(threads), "--slots", str(SLOTS)]
+    worker += ["--context", str(CONTEXT), "--name", "bench@1"]
+    gate: list[str | Path] = [sys.executable, "-I", "-m", "appliance.gateway.main", "--state", state]
+    environment = {**SPIN, "LLAMA_CPP_LIB_PATH": str(libraries)}
+    with (
+        running(worker, log=paths.logs / "engine.log", environment=environment) as engine,
+        running(gate, log=paths.logs / "gateway.log") as gateway,
+    ):
+        wait_until(lambda: endpoint.exists(), engine, what="the engine")
+        wait_until(lambda: _serves(paths), engine, gateway, what="the gateway")
+        target = Target(
+            port=port,
+            model="bench",
+            tls=ssl.create_default_context(cafile=paths.authority_certificate),
+            headers={"Authorization": f"Bearer {key.secret}"},
+        )
+        yield Side(target=target, processes=(engine, gateway))
+
+
+@contextlib.contextmanager
+def llama_server(work: Path, model: Path, peer: Path, *, threads: int) -> Iterator[Side]:
+    """The peer with its own defaults for caching prompts."""
+    port = free_port()
+    argv: list[str | Path] = [peer / "llama-server", "--model", model, "--host", "127.0.0.1", "--port", str(port)]
+    argv += ["--threads", str(threads), "--threads-batch", str(threads), "--ctx-size", str(CONTEXT)]
+    argv += ["--parallel", str(SLOTS), "--kv-unified", "--batch-size", "2048", "--ubatch-size", "512"]
+    with running(argv, log=work / "llama-server.log", environment=SPIN) as server:
+        wait_until(lambda: accepts(port) and _healthy(port), server, what="llama-server")
+        yield Side(target=Target(port=port, model="bench"), processes=(server,))
+
+
+def _healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    with contextlib.closing(connection), contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/health")
+        return connection.getresponse().status == 200
+    return False
+
+
+def _serves(paths: StatePaths) -> bool:
+    """Ask the gateway's private side whether it listens."""
+    with (
+        contextlib.suppress(OSError, http.client.HTTPException, msgspec.DecodeError),
+        socket.socket(socket.AF_UNIX) as link,
+    ):
+        link.settimeout(2)
+        link.connect(str(paths.gateway_socket))
+        link.sendall(b"GET /state HTTP/1.0\r\nHost: gateway\r\n\r\n")
+        answer = b""
+        while chunk := link.recv(65536):
+            answer += chunk
+        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=GatewayState).port > 0
+    return False
