@@ -142,13 +142,16 @@ class Ask(_Frame, frozen=True, kw_only=True, tag="ask"):
 
 
 class Tokenise(_Frame, frozen=True, kw_only=True, tag="tokenise"):
-    """Ask for the token ids of a text or of rendered messages; `special` parses control tokens in a text."""
+    """Ask for the token ids of rendered messages or of a text.
+
+    In a text, `special` parses control tokens and `begin` adds what the model wants at the start.
+    """
 
     id: int
     messages: tuple[Message, ...] | None = None
     prompt: str | None = None
+    begin: bool = True
     special: bool = True
-    asked: Asked = Asked()
 
 
 class Detokenise(_Frame, frozen=True, kw_only=True, tag="detokenise"):

@@ -97,16 +97,16 @@ class PromptMaker:
         """Only the token ids. BadInput as `prepare`."""
         match ask.messages, ask.prompt:
             case None, str(prompt):
-                return self.text_tokens(prompt, special=ask.special)
+                return self.text_tokens(prompt, special=ask.special, begin=ask.begin)
             case tuple(messages), None:
-                return self._rendered(messages, ask.asked)[0]
+                return self._rendered(messages, Asked())[0]
             case _:
                 raise BadInput("engine.prompt", "A text or messages are needed.")
 
-    def text_tokens(self, text: str, *, special: bool = True) -> list[int]:
+    def text_tokens(self, text: str, *, special: bool = True, begin: bool = True) -> list[int]:
         """The token ids of a text as it is."""
         self._bound(len(text))
-        return self._model.tokenise(text, special=special, begin=True)
+        return self._model.tokenise(text, special=special, begin=begin)
 
     def text_of(self, tokens: tuple[int, ...]) -> str:
         """The text of token ids, control tokens spelled out. BadInput `engine.tokens`."""
