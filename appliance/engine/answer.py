@@ -74,11 +74,11 @@ class Answer:
         """What is certain after this token, whose bytes are `data`."""
         parts = Parts()
         mark = self._marks.get(token)
-        if mark is not None:
+        if mark is not None and self._awaits(mark):
             self._advance(self._decoder.decode(b"", final=True), parts)
             self._release(parts)
             self._decoder.reset()
-            self._open(mark, parts)
+            self._open(mark)
         else:
             self._advance(self._decoder.decode(data), parts)
         return parts
@@ -111,7 +111,7 @@ class Answer:
                 return
             at, word = found
             self._say(text[:at], parts)
-            self._open(word, parts)
+            self._open(word)
             text = text[at + len(word) :]
 
     def _start(self, text: str) -> str:
@@ -137,19 +137,19 @@ class Answer:
                 words += (self._dialect.calls.begin,)
         return tuple(word for word in words if word not in whole)
 
-    def _open(self, mark: str, parts: Parts) -> None:
-        form = self._dialect.calls
-        if mark == "<think>" and self._state != "thought":
-            self._state = "thought"
-        elif mark == "</think>" and self._state == "thought":
-            self._state = "start"
-        elif mark == form.begin and self._listening and self._state in ("start", "said"):
-            self._state = "call"
-        elif mark == form.end and self._state == "call":
-            self._state = "said"
-        elif self._state != "call":
-            self._say(mark, parts)
-            return
+    def _awaits(self, mark: str) -> bool:
+        """Whether a mark means something here; elsewhere its token is like any other."""
+        form, state = self._dialect.calls, self._state
+        return {
+            "<think>": state in ("start", "said"),
+            "</think>": state == "thought",
+            form.begin: state in ("start", "said") and self._listening,
+            form.end: state == "call",
+        }[mark]
+
+    def _open(self, mark: str) -> None:
+        states = {"<think>": "thought", "</think>": "start", self._dialect.calls.begin: "call"}
+        self._state = states.get(mark, "said")
         self._skip_space = True
 
     def _call(self, text: str, parts: Parts) -> str:
