@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from appliance.engine.frames import Asked, Message, Tool
+from appliance.engine.schema_rules import document, moved
 
-WHITESPACE: Final = r"[ \n\t]{1,20}"
-"""between the parts of a JSON document; bounded, for small models like to go on with spaces for ever"""
 _GAP: Final = r"/[ \n\t]{0,8}/"
 _OPEN: Final = "<think>"
 _CLOSE: Final = "</think>"
@@ -94,7 +93,7 @@ def grammar(asked: Asked, dialect: Dialect, *, thinking: bool, token_of: Callabl
         return f"{name}: TEXT {mark(text)}" if token_of(text) is not None else f"{name}[lazy]: TEXT {mark(text)}"
 
     if asked.schema is not None:
-        rules = [f"answer: %json {_with_spaces(json.loads(asked.schema))}"]
+        rules = [f"answer: {document(json.loads(asked.schema))}"]
     elif asked.tools:
         rules = _call_rules(asked, dialect.calls, mark, until)
     else:
@@ -113,7 +112,7 @@ def _call_rules(
 ) -> list[str]:
     forced = asked.required or bool(asked.function)
     wanted = [tool for tool in asked.tools if asked.function in ("", tool.name)]
-    rules = [f"call_{index}: %json {_call_schema(tool, form.key)}" for index, tool in enumerate(wanted)]
+    rules = [f"call_{index}: {_call_document(tool, form.key)}" for index, tool in enumerate(wanted)]
     rules.append("call: " + " | ".join(f"call_{index}" for index in range(len(wanted))))
     if not form.begin:  # a call is the whole answer, so there is one at most
         if forced:
@@ -133,10 +132,10 @@ def _call_rules(
     return rules
 
 
-def _call_schema(tool: Tool, key: str) -> str:
-    """The schema of one call. References inside the parameters keep pointing at what they meant."""
-    parameters = _moved(json.loads(tool.parameters), f"#/properties/{key}")
-    return _with_spaces(
+def _call_document(tool: Tool, key: str) -> str:
+    """The grammar of one call. References inside the parameters keep pointing at what they meant."""
+    parameters = moved(json.loads(tool.parameters), f"#/properties/{key}")
+    return document(
         {
             "type": "object",
             "properties": {"name": {"const": tool.name}, key: parameters},
@@ -144,27 +143,6 @@ def _call_schema(tool: Tool, key: str) -> str:
             "additionalProperties": False,
         }
     )
-
-
-def _moved(schema: Any, root: str) -> Any:
-    if isinstance(schema, list):
-        return [_moved(entry, root) for entry in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {
-        key: root + value[1:]
-        if key == "$ref" and isinstance(value, str) and value.startswith("#")
-        else _moved(value, root)
-        for key, value in schema.items()
-    }
-
-
-def _with_spaces(schema: Any) -> str:
-    if schema is True:
-        schema = {}
-    if isinstance(schema, dict):
-        schema = {"x-guidance": {"whitespace_pattern": WHITESPACE}, **schema}
-    return json.dumps(schema, ensure_ascii=False)
 
 
 def template_messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
