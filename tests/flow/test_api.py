@@ -208,7 +208,7 @@ def test_functions_are_called_and_answered(client: openai.OpenAI) -> None:
         more: Any = {"tools": [WEATHER, CLOCK], "tool_choice": choice, "parallel_tool_calls": False}
         answer = client.chat.completions.create(**ASKED, **HOT, seed=2, **more)
         assert answer.choices[0].finish_reason == "tool_calls"
-        (call,) = answer.choices[0].message.tool_calls or ()
+        (call,) = answer.choices[0].message.tool_calls or []
         assert call.type == "function"
         if call.function.name == "weather":
             jsonschema.validate(json.loads(call.function.arguments), CITY)
@@ -229,7 +229,7 @@ def test_calls_stream_in_parts(client: openai.OpenAI) -> None:
         final = stream.get_final_completion().choices[0]
     assert kinds.count("tool_calls.function.arguments.delta") > 3
     assert final.finish_reason == "tool_calls"
-    (call,) = final.message.tool_calls or ()
+    (call,) = final.message.tool_calls or []
     assert call.function.arguments == expected.function.arguments
 
 
@@ -317,7 +317,7 @@ def test_responses_call_functions(client: openai.OpenAI) -> None:
     (call,) = first.output
     assert call.type == "function_call"
     jsonschema.validate(json.loads(call.arguments), CITY)
-    result = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    result: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
     second = client.responses.create(
         model="desk", input=[*question, *(item.model_dump() for item in first.output), result], max_output_tokens=3
     )

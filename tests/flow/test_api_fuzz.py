@@ -74,7 +74,7 @@ def test_no_request_finds_an_undocumented_answer(
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    def try_one(case: Case) -> None:
+    def try_one(case: Case[Any]) -> None:
         case.call_and_validate(
             base_url=f"https://localhost:{box.port}",
             headers={"authorization": f"Bearer {box.key.secret}"},

@@ -84,7 +84,7 @@ def test_tools_round_trip(connection: dict[str, Any]) -> None:
     assert str(result.content).startswith("rain in ")
     after = chat.bind(max_completion_tokens=3).invoke([question, answer, result])
     assert isinstance(after, AIMessage)
-    streamed = None
+    streamed: Any = None
     for chunk in bound.stream([question]):
         streamed = chunk if streamed is None else streamed + chunk
     assert streamed is not None
