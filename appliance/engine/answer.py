@@ -179,7 +179,7 @@ class Answer:
 class _Calls:
     """Reads calls off the text between two marks: JSON objects that begin with the name."""
 
-    __slots__ = ("_depth", "_end", "_escaped", "_head", "_index", "_quoted", "_spaces")
+    __slots__ = ("_begun", "_depth", "_end", "_escaped", "_head", "_index", "_quoted", "_spaces")
 
     def __init__(self) -> None:
         self._end = ""
@@ -192,6 +192,7 @@ class _Calls:
         self._head: str | None = ""
         """the beginning of an object until its name and arguments were found"""
         self._spaces = ""
+        self._begun = False
 
     def feed(self, text: str, pieces: list[CallPiece], *, end: str) -> tuple[str, bool]:
         """Take text; returns what lies behind the end mark, and whether that came. Without `end` it never does."""
@@ -237,9 +238,10 @@ class _Calls:
             self._index += 1
             text, self._head = self._head[found.end() :], None
             pieces.append(CallPiece(index=self._index, name=found[1], arguments=""))
-        # spaces before the closing brace do not belong to the arguments
-        text = self._spaces + text
+        # spaces around the arguments do not belong to them
+        text = self._spaces + text if self._begun else text.lstrip()
         shown = text.rstrip()
+        self._begun = self._begun or bool(shown)
         self._spaces = "" if last else text[len(shown) :]
         if shown:
             pieces.append(CallPiece(index=self._index, name="", arguments=shown))

@@ -10,7 +10,7 @@ from appliance.engine.answer import Answer, Parts
 from appliance.engine.dialect import HERMES, LLAMA, MISTRAL, Dialect
 
 WEATHER = '{"name": "weather", "arguments": {"city": "P}\\"a{ris", "days": [1, {"a": 2}]}}'
-TIME = '{"name":"time","arguments":{} }'
+TIME = '{"name":"time","arguments": \n {} }'
 THINKER = Dialect(reasons=True)
 
 
@@ -28,6 +28,7 @@ def _read(answer: Answer, data: bytes, cuts: list[int]) -> Parts:
 def _calls(parts: Parts) -> list[tuple[str, object]]:
     names = {piece.index: piece.name for piece in parts.calls if piece.name}
     joined = {index: "".join(p.arguments for p in parts.calls if p.index == index) for index in names}
+    assert all(text == text.strip() for text in joined.values())
     return [(name, json.loads(joined[index])) for index, name in names.items()]
 
 
