@@ -1,15 +1,14 @@
 """Holds an answer to a grammar, token by token: llguidance behind the few calls that a sampler needs.
 
 Owns the bounds on what a grammar may cost. A grammar comes from a client's JSON schema and is hostile: every stage has
-a budget of its own (characters, lexer fuel, parser items, states), and what exceeds one is a refusal or the end of that
-answer, never a stall of the engine. Compiling runs without the interpreter's lock.
+a budget of its own (characters, lexer fuel, parser items, states; CPU time in `grammar_process`), and what exceeds one
+is a refusal or the end of that answer, never a stall of the engine. Compiling runs without the interpreter's lock.
 Source: llguidance's Earley parser over a lexer of regular-expression derivatives.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections import OrderedDict
 from typing import Any, Final
 
 import llguidance
@@ -17,23 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from llguidance.llamacpp import lltokenizer_from_vocab
 
+from appliance.engine.grammar_process import LIMITS, GrammarProcess
 from appliance.engine.llama_context import LlamaModel
 from appliance.kernel.errors import BadInput
 
 LARGEST_GRAMMAR: Final = 512 * 1024
-"""characters; with the other bounds below, the longest compilation measured is a second"""
-
-_KEPT: Final = 32
-_LIMITS: Final = llguidance.LLParserLimits(
-    max_items_in_row=2_000,
-    initial_lexer_fuel=200_000,
-    step_lexer_fuel=100_000,
-    step_max_items=20_000,
-    max_lexer_states=50_000,
-    max_grammar_size=100_000,
-    precompute_large_lexemes=False,
-    verbose_errors=False,
-)
+"""characters"""
 
 
 class Constraint:
@@ -72,7 +60,11 @@ class Constraint:
 
 
 class Grammars:
-    """Compiles grammars for one model and keeps the latest, since clients repeat themselves. For one thread."""
+    """Compiles grammars for one model. For one thread.
+
+    Each answer has a grammar of its own: copies of one compiled grammar would share the states of its lexer, and with
+    them their bound, so that one client's long answer could break another's.
+    """
 
     def __init__(self, model: LlamaModel) -> None:
         """Read the vocabulary: up to a second for a large one."""
@@ -80,24 +72,21 @@ class Grammars:
             warnings.simplefilter("ignore", DeprecationWarning)
             self._tokenizer = lltokenizer_from_vocab(model.vocab, model.vocabulary, sorted(model.ends) or None)
         self._vocabulary = model.vocabulary
-        self._compiled: OrderedDict[str, Any] = OrderedDict()
+        self._trial = GrammarProcess(model.vocabulary)
+
+    def close(self) -> None:
+        """End the process that tries grammars."""
+        self._trial.close()
 
     def constraint(self, grammar: str) -> Constraint:
         """A fresh constraint. BadInput `engine.grammar`: it cannot be compiled, or not within the bounds."""
-        matcher = self._compiled.get(grammar)
-        if matcher is None:
-            matcher = self._compile(grammar)
-            self._compiled[grammar] = matcher
-            if len(self._compiled) > _KEPT:
-                self._compiled.popitem(last=False)
-        self._compiled.move_to_end(grammar)
-        return Constraint(matcher.deep_copy(), self._vocabulary)
-
-    def _compile(self, grammar: str) -> Any:
         if len(grammar) > LARGEST_GRAMMAR:
             raise BadInput("engine.grammar_size", f"The schema makes a grammar of more than {LARGEST_GRAMMAR} letters.")
-        matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
-        if matcher.is_error():
-            reason = matcher.get_error().partition("\n")[0].rpartition("JSON schema: ")[2]
+        fault = self._trial.fault_of(grammar)
+        if not fault:
+            matcher = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0, limits=LIMITS)
+            fault = matcher.get_error()
+        if fault:
+            reason = fault.partition("\n")[0].rpartition("JSON schema: ")[2]
             raise BadInput("engine.grammar", f"The schema cannot be turned into a grammar: {reason[:200].rstrip('.')}.")
-        return matcher
+        return Constraint(matcher, self._vocabulary)

@@ -99,6 +99,7 @@ class Intake:
             if self._stop_at is not None and time.monotonic() >= self._stop_at:
                 self._engine.stop()
                 self._stop_at = None
+        self._grammars.close()
 
     def _ring(self) -> None:
         with contextlib.suppress(BlockingIOError):

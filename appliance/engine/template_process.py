@@ -111,8 +111,8 @@ class TemplateProcess:
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """The child's loop: one reply per frame until the owner closes its end."""
     template: ChatTemplate | None = None
-    while (body := _read(requests)) is not None:
-        with _CpuLimit():
+    while (body := read_frame(requests)) is not None:
+        with CpuLimit(CPU_SECONDS):
             try:
                 if template is None:
                     setup = msgspec.msgpack.decode(body, type=_Setup)
@@ -124,7 +124,7 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
             except IntramurosError as error:
                 reply = _Reply(None, error.exit_code, error.code, error.message)
             data = msgspec.msgpack.encode(reply)
-        _write(replies, data)
+        write_frame(replies, data)
 
 
 def main() -> None:
@@ -137,11 +137,14 @@ def main() -> None:
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
-class _CpuLimit:
+class CpuLimit:
     """Ends this process by SIGPROF when the block uses more than its CPU time, inside C code too."""
 
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
     def __enter__(self) -> None:
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, self._seconds)
 
     def __exit__(self, *_: object) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -152,10 +155,10 @@ def _exchange(child: subprocess.Popen[bytes], frame: Any) -> _Reply | None:
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        _write(child.stdin, msgspec.msgpack.encode(frame))
+        write_frame(child.stdin, msgspec.msgpack.encode(frame))
     except BrokenPipeError:
         return None
-    body = _read(child.stdout)
+    body = read_frame(child.stdout)
     return None if body is None else msgspec.msgpack.decode(body, type=_Reply)
 
 
@@ -165,7 +168,8 @@ def _text(reply: _Reply) -> str:
     return reply.text
 
 
-def _read(stream: IO[bytes]) -> bytes | None:
+def read_frame(stream: IO[bytes]) -> bytes | None:
+    """The next frame's body, or None at the end of the stream."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -174,7 +178,8 @@ def _read(stream: IO[bytes]) -> bytes | None:
     return body if len(body) == length else None
 
 
-def _write(stream: IO[bytes], body: bytes) -> None:
+def write_frame(stream: IO[bytes], body: bytes) -> None:
+    """Send one frame."""
     stream.write(_LENGTH.pack(len(body)) + body)
     stream.flush()
 

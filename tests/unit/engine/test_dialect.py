@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
@@ -19,8 +20,10 @@ BOTH = (WEATHER, CLOCK)
 
 
 @pytest.fixture(scope="module")
-def grammars(model: LlamaModel) -> Grammars:
-    return Grammars(model)
+def grammars(model: LlamaModel) -> Iterator[Grammars]:
+    made = Grammars(model)
+    yield made
+    made.close()
 
 
 def _call(form: dialect.CallFormat, name: str = "weather", arguments: str = '{"city": "Rome"}') -> str:

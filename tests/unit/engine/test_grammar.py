@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import random
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from appliance.kernel.errors import BadInput
 
 
 @pytest.fixture(scope="module")
-def grammars(model: LlamaModel) -> Grammars:
-    return Grammars(model)
+def grammars(model: LlamaModel) -> Iterator[Grammars]:
+    made = Grammars(model)
+    yield made
+    made.close()
 
 
 def _json(schema: Any) -> str:
@@ -48,12 +52,17 @@ def test_the_end_is_allowed_where_the_answer_may_end(model: LlamaModel, grammars
     assert (constraint.allows(end), constraint.complete) == (True, False)
 
 
-def test_a_kept_grammar_starts_anew(model: LlamaModel, grammars: Grammars) -> None:
-    first = grammars.constraint(_json({"const": 1}))
-    for token in model.tokenise("1", special=False, begin=False):
-        first.take(token)
-    assert first.complete
-    assert not grammars.constraint(_json({"const": 1})).complete
+def test_an_answer_that_uses_its_bounds_up_leaves_others_theirs(model: LlamaModel, grammars: Grammars) -> None:
+    schema = _json({"type": "string", "pattern": "^(.*[ab].{60}|.*[bc].{61}|.*[cd].{62})$"})
+    quote, *letters = (model.tokenise(text, special=False, begin=False)[0] for text in '"abcd')
+    greedy, draw = grammars.constraint(schema), random.Random(0)
+    greedy.take(quote)
+    for step in range(30_000):
+        greedy.take(draw.choice(letters))
+        if step % 7 == 0 and not greedy.broken:
+            greedy.forbid(_row(model))
+    assert greedy.broken
+    assert grammars.constraint(schema).allows(quote)
 
 
 def test_a_token_that_does_not_fit_breaks_it(model: LlamaModel, grammars: Grammars) -> None:
@@ -81,6 +90,8 @@ BOMBS = {
     "repetition": {"pattern": "^((a{1,1000}){1,1000}){1,1000}$"},
     "automaton": {"pattern": "^(.*[ab].{60}|.*[bc].{61}|.*[cd].{62})$"},
     "itself": {"$ref": "#"},
+    "intersection": {"allOf": [{"type": "string", "pattern": f"^.{{0,{i}}}[a-c].*x{i}"} for i in range(60)]},
+    "multiples": {"properties": {f"p{i}": {"type": "integer", "multipleOf": 9000 + i} for i in range(20)}},
 }
 
 

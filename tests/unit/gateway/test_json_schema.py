@@ -62,6 +62,12 @@ def _deep(levels: int) -> dict[str, Any]:
         ({"patternProperties": {"a" * 513: {}}}, "s.patternProperties", "schema_too_large"),
         ({"enum": list(range(1001))}, "s.enum", "schema_too_large"),
         ({"properties": {f"p{i}": {} for i in range(500)}}, "s.properties.p499", "schema_too_large"),
+        ({"properties": {f"p{i}": {"format": "uri"} for i in range(90)}}, "s.properties.p83", "schema_too_large"),
+        (
+            {"properties": {f"p{i}": {"multipleOf": 1000} for i in range(9)}},
+            "s.properties.p4",
+            "schema_too_large",
+        ),
         (_deep(32), "s" + ".items" * 32, "schema_too_large"),
         ({"description": "x" * LARGEST_SCHEMA}, "s", "schema_too_large"),
     ],
