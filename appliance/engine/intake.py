@@ -12,13 +12,13 @@ import socket
 import time
 from typing import Final
 
-from appliance.engine.detokenise import TextStream
 from appliance.engine.engine_loop import EngineLoop
 from appliance.engine.frames import (
     VERSION,
     Accepted,
     Ask,
     Cancel,
+    Detokenise,
     Failed,
     FrameError,
     Hello,
@@ -26,8 +26,11 @@ from appliance.engine.frames import (
     Piece,
     Step,
     Submit,
+    Tokenise,
+    Tokens,
     ToWorker,
 )
+from appliance.engine.grammar import Grammars
 from appliance.engine.llama_context import LlamaModel
 from appliance.engine.outbox import Connection, Emitter
 from appliance.engine.prompt import PromptMaker
@@ -60,6 +63,7 @@ class Intake:
         self._emitter = emitter
         self._model = model
         self._prompts = prompts
+        self._grammars = Grammars(model)
         self._info = info
         self._most_open = most_open
         self._drain_timeout = drain_timeout
@@ -95,6 +99,7 @@ class Intake:
             if self._stop_at is not None and time.monotonic() >= self._stop_at:
                 self._engine.stop()
                 self._stop_at = None
+        self._grammars.close()
 
     def _ring(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -151,26 +156,33 @@ class Intake:
                 self._engine.cancel(connection, number)
             case Submit():
                 self._submit(connection, frame)
+            case Tokenise() | Detokenise():
+                self._convert(connection, frame)
+
+    def _convert(self, connection: Connection, ask: Tokenise | Detokenise) -> None:
+        prompts = self._prompts
+        try:
+            if isinstance(ask, Tokenise):
+                answer = Tokens(id=ask.id, tokens=tuple(prompts.tokenise(ask)), text="", context=prompts.context)
+            else:
+                answer = Tokens(id=ask.id, tokens=(), text=prompts.text_of(ask.tokens), context=prompts.context)
+        except IntramurosError as error:
+            self._emitter.send(connection, _failed(ask.id, error))
+        else:
+            self._emitter.send(connection, answer)
 
     def _submit(self, connection: Connection, submit: Submit) -> None:
         if submit.id in connection.requests:
             raise FrameError("engine.duplicate_id", f"Request {submit.id} is still open on this connection.")
         try:
             self._check_room()
-            tokens = self._prompts.tokens(submit)
+            prompt = self._prompts.prepare(submit)
+            constraint = None if prompt.grammar is None else self._grammars.constraint(prompt.grammar)
         except IntramurosError as error:
-            self._emitter.send(
-                connection,
-                Failed(
-                    id=submit.id,
-                    code=error.code,
-                    message=error.message,
-                    retryable=error.retryable,
-                    retry_after=self._engine.waiting_time if error.retryable else 0.0,
-                ),
-            )
+            waiting = self._engine.waiting_time if error.retryable else 0.0
+            self._emitter.send(connection, _failed(submit.id, error, retry_after=waiting))
             return
-        params = submit.params
+        params, tokens = submit.params, prompt.tokens
         request = Request(
             id=submit.id,
             connection=connection,
@@ -182,14 +194,21 @@ class Intake:
                 space=space_of(submit),
                 priority=submit.priority,
             ),
-            sampler=Sampler(params, vocabulary=self._model.vocabulary, ends=self._model.ends, prompt=tokens),
-            text=TextStream(params.stop),
+            sampler=Sampler(
+                params,
+                vocabulary=self._model.vocabulary,
+                ends=self._model.ends,
+                prompt=tokens,
+                constraint=constraint,
+            ),
+            answer=prompt.answer,
             submitted=time.monotonic(),
         )
         connection.requests[submit.id] = request
         self._emitter.send(connection, Accepted(id=submit.id, prompt_tokens=len(tokens)))
-        if params.echo and submit.prompt:
-            self._emitter.send(connection, Step(items=(Piece(id=submit.id, text=submit.prompt, tokens=0),)))
+        if params.echo:
+            shown = submit.prompt or self._prompts.text_of(submit.tokens or ())
+            self._emitter.send(connection, Step(items=(Piece(id=submit.id, text=shown, tokens=0),)))
         self._engine.submit(request)
 
     def _check_room(self) -> None:
@@ -197,3 +216,9 @@ class Intake:
             raise Unavailable("engine.draining", "This engine is being replaced and takes no new requests.")
         if sum(len(connection.requests) for connection in self._connections) >= self._most_open:
             raise Unavailable("engine.busy", f"{self._most_open} requests are open already.")
+
+
+def _failed(number: int, error: IntramurosError, *, retry_after: float = 0.0) -> Failed:
+    return Failed(
+        id=number, code=error.code, message=error.message, retryable=error.retryable, retry_after=retry_after
+    )

@@ -37,7 +37,8 @@ class _Setup(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Request(msgspec.Struct, frozen=True, array_like=True):
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
+    more: dict[str, Any]
 
 
 class _Reply(msgspec.Struct, frozen=True, array_like=True):
@@ -45,6 +46,7 @@ class _Reply(msgspec.Struct, frozen=True, array_like=True):
     exit_code: int = 0
     code: str = ""
     message: str = ""
+    names: tuple[str, ...] = ()
 
 
 class TemplateProcess:
@@ -54,12 +56,14 @@ class TemplateProcess:
         """Start the child and compile. IntegrityFailure `engine.template` if the template is refused."""
         self._setup = _Setup(source, bos, eos)
         self._child: subprocess.Popen[bytes] | None = None
+        self.names: frozenset[str] = frozenset()
+        """the variables that the template takes"""
         self._start()
 
-    def render(self, messages: Sequence[dict[str, str]]) -> str:
+    def render(self, messages: Sequence[dict[str, Any]], **more: Any) -> str:
         """The prompt text. BadInput `engine.template` if the template fails or exceeds its limits."""
         child = self._child or self._start()
-        reply = _exchange(child, _Request(list(messages)))
+        reply = _exchange(child, _Request(list(messages), more))
         if reply is None:
             self.close()
             raise BadInput(
@@ -100,25 +104,27 @@ class TemplateProcess:
         except IntramurosError:
             self.close()
             raise
+        self.names = frozenset(reply.names)
         return child
 
 
 def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """The child's loop: one reply per frame until the owner closes its end."""
     template: ChatTemplate | None = None
-    while (body := _read(requests)) is not None:
-        with _CpuLimit():
+    while (body := read_frame(requests)) is not None:
+        with CpuLimit(CPU_SECONDS):
             try:
                 if template is None:
                     setup = msgspec.msgpack.decode(body, type=_Setup)
                     template = ChatTemplate(setup.source, bos=setup.bos, eos=setup.eos)
-                    reply = _Reply(text="")
+                    reply = _Reply(text="", names=tuple(template.names))
                 else:
-                    reply = _Reply(text=template.render(msgspec.msgpack.decode(body, type=_Request).messages))
+                    request = msgspec.msgpack.decode(body, type=_Request)
+                    reply = _Reply(text=template.render(request.messages, **request.more))
             except IntramurosError as error:
                 reply = _Reply(None, error.exit_code, error.code, error.message)
             data = msgspec.msgpack.encode(reply)
-        _write(replies, data)
+        write_frame(replies, data)
 
 
 def main() -> None:
@@ -131,11 +137,14 @@ def main() -> None:
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
-class _CpuLimit:
+class CpuLimit:
     """Ends this process by SIGPROF when the block uses more than its CPU time, inside C code too."""
 
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
     def __enter__(self) -> None:
-        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, self._seconds)
 
     def __exit__(self, *_: object) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -146,10 +155,10 @@ def _exchange(child: subprocess.Popen[bytes], frame: Any) -> _Reply | None:
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        _write(child.stdin, msgspec.msgpack.encode(frame))
+        write_frame(child.stdin, msgspec.msgpack.encode(frame))
     except BrokenPipeError:
         return None
-    body = _read(child.stdout)
+    body = read_frame(child.stdout)
     return None if body is None else msgspec.msgpack.decode(body, type=_Reply)
 
 
@@ -159,7 +168,8 @@ def _text(reply: _Reply) -> str:
     return reply.text
 
 
-def _read(stream: IO[bytes]) -> bytes | None:
+def read_frame(stream: IO[bytes]) -> bytes | None:
+    """The next frame's body, or None at the end of the stream."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:
         return None
@@ -168,7 +178,8 @@ def _read(stream: IO[bytes]) -> bytes | None:
     return body if len(body) == length else None
 
 
-def _write(stream: IO[bytes], body: bytes) -> None:
+def write_frame(stream: IO[bytes], body: bytes) -> None:
+    """Send one frame."""
     stream.write(_LENGTH.pack(len(body)) + body)
     stream.flush()
 

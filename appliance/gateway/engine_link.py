@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
 
+import msgspec
+
 from appliance.engine.frames import (
     VERSION,
     Accepted,
     Cancel,
+    Detokenise,
     Failed,
     Finished,
     FrameError,
@@ -25,6 +28,8 @@ from appliance.engine.frames import (
     Piece,
     Step,
     Submit,
+    Tokenise,
+    Tokens,
     ToWorker,
     encode,
     worker_stream,
@@ -33,8 +38,8 @@ from appliance.kernel.errors import Unavailable
 
 CONNECT_SECONDS: Final = 5.0
 
-Outcome = Accepted | Piece | Finished | Failed
-"""What a request hears of one of its choices, in order; the last is Finished or Failed."""
+Outcome = Accepted | Piece | Finished | Failed | Tokens
+"""What a request hears of one of its choices, in order; the last is Finished, Failed or Tokens."""
 
 
 class ClientGone(Exception):
@@ -119,20 +124,12 @@ class EngineLink:
         self.active -= 1
         self._close_if_idle()
 
-    async def submit(self, exchange: Exchange, submits: Sequence[Submit]) -> None:
+    async def submit(self, exchange: Exchange, frames: Sequence[Submit | Tokenise | Detokenise]) -> None:
         """Send one frame per choice; each gets its id here. Raises Unavailable when the engine cannot be reached."""
         connection = await self._connect()
-        for choice, submit in enumerate(submits):
+        for choice, unnumbered in enumerate(frames):
             identifier = next(self._ids)
-            frame = encode(
-                Submit(
-                    id=identifier,
-                    tenant=submit.tenant,
-                    messages=submit.messages,
-                    prompt=submit.prompt,
-                    params=submit.params,
-                )
-            )
+            frame = encode(msgspec.structs.replace(unnumbered, id=identifier))
             exchange.ids[identifier] = choice
             self._exchanges[identifier] = exchange
             connection.write(frame)
@@ -160,7 +157,7 @@ class EngineLink:
             if exchange is not None:
                 exchange.push(exchange.ids[piece.id], piece)
 
-    def on_outcome(self, outcome: Accepted | Finished | Failed) -> None:
+    def on_outcome(self, outcome: Accepted | Finished | Failed | Tokens) -> None:
         """Hand over what concerns one request."""
         exchange = self._exchanges.get(outcome.id)
         if exchange is None:
@@ -203,7 +200,7 @@ class _Connection(asyncio.Protocol):
         for frame in frames:
             if isinstance(frame, Step):
                 self._link.on_step(frame)
-            elif isinstance(frame, Accepted | Finished | Failed):
+            elif isinstance(frame, Accepted | Finished | Failed | Tokens):
                 self._link.on_outcome(frame)
             elif isinstance(frame, Info) and not self.info.done():
                 self.info.set_result(frame)
