@@ -1,4 +1,4 @@
-"""The public ASGI application: five paths, each answered in OpenAI's shapes.
+"""The public ASGI application: a handful of paths, each answered in OpenAI's shapes.
 
 Raw ASGI rather than a framework: an exact look-up replaces routing on a measured path, and events go from the
 engine's frame to the socket without layers between. Here, and only here, an unforeseen exception becomes a 500.
@@ -16,13 +16,23 @@ from typing import Any, Final
 import msgspec
 
 from appliance.gateway.answers import ChatForm, Form, Identity, TextForm
+from appliance.gateway.encoding import Encoding
+from appliance.gateway.encoding_types import ENCODINGS
 from appliance.gateway.engine_link import ClientGone
 from appliance.gateway.gate import Turnstile, authenticate, may_use, require_model
 from appliance.gateway.generation import Generation
 from appliance.gateway.inlet import Inlet, Receive
 from appliance.gateway.observe import Observer, Visit
 from appliance.gateway.openai_types import Plan, parse_chat, parse_completion
-from appliance.gateway.refusals import Refusal, defect, method_wrong, model_unknown, route_unknown
+from appliance.gateway.refusals import (
+    Refusal,
+    bad_request,
+    defect,
+    method_wrong,
+    model_unknown,
+    route_unknown,
+    wrong_endpoint,
+)
 from appliance.gateway.reply import Reply, Send
 from appliance.gateway.switchboard import Switchboard
 from appliance.gateway.table import KeyEntry, Route
@@ -41,6 +51,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "model"
     created: int
     owned_by: str = "intramuros"
+    kind: str
+    """beyond OpenAI's: generate | embed | rerank | classify"""
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +99,7 @@ class PublicSide:
             visit.route = path
             _require(method, "GET", path)
             await reply.json(b'{"status":"ok"}')
-        elif path in _GENERATIONS:
+        elif path in _GENERATIONS or path in ENCODINGS:
             visit.route = path
             _require(method, "POST", path)
             key = self._enter(scope, visit)
@@ -95,7 +107,8 @@ class PublicSide:
                 self._turnstile.pass_through(key.id, self._board.limits),
                 self._observer.in_flight.track_inprogress(),
             ):
-                await self._generate(path, key, inlet, reply, visit)
+                answer = self._encode if path in ENCODINGS else self._generate
+                await answer(path, key, inlet, reply, visit)
         elif path == "/v1/models" or path.startswith("/v1/models/"):
             visit.route = "/v1/models"
             _require(method, "GET", path)
@@ -128,6 +141,8 @@ class PublicSide:
         plan = parse(body)
         route = self._route(key, plan.model)
         visit.model, visit.revision = plan.model, route.revision
+        if route.kind != "generate":
+            raise wrong_endpoint(plan.model, route.kind, path)
         identity = Identity(
             id=("chatcmpl-" if form is ChatForm else "cmpl-") + secrets.token_hex(12),
             created=int(time.time()),
@@ -135,6 +150,24 @@ class PublicSide:
             system_fingerprint=f"r{route.revision}-{route.digest[:12]}",
         )
         await Generation(plan, form(identity), visit).run(self._board.link(route), key.id, inlet.receive, reply)
+
+    async def _encode(self, path: str, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit) -> None:
+        plan = ENCODINGS[path](await inlet.body(self._board.limits.body_limit))
+        model = plan.model or self._only_moderator(key)
+        route = self._route(key, model)
+        visit.model, visit.revision = model, route.revision
+        if route.kind != plan.kind:
+            raise wrong_endpoint(model, route.kind, path)
+        await Encoding(plan, route, model, visit).run(self._board.link(route), key.id, inlet.receive, reply)
+
+    def _only_moderator(self, key: KeyEntry) -> str:
+        """OpenAI lets clients of /v1/moderations leave the model out; that is clear only while there is one."""
+        names = [name for name, route in self._board.table.routes.items() if route.categories and may_use(key, name)]
+        if len(names) != 1:
+            raise bad_request(
+                f"model is missing, and {len(names)} deployments moderate for this key; name one.", param="model"
+            )
+        return names[0]
 
 
 _GENERATIONS: Final[dict[str, tuple[Callable[[bytes], Plan], Callable[[Identity], Form]]]] = {
@@ -157,4 +190,4 @@ def _require(method: str, wanted: str, path: str) -> None:
 
 
 def _card(name: str, route: Route) -> ModelCard:
-    return ModelCard(id=name, created=route.created)
+    return ModelCard(id=name, created=route.created, kind=route.kind)

@@ -13,16 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
 
+import msgspec
+
 from appliance.engine.frames import (
     VERSION,
     Accepted,
     Cancel,
+    Encode,
     Failed,
     Finished,
     FrameError,
     Hello,
     Info,
     Piece,
+    Rows,
     Step,
     Submit,
     ToWorker,
@@ -33,7 +37,7 @@ from appliance.kernel.errors import Unavailable
 
 CONNECT_SECONDS: Final = 5.0
 
-Outcome = Accepted | Piece | Finished | Failed
+Outcome = Accepted | Piece | Rows | Finished | Failed
 """What a request hears of one of its choices, in order; the last is Finished or Failed."""
 
 
@@ -119,20 +123,16 @@ class EngineLink:
         self.active -= 1
         self._close_if_idle()
 
-    async def submit(self, exchange: Exchange, submits: Sequence[Submit]) -> None:
+    async def info(self) -> Info:
+        """What the engine says of itself. Raises Unavailable when it cannot be reached."""
+        return (await self._connect()).info.result()
+
+    async def submit(self, exchange: Exchange, submits: Sequence[Submit | Encode]) -> None:
         """Send one frame per choice; each gets its id here. Raises Unavailable when the engine cannot be reached."""
         connection = await self._connect()
         for choice, submit in enumerate(submits):
             identifier = next(self._ids)
-            frame = encode(
-                Submit(
-                    id=identifier,
-                    tenant=submit.tenant,
-                    messages=submit.messages,
-                    prompt=submit.prompt,
-                    params=submit.params,
-                )
-            )
+            frame = encode(msgspec.structs.replace(submit, id=identifier))
             exchange.ids[identifier] = choice
             self._exchanges[identifier] = exchange
             connection.write(frame)
@@ -160,13 +160,13 @@ class EngineLink:
             if exchange is not None:
                 exchange.push(exchange.ids[piece.id], piece)
 
-    def on_outcome(self, outcome: Accepted | Finished | Failed) -> None:
+    def on_outcome(self, outcome: Accepted | Rows | Finished | Failed) -> None:
         """Hand over what concerns one request."""
         exchange = self._exchanges.get(outcome.id)
         if exchange is None:
             return
         choice = exchange.ids[outcome.id]
-        if not isinstance(outcome, Accepted):
+        if not isinstance(outcome, Accepted | Rows):
             del self._exchanges[outcome.id], exchange.ids[outcome.id]
         exchange.push(choice, outcome)
 
@@ -203,7 +203,7 @@ class _Connection(asyncio.Protocol):
         for frame in frames:
             if isinstance(frame, Step):
                 self._link.on_step(frame)
-            elif isinstance(frame, Accepted | Finished | Failed):
+            elif isinstance(frame, Accepted | Rows | Finished | Failed):
                 self._link.on_outcome(frame)
             elif isinstance(frame, Info) and not self.info.done():
                 self.info.set_result(frame)

@@ -6,14 +6,12 @@ dies or refuses gives a plain error that a client may retry; afterwards an error
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
 
-from appliance.engine.frames import Accepted, Failed, Finished, FrameError, Piece, Submit
+from appliance.engine.frames import Accepted, Failed, Finished, FrameError, Piece, Rows, Submit
 from appliance.gateway.answers import DONE, Choice, Form, PromptDetails, Usage, event
-from appliance.gateway.engine_link import EngineLink, Exchange
+from appliance.gateway.engine_link import EngineLink, Exchange, Outcome
+from appliance.gateway.hang_up import watched
 from appliance.gateway.inlet import Receive
 from appliance.gateway.observe import Visit
 from appliance.gateway.openai_types import Plan
@@ -36,7 +34,7 @@ class Generation:
         """Answer the request. Raises Refusal before the first byte, ClientGone when nobody listens any more."""
         exchange = link.hold()
         try:
-            async with _watched(receive, exchange):
+            async with watched(receive, exchange):
                 await self._submit(link, exchange, tenant)
                 if self._plan.stream:
                     await self._stream(exchange, reply)
@@ -87,7 +85,7 @@ class Generation:
         tail = self._form.usage(self._usage()) + DONE if self._plan.include_usage else DONE
         await reply.end_stream(tail)
 
-    def _events(self, outcomes: list[tuple[int, Accepted | Piece | Finished | Failed]]) -> bytes:
+    def _events(self, outcomes: list[tuple[int, Outcome]]) -> bytes:
         form = self._form
         parts: list[bytes] = []
         for index, outcome in outcomes:
@@ -117,10 +115,12 @@ class Generation:
         if visit.first_token is None:
             visit.first_token = time.monotonic()
 
-    def _note(self, choice: Choice, index: int, outcome: Accepted | Finished | Failed) -> bool:
+    def _note(self, choice: Choice, index: int, outcome: Accepted | Rows | Finished | Failed) -> bool:
         """Take note of an outcome that is not text; True when the choice has ended well. Raises Refusal."""
         if isinstance(outcome, Failed):
             raise from_engine(outcome, self._plan.model)
+        if isinstance(outcome, Rows):  # an engine that generates sends none
+            return False
         first_of_query = index % self._plan.choices == 0
         if isinstance(outcome, Accepted):
             if first_of_query:  # OpenAI counts a prompt once, however many choices it has
@@ -143,19 +143,3 @@ class Generation:
             total_tokens=visit.prompt_tokens + visit.completion_tokens,
             prompt_tokens_details=PromptDetails(cached_tokens=visit.cached_tokens),
         )
-
-
-@contextlib.asynccontextmanager
-async def _watched(receive: Receive, exchange: Exchange) -> AsyncIterator[None]:
-    """Tell the exchange when the client hangs up."""
-    watch = asyncio.ensure_future(_until_disconnect(receive))
-    watch.add_done_callback(lambda done: None if done.cancelled() else exchange.hang_up())
-    try:
-        yield
-    finally:
-        watch.cancel()
-
-
-async def _until_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

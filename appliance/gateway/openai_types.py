@@ -142,7 +142,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_chat(body: bytes) -> Plan:
     """Understand a chat request. Raises Refusal (400)."""
-    request = _decode(body, _chat_decoder)
+    request = decode_body(body, _chat_decoder)
     _refuse_unserved_chat(request)
     if request.top_logprobs is not None and not request.logprobs:
         raise bad_request("top_logprobs needs logprobs to be true.", param="top_logprobs")
@@ -154,7 +154,7 @@ def parse_chat(body: bytes) -> Plan:
 
 def parse_completion(body: bytes) -> Plan:
     """Understand a text completion request. Raises Refusal (400)."""
-    request = _decode(body, _completion_decoder)
+    request = decode_body(body, _completion_decoder)
     if request.suffix:
         raise unsupported("suffix", "filling in the middle")
     if request.best_of is not None and request.best_of != (request.n or 1):
@@ -163,12 +163,13 @@ def parse_completion(body: bytes) -> Plan:
     return _plan(request, _prompts(request.prompt), sampling)
 
 
-RequestType = TypeVar("RequestType", bound=Common)
+RequestType = TypeVar("RequestType")
 _chat_decoder: Final = msgspec.json.Decoder(ChatRequest)
 _completion_decoder: Final = msgspec.json.Decoder(CompletionRequest)
 
 
-def _decode(body: bytes, decoder: msgspec.json.Decoder[RequestType]) -> RequestType:
+def decode_body(body: bytes, decoder: msgspec.json.Decoder[RequestType]) -> RequestType:
+    """Decode a request's JSON. Raises Refusal (400) that names the field at fault."""
     try:
         request = decoder.decode(body)
     except msgspec.ValidationError as error:

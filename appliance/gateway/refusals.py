@@ -74,6 +74,23 @@ def model_unknown(model: str) -> Refusal:
     )
 
 
+_ENDPOINTS: Final = {
+    "generate": "/v1/chat/completions or /v1/completions",
+    "embed": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+    "classify": "/v1/classify",
+}
+
+
+def wrong_endpoint(model: str, kind: str, path: str) -> Refusal:
+    """400: the model exists and does something else."""
+    return bad_request(
+        f"The model {model!r} is of kind {kind}; {path} cannot use it. Send the request to {_ENDPOINTS[kind]}.",
+        param="model",
+        code="wrong_endpoint",
+    )
+
+
 def route_unknown(path: str) -> Refusal:
     """404: no such path."""
     return Refusal(404, "invalid_request_error", "unknown_url", f"There is nothing at {path}.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -61,6 +61,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """SHA-256 of the model version, hexadecimal"""
     created: int
     """epoch seconds, as `/v1/models` tells it"""
+    kind: Literal["generate", "embed", "rerank", "classify"] = "generate"
+    """what the model makes of a text, hence which addresses may use it"""
+    categories: dict[str, str] = {}
+    """label -> category of `/v1/moderations`; empty when the deployment does not moderate"""
+    shortens: bool = False
+    """whether its vectors keep their meaning when they are cut (`dimensions`)"""
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
