@@ -151,6 +151,15 @@ class Daemon:
             raise Conflict("deployment.not_live", f"{name} is not live.", hint="See `intramuros deployments`.")
         return await answer(self._appliance.paths.worker_socket(live), prompt=body.prompt, max_tokens=body.max_tokens)
 
+    async def serving(self, ctx: Context) -> t.ServingView:
+        """Return who is in memory and why, with what each engine says of itself."""
+        return await self._deployer.serving()
+
+    async def plan_deploy(self, ctx: Context, name: str, body: t.PlanDeploy) -> t.PlanView:
+        """Return what deploying a version would need and do."""
+        model = await asyncio.to_thread(deployment_service.planned, ctx, name, body)
+        return await self._deployer.preview(name, model)
+
     def _with_worker(self, view: t.DeploymentView) -> t.DeploymentView:
         live = next((entry.number for entry in view.revisions if entry.state == "live"), None)
         unit = self._deployer.unit_of(live) if live is not None else None

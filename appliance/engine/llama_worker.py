@@ -31,7 +31,7 @@ from appliance.engine.llama_context import LlamaContext, LlamaModel, start_backe
 from appliance.engine.outbox import Emitter
 from appliance.engine.prompt import PromptMaker
 from appliance.engine.scheduler import Limits
-from appliance.engine.worker_socket import digest_name, listen_at, positive, socket_names, unlink_own
+from appliance.engine.worker_socket import digest_name, limit_memory, listen_at, positive, socket_names, unlink_own
 from appliance.kernel.errors import IntegrityFailure, InternalError, IntramurosError, storage_errors
 from appliance.kernel.standard_error import report_without_failing
 
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace) -> None:
     path, staged = socket_names(options.socket)
+    limit_memory(options.memory)
     start_backend()
     model = _load(Path(options.model), options.digest)
     context = LlamaContext(
@@ -152,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         "--slots", required=True, type=_slots, help=f"requests that run at the same time, 1 to {MOST_SLOTS}"
     )
     parser.add_argument("--context", required=True, type=positive, help="tokens held by all requests together")
+    parser.add_argument("--memory", type=positive, help="most memory of its own, in MiB")
     parser.add_argument("--name", default="model", help="what to call the model")
     parser.add_argument("--itl-target", type=positive, default=200, help="longest step while decoding (ms)")
     parser.add_argument("--idle-cells", type=int, help="most tokens kept for reuse (default: a sixteenth of --context)")

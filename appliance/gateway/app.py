@@ -21,6 +21,7 @@ from appliance.gateway.encoding_types import ENCODINGS
 from appliance.gateway.engine_link import ClientGone
 from appliance.gateway.gate import Turnstile, authenticate, may_use, require_model
 from appliance.gateway.generation import Generation
+from appliance.gateway.hang_up import while_listening
 from appliance.gateway.inlet import Inlet, Receive
 from appliance.gateway.observe import Observer, Visit
 from appliance.gateway.openai_types import Plan, parse_chat, parse_completion
@@ -29,6 +30,7 @@ from appliance.gateway.refusals import (
     bad_request,
     defect,
     method_wrong,
+    model_not_loaded,
     model_unknown,
     route_unknown,
     wrong_endpoint,
@@ -143,6 +145,7 @@ class PublicSide:
         visit.model, visit.revision = plan.model, route.revision
         if route.kind != "generate":
             raise wrong_endpoint(plan.model, route.kind, path)
+        route = await self._loaded(plan.model, route, inlet, visit)
         identity = Identity(
             id=("chatcmpl-" if form is ChatForm else "cmpl-") + secrets.token_hex(12),
             created=int(time.time()),
@@ -158,7 +161,20 @@ class PublicSide:
         visit.model, visit.revision = model, route.revision
         if route.kind != plan.kind:
             raise wrong_endpoint(model, route.kind, path)
+        route = await self._loaded(model, route, inlet, visit)
         await Encoding(plan, route, model, visit).run(self._board.link(route), key.id, inlet.receive, reply)
+
+    async def _loaded(self, model: str, route: Route, inlet: Inlet, visit: Visit) -> Route:
+        """Wait until the model is in memory. Raises Refusal (503), or ClientGone when nobody waits any more."""
+        if not route.parked:
+            return route
+        found = await while_listening(inlet.receive, self._board.until_loaded(model))
+        if found is None or found.kind != route.kind:
+            raise model_unknown(model)
+        if found.parked:
+            raise model_not_loaded(model, found.obstacle)
+        visit.revision = found.revision
+        return found
 
     def _only_moderator(self, key: KeyEntry) -> str:
         """OpenAI lets clients of /v1/moderations leave the model out; that is clear only while there is one."""

@@ -12,7 +12,7 @@ import secrets
 import sys
 import time
 from array import array
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -30,7 +30,7 @@ from appliance.kernel.errors import Unavailable
 FLAGGED_FROM: Final = 0.5
 """A text is flagged when the probability of a category reaches this."""
 
-Row = array[float]
+Row: TypeAlias = "array[float]"
 """32-bit floats; without numpy, which would double the memory of this process."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
@@ -97,6 +98,8 @@ class EngineLink:
         self.socket = socket
         self.active = 0
         """requests between `hold` and `release`"""
+        self.used = 0.0
+        """when a request last began or ended, epoch seconds"""
         self.retired = False
         self._ids = itertools.count(1)
         self._exchanges: dict[int, Exchange] = {}
@@ -111,6 +114,7 @@ class EngineLink:
     def hold(self) -> Exchange:
         """Begin a request on this revision; it stays here whatever becomes of the table."""
         self.active += 1
+        self.used = time.time()
         return Exchange()
 
     def release(self, exchange: Exchange) -> None:
@@ -121,6 +125,7 @@ class EngineLink:
                 self._connection.send(Cancel(id=identifier))
         exchange.ids.clear()
         self.active -= 1
+        self.used = time.time()
         self._close_if_idle()
 
     async def info(self) -> Info:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
 
-from appliance.gateway.engine_link import Exchange
+from appliance.gateway.engine_link import ClientGone, Exchange
 from appliance.gateway.inlet import Receive
+
+T = TypeVar("T")
 
 
 @contextlib.asynccontextmanager
@@ -19,6 +22,20 @@ async def watched(receive: Receive, exchange: Exchange) -> AsyncIterator[None]:
         yield
     finally:
         watch.cancel()
+
+
+async def while_listening(receive: Receive, work: Awaitable[T]) -> T:
+    """Return what `work` gives. Raises ClientGone, with the work given up, when the client hangs up before."""
+    gone = asyncio.ensure_future(_until_disconnect(receive))
+    doing = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({gone, doing}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientGone
+        return doing.result()
+    finally:
+        gone.cancel()
+        doing.cancel()
 
 
 async def _until_disconnect(receive: Receive) -> None:

@@ -127,6 +127,14 @@ def engine_unavailable(model: str) -> Refusal:
     )
 
 
+def model_not_loaded(model: str, obstacle: str) -> Refusal:
+    """503: the model is deployed, but not in memory, and there was no room for it in time."""
+    why = f": {obstacle}" if obstacle else " yet"
+    return Refusal(
+        503, "server_error", "model_not_loaded", f"The model {model!r} is not in memory{why}; try again.", retry=True
+    )
+
+
 def defect() -> Refusal:
     """500: a defect of ours; the log of the gateway has the details."""
     return Refusal(500, "server_error", "internal_error", "The gateway failed while handling this request.")

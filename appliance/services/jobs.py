@@ -225,6 +225,14 @@ def model_input(connection: Connection, text: str) -> InputRef:
     return InputRef(ref=ref, digest=manifest_digest(folder), files=folder)
 
 
+def encoder_part(files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
+    """Return a model's Hugging Face folder with what lies deeper in it, such as how an encoder pools."""
+    deeper = tuple(
+        entry for entry in files if "/" in entry.path and entry.path.endswith(".json") and "adapter" not in entry.path
+    )
+    return (*huggingface_part(files), *deeper)
+
+
 def huggingface_part(files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
     """Return the top-level files of a model's Hugging Face folder: no adapter, no GGUF, no report."""
     return tuple(

@@ -49,6 +49,12 @@ class StillRuntime:
     async def try_prompt(self, ctx: Context, name: str, body: t.TryPrompt) -> t.TryAnswer:
         raise OSError(28, "No space left on device")
 
+    async def serving(self, ctx: Context) -> t.ServingView:
+        return t.ServingView(budget=0, used=0, available=0, models=(), decisions=())
+
+    async def plan_deploy(self, ctx: Context, name: str, body: t.PlanDeploy) -> t.PlanView:
+        raise KeyError("a defect")
+
 
 class Api:
     """A control API on a Unix socket, its appliance and its runtime."""

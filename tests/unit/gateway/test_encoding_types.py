@@ -66,9 +66,7 @@ def test_rerank_takes_texts_and_documents() -> None:
     )
     assert refused("rerank", query="q", documents=[])[1] == "documents"
     assert refused("rerank", documents=["a"])[1] == "query"
-    assert (
-        refused("rerank", query="q", documents=[{"title": "x"}])[1] is not None
-    )
+    assert refused("rerank", query="q", documents=[{"title": "x"}])[1] is not None
 
 
 def test_moderation_needs_no_model_and_joins_parts() -> None:
