@@ -316,6 +316,8 @@ class ResidentView(View, frozen=True, kw_only=True):
     """measured over predicted, less 1; null before it was measured"""
     note: str
     """the newest decision about it"""
+    tuned: str = ""
+    """the tuning run whose threads and batch its engine is started with"""
     engine: EngineLoad | None = None
 
 

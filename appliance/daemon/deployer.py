@@ -30,7 +30,8 @@ from appliance.kernel.terminal import harmless
 from appliance.residency.plan import Place
 from appliance.services import deployments as service
 from appliance.services.context import Context
-from appliance.services.serving_options import artifact_of, options_of, policy_of
+from appliance.services.profiles import Profile, profile_of
+from appliance.services.serving_options import Artifact, artifact_of, options_of, policy_of
 from appliance.store.schema import deployments, models, revisions
 
 _START_PATIENCE = 300.0
@@ -329,7 +330,11 @@ class Deployer:
         with self._ctx.appliance.database.read() as connection:
             live = connection.execute(query.where(deployments.c.live_revision == revisions.c.number)).all()
             starting = connection.execute(query.where(revisions.c.state == "starting")).all()
-        return [_wanted(row, starting=False) for row in live], [_wanted(row, starting=True) for row in starting]
+            profiles = {row.number: profile_of(connection, _loaded(row).digest) for row in (*live, *starting)}
+        return (
+            [_wanted(row, profiles[row.number], starting=False) for row in live],
+            [_wanted(row, profiles[row.number], starting=True) for row in starting],
+        )
 
     def _spec(self, wanted: Wanted) -> UnitSpec:
         settings = self._ctx.appliance.settings
@@ -341,7 +346,7 @@ class Deployer:
             *("--digest", wanted.artifact.digest),
             *("--socket", str(socket)),
             *("--name", wanted.ref),
-            *engine_arguments(settings, wanted.options),
+            *engine_arguments(settings, wanted.options, wanted.profile),
         )
         return UnitSpec(
             name=_name(wanted.number),
@@ -383,13 +388,18 @@ async def _answers(socket: Path) -> bool:
     return await greet(socket) is not None
 
 
-def _wanted(row: Row[Any], *, starting: bool) -> Wanted:
+def _loaded(row: Row[Any]) -> Artifact:
+    return artifact_of(row, options_of(row).kind)
+
+
+def _wanted(row: Row[Any], profile: Profile | None, *, starting: bool) -> Wanted:
     return Wanted(
         number=row.number,
         starting=starting,
         deployment=row.deployment,
         ref=f"{row.name}@{row.version}",
-        artifact=artifact_of(row, options_of(row).kind),
+        artifact=_loaded(row),
+        profile=profile,
         options=options_of(row),
         policy=policy_of(row),
         description=row.description,

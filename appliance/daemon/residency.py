@@ -20,6 +20,7 @@ from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.settings import Settings
 from appliance.residency.footprint import Footprint, generator, llama_encoder, shape_of, torch_encoder
 from appliance.residency.plan import Decision, Member, Place, Room, decide
+from appliance.services.profiles import Profile
 from appliance.services.serving_options import Artifact
 
 _REMEMBERED: Final = 100
@@ -42,6 +43,7 @@ class Wanted:
     options: t.ServingOptions
     policy: t.Policy
     description: dict[str, Any]
+    profile: Profile | None = None
 
 
 @dataclass(slots=True)
@@ -188,6 +190,7 @@ class Residency:
             measured=record.measured,
             error=record.measured / predicted.total - 1 if record.measured else None,
             note=record.obstacle or record.note,
+            tuned=wanted.profile.job if wanted.profile is not None else "",
         )
 
     def _tell(self, decision: Decision) -> None:

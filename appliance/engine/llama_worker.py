@@ -61,8 +61,8 @@ def _serve(options: argparse.Namespace) -> None:
     context = LlamaContext(
         model,
         cells=options.context,
-        batch=min(BATCH, max(UBATCH, options.context)),
-        ubatch=UBATCH,
+        batch=min(BATCH, max(options.ubatch, options.context)),
+        ubatch=options.ubatch,
         sequences=_sequences(options.slots),
         threads=options.threads,
     )
@@ -153,6 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         "--slots", required=True, type=_slots, help=f"requests that run at the same time, 1 to {MOST_SLOTS}"
     )
     parser.add_argument("--context", required=True, type=positive, help="tokens held by all requests together")
+    parser.add_argument("--ubatch", type=positive, default=UBATCH, help="tokens computed at once")
     parser.add_argument("--memory", type=positive, help="most memory of its own, in MiB")
     parser.add_argument("--name", default="model", help="what to call the model")
     parser.add_argument("--itl-target", type=positive, default=200, help="longest step while decoding (ms)")

@@ -14,9 +14,9 @@ from typing import Any, Final
 MIB: Final = 1 << 20
 _UBATCH: Final = 512
 _TORCH_BATCH: Final = 2048
-_LLAMA_PROCESS: Final = 80 * MIB
-_TEMPLATE_PROCESS: Final = 30 * MIB
-_TORCH_PROCESS: Final = 380 * MIB
+_LLAMA_PROCESS: Final = 48 * MIB
+_TEMPLATE_PROCESS: Final = 20 * MIB
+_TORCH_PROCESS: Final = 330 * MIB
 _TOKEN_RECORD: Final = 120
 """Bytes that one vocabulary entry costs in Python and in llama.cpp."""
 _REPACKED: Final = frozenset({"Q4_0", "IQ4_NL", "Q4_K_S", "Q4_K_M"})
