@@ -267,6 +267,10 @@ class DeploymentView(View, frozen=True, kw_only=True):
     worker: UnitView | None = None
     revisions: tuple[RevisionView, ...] = ()
     policy: Policy = Policy()
+    resident: ResidentView | None = None
+    """its live revision's place in memory, and what its engine does now"""
+    decisions: tuple[DecisionView, ...] = ()
+    """what was decided about it, newest first"""
 
 
 class FootprintView(View, frozen=True, kw_only=True):

@@ -39,6 +39,7 @@ _TRIES = 3
 _PERMANENT = range(2, 10)
 _POLL = 0.25
 _LOOK = 5.0
+_TOLD = 10
 _LOOK_WHILE_OUT = 0.4
 """Seconds between two looks while a model is out of memory: a request that waits for it is noticed so soon."""
 
@@ -77,7 +78,8 @@ class Deployer:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), min(left, _LOOK_WHILE_OUT) if self._parked() else left)
                 return
-            if self._parked() and await asyncio.to_thread(self._somebody_waits):
+            waits: bool = bool(self._parked()) and await asyncio.to_thread(self._somebody_waits)
+            if waits:
                 return
 
     def _somebody_waits(self) -> bool:
@@ -178,19 +180,30 @@ class Deployer:
 
     async def serving(self) -> t.ServingView:
         """Return who is in memory and why."""
-        members = self._members
-        loads = await asyncio.gather(*(self._engine_load(wanted.number) for wanted in members))
+        models = await asyncio.gather(*(self._resident(wanted) for wanted in self._members))
         room = await asyncio.to_thread(self._residency.room)
         return t.ServingView(
             budget=room.budget,
             used=self._used(),
             available=room.available,
-            models=tuple(
-                msgspec.structs.replace(self._residency.view(wanted), engine=engine)
-                for wanted, engine in zip(members, loads, strict=True)
-            ),
+            models=tuple(models),
             decisions=tuple(reversed(self._residency.decisions)),
         )
+
+    async def resident(self, number: int) -> t.ResidentView | None:
+        """Return a revision's place in memory and what its engine does now."""
+        for wanted in self._members:
+            if wanted.number == number:
+                return await self._resident(wanted)
+        return None
+
+    def decisions(self, name: str) -> tuple[t.DecisionView, ...]:
+        """Return what was decided about a deployment, newest first."""
+        return tuple(one for one in reversed(self._residency.decisions) if one.deployment == name)[:_TOLD]
+
+    async def _resident(self, wanted: Wanted) -> t.ResidentView:
+        engine = await self._engine_load(wanted.number)
+        return msgspec.structs.replace(self._residency.view(wanted), engine=engine)
 
     async def preview(self, name: str, planned: service.Planned) -> t.PlanView:
         """Return what deploying a version under a name would need and do; nothing is done."""

@@ -81,9 +81,10 @@ def speed(model: str, threads: str, ubatch: str, prompt: str, answer: str, strea
     """Read prompts and generate with one setting; nothing is sampled, so that only the model is measured."""
     import llama_cpp
 
+    from appliance.weights.llama_loading import loading_parameters
+
     _start(llama_cpp)
-    loading = llama_cpp.llama_model_default_params()
-    handle = llama_cpp.llama_model_load_from_file(os.fsencode(model), loading)
+    handle = llama_cpp.llama_model_load_from_file(os.fsencode(model), loading_parameters())
     if not handle:
         raise IntegrityFailure("tune.model_refused", "llama.cpp refuses this model.")
     lines, length, more = int(streams), int(prompt), int(answer)
