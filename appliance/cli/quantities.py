@@ -13,7 +13,7 @@ _DURATIONS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def parse_size(text: str) -> int:
     """Return bytes. Raises BadInput `size.invalid`."""
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,3})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,3})?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if match is None:
         raise BadInput("size.invalid", f"{text!r} is not a size.", hint="For example 512M or 4G.")
     return int(float(match[1]) * _SIZES[match[2].upper()])
@@ -21,7 +21,7 @@ def parse_size(text: str) -> int:
 
 def parse_duration(text: str) -> float:
     """Return seconds. Raises BadInput `duration.invalid`."""
-    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([smhd]?)", text.strip())
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)\s*([smhd]?)", text.strip())
     if match is None:
         raise BadInput("duration.invalid", f"{text!r} is not a duration.", hint="For example 90s, 30m, 2h or 1d.")
     return float(match[1]) * _DURATIONS[match[2]]

@@ -69,6 +69,10 @@ class _Ladder:
 
     def climb(self) -> dict[str, Any]:
         """Measure everything and return the summary."""
+        load, cores = os.getloadavg()[0], os.cpu_count() or 1
+        if load > cores / 2:
+            text = f"{load:.1f} other threads compute on these {cores} cores: figures are lower than on a quiet box."
+            self._workspace.emit(Note(text=text))
         rooflines = {threads: self._measure(Roofline, "roofline", str(threads)) for threads in self._threads}
         own = self._rung(self._format, self._source, rooflines)
         others: list[Measurement] = []
