@@ -56,6 +56,8 @@ class Runtime(Protocol):
 
     def isolated(self) -> bool: ...
 
+    def hindered(self) -> dict[str, str]: ...
+
     def shut_down(self) -> None: ...
 
     async def job_events(self, ctx: Context, job: str, after: int, hold: float) -> t.JobEvents: ...
@@ -212,7 +214,9 @@ class _Routes:
         return handler
 
     def _status(self, ctx: Context) -> t.StatusView:
-        return status.status(ctx, self._runtime.units(), isolated=self._runtime.isolated())
+        return status.status(
+            ctx, self._runtime.units(), isolated=self._runtime.isolated(), hindered=self._runtime.hindered()
+        )
 
     def _shut_down(self, ctx: Context) -> t.StatusView:
         ctx.authorise("appliance.shutdown", "appliance")

@@ -190,6 +190,11 @@ class Deployer:
             decisions=tuple(reversed(self._residency.decisions)),
         )
 
+    def hindered(self) -> dict[str, str]:
+        """Return the live deployments that cannot be brought into memory now, each with the reason."""
+        parked = self._parked()
+        return {wanted.deployment: parked[wanted.number] for wanted in self._members if parked.get(wanted.number)}
+
     async def resident(self, number: int) -> t.ResidentView | None:
         """Return a revision's place in memory and what its engine does now."""
         for wanted in self._members:

@@ -114,6 +114,10 @@ class Daemon:
         """Tell whether engines and jobs run without a network."""
         return self._isolated
 
+    def hindered(self) -> dict[str, str]:
+        """Return the deployments that cannot be brought into memory now, each with the reason."""
+        return self._deployer.hindered()
+
     def shut_down(self) -> None:
         """Ask for the orderly end; safe from any thread."""
         self._loop.call_soon_threadsafe(self._stop.set)

@@ -34,6 +34,9 @@ class StillRuntime:
     def isolated(self) -> bool:
         return True
 
+    def hindered(self) -> dict[str, str]:
+        return {}
+
     def shut_down(self) -> None:
         self.stopped = True
 
