@@ -109,14 +109,16 @@ class Deployer:
         self._members = (*live, *starting)
         known = {wanted.number: wanted for wanted in self._members}
         running = self._running_numbers()
-        await self._observe(known, running)
+        others = await self._observe(known, running)
         for wanted in starting:  # an engine that a former daemon started for it still has to prove itself
             if wanted.number in running and wanted.number not in self._starting:
                 await self._load(wanted)
         leaving = running - known.keys()
-        for decision in self._residency.decide(self._members):
+        for decision in self._residency.decide(self._members, others):
             wanted = known[decision.revision]
-            if decision.action == "load":
+            if wanted.starting and (over := self._residency.over_limit(wanted)):
+                await self._fail(wanted, over)
+            elif decision.action == "load":
                 await self._load(wanted)
             elif decision.action == "unload":
                 self._residency.place(wanted.number, Place.LEAVING)
@@ -130,8 +132,8 @@ class Deployer:
             self._draining[number] = task
             task.add_done_callback(partial(_forget, self._draining, number))
 
-    async def _observe(self, known: dict[int, Wanted], running: set[int]) -> None:
-        """Bring the books up to what runs, and claim the engines that a former daemon left."""
+    async def _observe(self, known: dict[int, Wanted], running: set[int]) -> dict[int, int]:
+        """Bring the books up to what runs; return what engines take that nobody wants any more (revision -> bytes)."""
         state = await asyncio.to_thread(gateway_state, self._ctx.appliance.paths)
         self._residency.forget_all_but({*known, *running})
         self._residency.observe(state)
@@ -149,6 +151,8 @@ class Deployer:
             elif self._residency.place_of(number) != Place.RESIDENT:  # else it crashed, and keeps its place
                 self._residency.place(number, Place.LOADING)
         await asyncio.to_thread(self._residency.measure, pids)
+        left = {number: self._supervisor.get(_name(number)) for number in running - known.keys()}
+        return {number: unit.view().memory_bytes for number, unit in left.items() if unit is not None}
 
     def _waited_too_long(self, number: int) -> bool:
         now = asyncio.get_running_loop().time()
@@ -158,6 +162,7 @@ class Deployer:
         """Start the engine of a revision that has room; a starting one is proven before it gets traffic."""
         if wanted.number in self._draining:
             return
+        self._waits.pop(wanted.number, None)
         spec = await asyncio.to_thread(self._spec, wanted)
         unit = self._supervisor.ensure(spec)
         self._residency.place(wanted.number, Place.LOADING)

@@ -1,7 +1,7 @@
 """Which engines run now: asks the planner, remembers what it decided, and measures what each engine really takes.
 
 Owns what is known only while the daemon lives: use, measurements, the latest decisions. Everything is observed anew
-after a restart: an engine that runs is in memory, and a model that was out stays out until somebody asks for it.
+after a restart: an engine that runs is in memory, and what was out comes in as long as there is room.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from appliance.gateway.state import GatewayState
 from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.settings import Settings
 from appliance.residency.footprint import Footprint, generator, llama_encoder, shape_of, torch_encoder
-from appliance.residency.plan import Decision, Member, Place, Room, decide
+from appliance.residency.plan import Decision, Member, Place, Room, decide, size
 from appliance.services.profiles import Profile
 from appliance.services.serving_options import Artifact
 
@@ -95,6 +95,13 @@ class Residency:
         """Return where a revision was last seen."""
         return self._record(number).place
 
+    def over_limit(self, wanted: Wanted) -> str:
+        """Say why a revision cannot stay within its own memory limit; empty when it can, or has none."""
+        own, limit = predict(wanted, self.settings).own, wanted.options.memory_limit
+        if not limit or own <= limit:
+            return ""
+        return f"it needs {size(own)} of its own and its memory limit is {size(limit)}"
+
     def block(self, number: int, why: str) -> None:
         """Record that a revision cannot be brought into memory. After a while a request may try again."""
         record = self._record(number)
@@ -105,9 +112,16 @@ class Residency:
         kept = set(numbers)
         self._records = {number: record for number, record in self._records.items() if number in kept}
 
-    def decide(self, wanted: Iterable[Wanted]) -> list[Decision]:
-        """Ask the planner, and remember what is new in its answer."""
+    def decide(self, wanted: Iterable[Wanted], others: Mapping[int, int] | None = None) -> list[Decision]:
+        """Ask the planner, and remember what is new in its answer.
+
+        `others` are engines that nobody wants any more and that still end their streams: revision -> bytes.
+        """
         members = [self.member(entry) for entry in wanted]
+        members += [
+            Member(revision=number, name="", needs=needs, place=Place.LEAVING)
+            for number, needs in (others or {}).items()
+        ]
         decisions = decide(members, self.room(), self.clock())
         for decision in decisions:
             record = self._record(decision.revision)

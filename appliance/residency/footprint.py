@@ -25,9 +25,10 @@ _REPACKED: Final = frozenset({"Q4_0", "IQ4_NL", "Q4_K_S", "Q4_K_M"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """A prediction. `repacked` is the part of the weights that is there twice."""
+    """A prediction. `repacked` is the part of the weights that is there twice, `mapped` what lies in a mapped file."""
 
     weights: int
+    mapped: int
     repacked: int
     cache: int
     compute: int
@@ -37,6 +38,11 @@ class Footprint:
     def total(self) -> int:
         """All parts together."""
         return self.weights + self.repacked + self.cache + self.compute + self.process
+
+    @property
+    def own(self) -> int:
+        """What the process allocates itself: the part that a memory limit bounds."""
+        return self.total - self.mapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +90,7 @@ def generator(shape: Shape, *, file: int, cells: int, sequences: int, chats: boo
     logits = 2 * sequences * shape.vocabulary * 4
     return Footprint(
         weights=file,
+        mapped=file,
         repacked=file if shape.quantisation in _REPACKED else 0,
         cache=cells * shape.layers * shape.kv_heads * shape.key_width * 2,
         compute=activations + mask + logits,
@@ -96,6 +103,7 @@ def llama_encoder(shape: Shape, *, file: int, context: int) -> Footprint:
     batch = max(_UBATCH, min(context, shape.context or context))
     return Footprint(
         weights=file,
+        mapped=file,
         repacked=file if shape.quantisation in _REPACKED else 0,
         cache=0,
         compute=batch * (8 * shape.hidden + 3 * shape.feed_forward) * 4 + shape.heads * batch * batch * 4,
@@ -109,6 +117,7 @@ def torch_encoder(shape: Shape, *, context: int) -> Footprint:
     batch = max(_TORCH_BATCH, longest)
     return Footprint(
         weights=4 * shape.parameters,
+        mapped=0,
         repacked=0,
         cache=0,
         compute=batch * (6 * shape.hidden + 2 * shape.feed_forward) * 4 + shape.heads * batch * longest * 4,

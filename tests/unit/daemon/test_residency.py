@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.api import types as t
@@ -98,6 +100,23 @@ def test_a_decision_is_told_once_while_its_reason_stands(clock: Clock) -> None:
     for _ in range(3):
         residency.decide([wanted(1), newcomer])
     assert [(one.action, one.deployment) for one in residency.decisions] == [("refuse", "m2")]
+
+
+def test_engines_that_only_end_their_streams_still_count(clock: Clock) -> None:
+    residency = books(clock, 100)
+    assert [one.action for one in residency.decide([wanted(1)], {7: 60 * MIB})] == ["wait"]
+    assert [one.action for one in residency.decide([wanted(1)], {})] == []
+    residency = books(clock, 100)
+    assert [one.action for one in residency.decide([wanted(1)], {})] == ["load"]
+
+
+def test_a_memory_limit_is_about_what_the_process_allocates_itself(clock: Clock) -> None:
+    residency = books(clock, 100)
+    limited = msgspec.structs.replace(wanted(1).options, memory_limit=64 * MIB)
+    assert residency.over_limit(wanted(1)) == ""
+    assert residency.over_limit(dataclasses.replace(wanted(1, size=10**12), options=limited)) == ""
+    tight = msgspec.structs.replace(limited, memory_limit=16 * MIB)
+    assert "its memory limit is 16 MiB" in residency.over_limit(dataclasses.replace(wanted(1), options=tight))
 
 
 def test_a_preview_leaves_no_trace(clock: Clock) -> None:
