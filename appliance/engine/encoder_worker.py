@@ -33,7 +33,7 @@ from appliance.engine.worker_socket import (
     socket_names,
     unlink_own,
 )
-from appliance.jobs.spec import FileEntry, manifest_digest
+from appliance.kernel.canonical import digest_of
 from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError, IntramurosError, storage_errors
 from appliance.kernel.standard_error import report_without_failing
 
@@ -145,15 +145,15 @@ def _load_file(path: Path, options: argparse.Namespace) -> Encoder:
 
 
 def _folder_digest(folder: Path) -> str:
-    """The manifest digest of the files below a folder, links to blobs followed."""
-    entries = []
+    """The manifest digest of the files below a folder, links to blobs followed; the catalogue's has the same form."""
+    entries: list[dict[str, str | int]] = []
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
                 size = os.fstat(stream.fileno()).st_size
-            entries.append(FileEntry(path=path.relative_to(folder).as_posix(), digest=digest, size=size))
-    return manifest_digest(tuple(entries))
+            entries.append({"path": path.relative_to(folder).as_posix(), "digest": digest, "size": size})
+    return digest_of(sorted(entries, key=lambda entry: str(entry["path"])))
 
 
 def _not_as_registered(found: str, wanted: str) -> IntegrityFailure:

@@ -13,6 +13,7 @@ import pytest
 
 from appliance.engine.encoder_worker import _folder_digest
 from appliance.engine.frames import Encode, Failed, Finished, Rows, Submit
+from appliance.jobs.spec import FileEntry, manifest_digest
 from tests.factories.engine_client import ROOT, EngineClient, connected, digest_of_file, end_worker, wait_ready
 from tests.factories.tiny_encoder import CONTEXT, HIDDEN, make_tiny_bert, make_tiny_bert_gguf
 
@@ -109,6 +110,16 @@ def test_bad_requests_get_one_clear_refusal_and_the_worker_goes_on(pair: tuple[P
             assert failure(client, Submit(id=3, tenant="t", prompt="card")).code == "engine.kind"
             assert client.state().finished >= 0
             assert len(encode(client, 4, "card", query=query)) == 1
+
+
+def test_a_folders_digest_is_that_of_its_manifest(tmp_path: Path) -> None:
+    model = make_tiny_bert(tmp_path / "hf")
+    entries = tuple(
+        FileEntry(path=path.relative_to(model).as_posix(), digest=digest_of_file(path), size=path.stat().st_size)
+        for path in model.rglob("*")
+        if path.is_file()
+    )
+    assert _folder_digest(model) == manifest_digest(entries)
 
 
 def test_a_changed_folder_is_refused(tmp_path: Path) -> None:
