@@ -64,6 +64,17 @@ def digest_name(text: str) -> str:
 
 
 def limit_memory(mebibytes: int | None) -> None:
-    """Bound what this process may allocate (RLIMIT_DATA, getrlimit(2)); the mapped model file does not count."""
-    if mebibytes is not None:
+    """Bound what this process may allocate (RLIMIT_DATA, getrlimit(2)); the mapped model file does not count.
+
+    Raises BadInput `engine.memory_limit` where the system does not allow that: a limit that nothing enforces is none.
+    """
+    if mebibytes is None:
+        return
+    try:
         resource.setrlimit(resource.RLIMIT_DATA, (mebibytes << 20, mebibytes << 20))
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            "engine.memory_limit",
+            f"This system does not let an engine bound its memory to {mebibytes} MiB: {error}.",
+            hint="Deploy it without --memory-limit.",
+        ) from error
