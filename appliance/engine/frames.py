@@ -4,12 +4,13 @@ Owns the wire format and nothing else: it opens no socket and imports no model c
 length and that many bytes of msgpack, a tagged array. Request ids are the client's and belong to one connection.
 Invariant: a peer never makes this side hold more than `MAX_FRAME` bytes of one frame.
 
-    client  Hello  Submit  Encode  Cancel  Ask                              ->  worker
-    client  <-  Info   Accepted  (Step* | Rows*)  (Finished | Failed)   State   worker
+    client  Hello  Submit  Encode  Cancel  Ask  Tokenise  Detokenise                ->  worker
+    client  <-  Info   Accepted  (Step* | Rows*)  (Finished | Failed)   State   Tokens   worker
 
 Every `Submit` or `Encode` is answered by exactly one `Finished` or `Failed`, unless the connection ends first.
-`Accepted` and the text in `Step`, or the numbers in `Rows`, come before it. Whatever ends the connection cancels its
-requests. A worker that generates takes `Submit`, one that encodes takes `Encode`; `Info.kind` says which it is.
+`Accepted` and the text in `Step`, or the numbers in `Rows`, come before it. `Tokenise` and `Detokenise` are answered by
+`Tokens` or `Failed`. Whatever ends the connection cancels its requests. A worker that generates takes `Submit`, one
+that encodes takes `Encode`; `Info.kind` says which it is.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ import msgspec
 
 from appliance.kernel.errors import BadInput
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_FRAME: Final = 16 * 1024 * 1024
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "cancelled", "grammar"]
+"""`grammar`: the constrained answer could not go on within the grammar's bounds"""
 Kind = Literal["generate", "embed", "rerank", "classify"]
 """What a worker makes of a text: more text, a vector, its relevance to a query, or the probability of each label."""
 
@@ -40,11 +42,49 @@ class _Frame(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """Fields travel by position: add new ones at the end, with a default."""
 
 
+class Tool(_Frame, frozen=True, kw_only=True):
+    """A function that the model may call; `parameters` is its JSON schema as JSON text."""
+
+    name: str
+    description: str
+    parameters: str
+
+
+class Call(_Frame, frozen=True, kw_only=True):
+    """A call that an earlier answer made; `arguments` is JSON text."""
+
+    id: str
+    name: str
+    arguments: str
+
+
 class Message(_Frame, frozen=True, kw_only=True):
-    """One turn of a conversation. Roles are what the model's chat template knows, usually system, user, assistant."""
+    """One turn of a conversation. Roles are what the chat template knows, usually system, user, assistant and tool.
+
+    `calls` are an assistant's; `call` and `name` say which call a tool's message answers.
+    """
 
     role: str
     content: str
+    calls: tuple[Call, ...] = ()
+    call: str = ""
+    name: str = ""
+
+
+class Asked(_Frame, frozen=True, kw_only=True):
+    """What shape the answer must have. The engine writes the grammar, for it knows how its model calls functions.
+
+    `schema` is a JSON schema as JSON text: the whole answer is a document of it. With `required` there must be a call,
+    with `function` a call of that one; `parallel` allows more than one. `reasoning` None leaves it to the model whether
+    it reasons first.
+    """
+
+    schema: str | None = None
+    tools: tuple[Tool, ...] = ()
+    required: bool = False
+    function: str = ""
+    parallel: bool = True
+    reasoning: bool | None = None
 
 
 class Sampling(_Frame, frozen=True, kw_only=True):
@@ -78,9 +118,10 @@ class Hello(_Frame, frozen=True, kw_only=True, tag="hello"):
 
 
 class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
-    """Start one request: either `messages` (rendered by the model's chat template) or `prompt` (completed as it is).
+    """Start one request, of one of: `messages` (rendered by the chat template), `prompt` and `tokens` (as they are).
 
-    `tenant` keys the prefix cache and the fair queue: no cached cell is ever used across two tenants.
+    `tenant` keys the prefix cache and the fair queue: no cached cell is ever used across two tenants. With `suffix` the
+    model fills in between `prompt` and it.
     """
 
     id: int
@@ -88,6 +129,9 @@ class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
     messages: tuple[Message, ...] | None = None
     prompt: str | None = None
     params: Sampling = Sampling()
+    tokens: tuple[int, ...] | None = None
+    suffix: str | None = None
+    asked: Asked = Asked()
 
 
 class Encode(_Frame, frozen=True, kw_only=True, tag="encode"):
@@ -113,6 +157,26 @@ class Cancel(_Frame, frozen=True, kw_only=True, tag="cancel"):
 
 class Ask(_Frame, frozen=True, kw_only=True, tag="ask"):
     """Ask for one `State`."""
+
+
+class Tokenise(_Frame, frozen=True, kw_only=True, tag="tokenise"):
+    """Ask for the token ids of rendered messages or of a text.
+
+    In a text, `special` parses control tokens and `begin` adds what the model wants at the start.
+    """
+
+    id: int
+    messages: tuple[Message, ...] | None = None
+    prompt: str | None = None
+    begin: bool = True
+    special: bool = True
+
+
+class Detokenise(_Frame, frozen=True, kw_only=True, tag="detokenise"):
+    """Ask for the text of token ids, control tokens spelled out."""
+
+    id: int
+    tokens: tuple[int, ...]
 
 
 class Info(_Frame, frozen=True, kw_only=True, tag="info"):
@@ -145,6 +209,15 @@ class Accepted(_Frame, frozen=True, kw_only=True, tag="accepted"):
     prompt_tokens: int
 
 
+class Tokens(_Frame, frozen=True, kw_only=True, tag="tokens"):
+    """Token ids and their text. `context` is the longest sequence of the model."""
+
+    id: int
+    tokens: tuple[int, ...]
+    text: str
+    context: int
+
+
 class Candidate(_Frame, frozen=True, kw_only=True):
     """One token with its natural-log probability; `data` are its exact bytes, `text` their readable form."""
 
@@ -161,16 +234,27 @@ class TokenLogprob(_Frame, frozen=True, kw_only=True):
     top: tuple[Candidate, ...] = ()
 
 
+class CallPiece(_Frame, frozen=True, kw_only=True):
+    """New text of a function call; `name` comes whole with a call's first piece, `arguments` piece by piece."""
+
+    index: int
+    name: str
+    arguments: str
+
+
 class Piece(_Frame, frozen=True, kw_only=True):
     """New text of one request. `text` may be empty while a character or a possible stop string is held back.
 
-    `tokens` counts those generated since the last piece; `logprobs` has one entry per token if asked for.
+    `tokens` counts those generated since the last piece; `logprobs` has one entry per token if asked for. What the
+    model thinks before it answers is `reasoning`, what it calls is `calls`; neither is in `text`.
     """
 
     id: int
     text: str
     tokens: int
     logprobs: tuple[TokenLogprob, ...] = ()
+    reasoning: str = ""
+    calls: tuple[CallPiece, ...] = ()
 
 
 class Step(_Frame, frozen=True, kw_only=True, tag="step"):
@@ -201,6 +285,7 @@ class Finished(_Frame, frozen=True, kw_only=True, tag="finished"):
     queue_seconds: float
     prompt_seconds: float
     generation_seconds: float
+    reasoning_tokens: int = 0
 
 
 class Failed(_Frame, frozen=True, kw_only=True, tag="failed"):
@@ -233,8 +318,8 @@ class State(_Frame, frozen=True, kw_only=True, tag="state"):
     preempted: int
 
 
-ToWorker = Hello | Submit | Encode | Cancel | Ask
-FromWorker = Info | Accepted | Step | Rows | Finished | Failed | State
+ToWorker = Hello | Submit | Encode | Cancel | Ask | Tokenise | Detokenise
+FromWorker = Info | Accepted | Step | Rows | Finished | Failed | State | Tokens
 
 T = TypeVar("T")
 

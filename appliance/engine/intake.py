@@ -5,9 +5,19 @@ from __future__ import annotations
 import socket
 import time
 
-from appliance.engine.detokenise import TextStream
 from appliance.engine.engine_loop import EngineLoop
-from appliance.engine.frames import Accepted, Encode, Info, Piece, Step, Submit
+from appliance.engine.frames import (
+    Accepted,
+    Detokenise,
+    Encode,
+    Info,
+    Piece,
+    Step,
+    Submit,
+    Tokenise,
+    Tokens,
+)
+from appliance.engine.grammar import Grammars
 from appliance.engine.llama_context import LlamaModel
 from appliance.engine.outbox import Connection, Emitter
 from appliance.engine.prompt import PromptMaker
@@ -44,24 +54,41 @@ class Intake(Reader):
         self._engine = engine
         self._model = model
         self._prompts = prompts
+        self._grammars = Grammars(model)
+
+    def _convert(self, connection: Connection, ask: Tokenise | Detokenise) -> None:
+        prompts = self._prompts
+        if isinstance(ask, Tokenise):
+            answer = Tokens(id=ask.id, tokens=tuple(prompts.tokenise(ask)), text="", context=prompts.context)
+        else:
+            answer = Tokens(id=ask.id, tokens=(), text=prompts.text_of(ask.tokens), context=prompts.context)
+        self._emitter.send(connection, answer)
 
     def _work(self, connection: Connection, frame: Submit | Encode) -> None:
         if isinstance(frame, Encode):
             raise BadInput("engine.kind", "This worker generates text; it computes no vectors, scores or labels.")
-        tokens = self._prompts.tokens(frame)
-        params = frame.params
+        prompt = self._prompts.prepare(frame)
+        constraint = None if prompt.grammar is None else self._grammars.constraint(prompt.grammar)
+        params, tokens = frame.params, prompt.tokens
         request = Request(
             id=frame.id,
             connection=connection,
             sequence=Sequence(
                 tenant=frame.tenant, tokens=tokens, prompt=len(tokens), limit=self._prompts.limit(frame, tokens)
             ),
-            sampler=Sampler(params, vocabulary=self._model.vocabulary, ends=self._model.ends, prompt=tokens),
-            text=TextStream(params.stop),
+            sampler=Sampler(
+                params,
+                vocabulary=self._model.vocabulary,
+                ends=self._model.ends,
+                prompt=tokens,
+                constraint=constraint,
+            ),
+            answer=prompt.answer,
             submitted=time.monotonic(),
         )
         connection.requests[frame.id] = request
         self._emitter.send(connection, Accepted(id=frame.id, prompt_tokens=len(tokens)))
-        if params.echo and frame.prompt:
-            self._emitter.send(connection, Step(items=(Piece(id=frame.id, text=frame.prompt, tokens=0),)))
+        if params.echo:
+            shown = frame.prompt or self._prompts.text_of(frame.tokens or ())
+            self._emitter.send(connection, Step(items=(Piece(id=frame.id, text=shown, tokens=0),)))
         self._engine.submit(request)

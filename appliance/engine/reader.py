@@ -17,16 +17,18 @@ from appliance.engine.frames import (
     VERSION,
     Ask,
     Cancel,
+    Detokenise,
     Encode,
     Failed,
     FrameError,
     Hello,
     Info,
     Submit,
+    Tokenise,
     ToWorker,
 )
 from appliance.engine.outbox import Connection, Emitter
-from appliance.kernel.errors import IntramurosError, Unavailable
+from appliance.kernel.errors import BadInput, IntramurosError, Unavailable
 
 MOST_CONNECTIONS: Final = 128
 _RECEIVE: Final = 256 * 1024
@@ -153,6 +155,8 @@ class Reader:
                 self._desk.cancel(connection, number)
             case Submit() | Encode():
                 self._begin(connection, frame)
+            case Tokenise() | Detokenise():
+                self._answer(connection, frame)
 
     def _begin(self, connection: Connection, frame: Submit | Encode) -> None:
         if frame.id in connection.requests:
@@ -165,6 +169,18 @@ class Reader:
                 connection,
                 Failed(id=frame.id, code=error.code, message=error.message, retryable=error.retryable),
             )
+
+    def _answer(self, connection: Connection, ask: Tokenise | Detokenise) -> None:
+        try:
+            self._convert(connection, ask)
+        except IntramurosError as error:
+            self._emitter.send(
+                connection, Failed(id=ask.id, code=error.code, message=error.message, retryable=error.retryable)
+            )
+
+    def _convert(self, connection: Connection, ask: Tokenise | Detokenise) -> None:
+        """Answer with `Tokens`. Raises IntramurosError, which becomes the client's `Failed`."""
+        raise BadInput("engine.kind", "This worker encodes texts; it tells no tokens.")
 
     def _work(self, connection: Connection, frame: Submit | Encode) -> None:
         """Put a request to the engine. Raises IntramurosError, which becomes the client's `Failed`."""

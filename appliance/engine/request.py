@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from appliance.engine.detokenise import TextStream
+from appliance.engine.answer import Answer, Parts
 from appliance.engine.frames import Finished, FinishReason, Piece
 from appliance.engine.outbox import Connection
 from appliance.engine.sampling import Likelihood, Sampler
@@ -19,10 +19,12 @@ class Request:
     connection: Connection
     sequence: Sequence
     sampler: Sampler
-    text: TextStream
+    answer: Answer
     submitted: float
     started: float = 0.0
     answered: float = 0.0
+    reasoned: int = 0
+    """tokens of the model's reasoning"""
 
     @property
     def generated(self) -> int:
@@ -34,17 +36,28 @@ class Request:
     ) -> tuple[Piece, FinishReason | None]:
         """Record the next token: what to show, and why the request ends if it does."""
         self.sequence.tokens.append(token)
+        answer, constraint = self.answer, self.sampler.constraint
         reason: FinishReason | None = None
-        if token in ends:
-            shown, reason = self.text.flush(), "stop"
-        else:
-            shown = self.text.feed(pieces[token])
-            if self.text.stopped:
-                reason = "stop"
-            elif len(self.sequence.tokens) >= self.sequence.limit:
-                shown, reason = shown + self.text.flush(), "length"
+        self.reasoned += answer.thinking
+        parts = Parts() if token in ends else answer.feed(token, pieces[token])
+        if constraint is not None and constraint.broken:
+            reason = "grammar"
+        elif token in ends or answer.stopped or (constraint is not None and constraint.complete):
+            reason = "stop"
+        elif len(self.sequence.tokens) >= self.sequence.limit:
+            reason = "length"
+        if reason is not None:
+            parts.add(answer.flush())
         logprobs = (likelihood.describe(token, pieces),) if likelihood else ()
-        return Piece(id=self.id, text=shown, tokens=1, logprobs=logprobs), reason
+        piece = Piece(
+            id=self.id,
+            text=parts.text,
+            tokens=1,
+            logprobs=logprobs,
+            reasoning=parts.reasoning,
+            calls=tuple(parts.calls),
+        )
+        return piece, reason
 
     def finished(self, reason: FinishReason, now: float) -> Finished:
         """The closing frame."""
@@ -59,4 +72,5 @@ class Request:
             queue_seconds=started - self.submitted,
             prompt_seconds=answered - started,
             generation_seconds=now - answered,
+            reasoning_tokens=self.reasoned,
         )

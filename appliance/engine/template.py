@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ import jinja2
 import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from appliance.kernel.errors import BadInput, IntegrityFailure
@@ -44,15 +45,21 @@ class ChatTemplate:
         environment.globals["raise_exception"] = _raise_exception
         environment.globals["strftime_now"] = _now
         try:
+            self.names = frozenset(find_undeclared_variables(environment.parse(source)))
+            """the variables that the template takes, such as `messages`, `tools`, `enable_thinking`"""
             self._template = environment.from_string(source)
         except (jinja2.TemplateError, RecursionError, OverflowError, SyntaxError) as error:
             raise IntegrityFailure("engine.template", f"The chat template cannot be compiled: {error}.") from error
         self._tokens = {"bos_token": bos, "eos_token": eos}
 
-    def render(self, messages: Sequence[dict[str, str]]) -> str:
-        """The prompt text. BadInput `engine.template` with the template's own words or what went wrong in it."""
+    def render(self, messages: Sequence[dict[str, Any]], **more: Any) -> str:
+        """The prompt text. BadInput `engine.template` with the template's own words or what went wrong in it.
+
+        `more` are further variables: `tools` (None without any, as Hugging Face has it), `enable_thinking`.
+        """
+        variables = {"tools": None, **more, **self._tokens}
         try:
-            text = self._template.render(messages=list(messages), add_generation_prompt=True, **self._tokens)
+            text = self._template.render(messages=list(messages), add_generation_prompt=True, **variables)
         except _Raised as error:
             raise BadInput("engine.messages", f"The model's chat template refuses these messages: {error}.") from error
         except Exception as error:  # border to foreign code: a template may raise anything
@@ -73,17 +80,22 @@ class ControlTokens:
         pattern = "|".join([*whole, *sorted(started, key=len, reverse=True)])
         self._lookahead = re.compile(f"(?=(?:{pattern}))") if pattern else None
 
-    def guard(self, messages: Sequence[dict[str, str]]) -> tuple[list[dict[str, str]], str]:
-        """Messages with a mark inside every look-alike, and the mark; split the rendered text there.
+    def guard(self, given: Any) -> tuple[Any, str]:
+        """What users wrote (JSON values) with a mark inside every look-alike, and the mark; split the text there.
 
         BadInput `engine.messages` if every possible mark already occurs.
         """
-        used = set().union(*(value for message in messages for value in message.values()))
+        used: set[str] = set()
+
+        def note(text: str) -> str:
+            used.update(text)
+            return text
+
+        _each(given, note)
         mark = next((candidate for candidate in _BREAKS if candidate not in used), None)
         if mark is None:
             raise BadInput("engine.messages", "The messages contain every Unicode noncharacter from U+FDD0 to U+FDEF.")
-        guarded = [{key: self._broken(value, mark) for key, value in message.items()} for message in messages]
-        return guarded, mark
+        return _each(given, lambda text: self._broken(text, mark)), mark
 
     def _broken(self, text: str, mark: str) -> str:
         """`text` with the mark after the first character of each look-alike, overlapping ones included."""
@@ -94,6 +106,17 @@ class ControlTokens:
             parts.append(text[last : found.start() + 1])
             last = found.start() + 1
         return mark.join([*parts, text[last:]])
+
+
+def _each(value: Any, change: Callable[[str], str]) -> Any:
+    """The JSON value with every string in it changed, names of fields included."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list):
+        return [_each(entry, change) for entry in value]
+    if isinstance(value, dict):
+        return {change(key): _each(entry, change) for key, entry in value.items()}
+    return value
 
 
 class _Raised(Exception):

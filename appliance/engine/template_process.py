@@ -37,7 +37,8 @@ class _Setup(msgspec.Struct, frozen=True, array_like=True):
 
 
 class _Request(msgspec.Struct, frozen=True, array_like=True):
-    messages: list[dict[str, str]]
+    messages: list[dict[str, Any]]
+    more: dict[str, Any]
 
 
 class _Reply(msgspec.Struct, frozen=True, array_like=True):
@@ -45,6 +46,7 @@ class _Reply(msgspec.Struct, frozen=True, array_like=True):
     exit_code: int = 0
     code: str = ""
     message: str = ""
+    names: tuple[str, ...] = ()
 
 
 class TemplateProcess:
@@ -54,12 +56,14 @@ class TemplateProcess:
         """Start the child and compile. IntegrityFailure `engine.template` if the template is refused."""
         self._setup = _Setup(source, bos, eos)
         self._child: subprocess.Popen[bytes] | None = None
+        self.names: frozenset[str] = frozenset()
+        """the variables that the template takes"""
         self._start()
 
-    def render(self, messages: Sequence[dict[str, str]]) -> str:
+    def render(self, messages: Sequence[dict[str, Any]], **more: Any) -> str:
         """The prompt text. BadInput `engine.template` if the template fails or exceeds its limits."""
         child = self._child or self._start()
-        reply = _exchange(child, _Request(list(messages)))
+        reply = _exchange(child, _Request(list(messages), more))
         if reply is None:
             self.close()
             raise BadInput(
@@ -100,6 +104,7 @@ class TemplateProcess:
         except IntramurosError:
             self.close()
             raise
+        self.names = frozenset(reply.names)
         return child
 
 
@@ -112,9 +117,10 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
                 if template is None:
                     setup = msgspec.msgpack.decode(body, type=_Setup)
                     template = ChatTemplate(setup.source, bos=setup.bos, eos=setup.eos)
-                    reply = _Reply(text="")
+                    reply = _Reply(text="", names=tuple(template.names))
                 else:
-                    reply = _Reply(text=template.render(msgspec.msgpack.decode(body, type=_Request).messages))
+                    request = msgspec.msgpack.decode(body, type=_Request)
+                    reply = _Reply(text=template.render(request.messages, **request.more))
             except IntramurosError as error:
                 reply = _Reply(None, error.exit_code, error.code, error.message)
             data = msgspec.msgpack.encode(reply)

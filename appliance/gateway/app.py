@@ -1,4 +1,4 @@
-"""The public ASGI application: a handful of paths, each answered in OpenAI's shapes.
+"""The public ASGI application: a table of paths, each answered in OpenAI's shapes.
 
 Raw ASGI rather than a framework: an exact look-up replaces routing on a measured path, and events go from the
 engine's frame to the socket without layers between. Here, and only here, an unforeseen exception becomes a 500.
@@ -10,21 +10,21 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
-from appliance.gateway.answers import ChatForm, Form, Identity, TextForm
+from appliance.gateway import openapi
+from appliance.gateway.answers import Identity
 from appliance.gateway.encoding import Encoding
 from appliance.gateway.encoding_types import ENCODINGS
+from appliance.gateway.endpoints import GENERATIONS, TOKENS, GenerationEndpoint, ModelCard, ModelList, TokenEndpoint
 from appliance.gateway.engine_link import ClientGone
 from appliance.gateway.gate import Turnstile, authenticate, may_use, require_model
 from appliance.gateway.generation import Generation
 from appliance.gateway.hang_up import while_listening
 from appliance.gateway.inlet import Inlet, Receive
 from appliance.gateway.observe import Observer, Visit
-from appliance.gateway.openai_types import Plan, parse_chat, parse_completion
 from appliance.gateway.refusals import (
     Refusal,
     bad_request,
@@ -38,30 +38,13 @@ from appliance.gateway.refusals import (
 from appliance.gateway.reply import Reply, Send
 from appliance.gateway.switchboard import Switchboard
 from appliance.gateway.table import KeyEntry, Route
+from appliance.gateway.token_counts import ask_tokens
 from appliance.kernel.clock import to_text, utc_now
 
 _HUNG_UP: Final = 499
 """status in log and metrics of a request whose client left before the answer began (nginx's number)"""
 
 log = logging.getLogger(__name__)
-
-
-class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
-    """One entry of /v1/models."""
-
-    id: str
-    object: str = "model"
-    created: int
-    owned_by: str = "intramuros"
-    kind: str
-    """beyond OpenAI's: generate | embed | rerank | classify"""
-
-
-class ModelList(msgspec.Struct, frozen=True, kw_only=True):
-    """/v1/models."""
-
-    object: str = "list"
-    data: list[ModelCard]
 
 
 class PublicSide:
@@ -101,7 +84,7 @@ class PublicSide:
             visit.route = path
             _require(method, "GET", path)
             await reply.json(b'{"status":"ok"}')
-        elif path in _GENERATIONS or path in ENCODINGS:
+        elif (endpoint := GENERATIONS.get(path) or TOKENS.get(path)) is not None or path in ENCODINGS:
             visit.route = path
             _require(method, "POST", path)
             key = self._enter(scope, visit)
@@ -109,13 +92,23 @@ class PublicSide:
                 self._turnstile.pass_through(key.id, self._board.limits),
                 self._observer.in_flight.track_inprogress(),
             ):
-                answer = self._encode if path in ENCODINGS else self._generate
-                await answer(path, key, inlet, reply, visit)
+                body = await inlet.body(self._board.limits.body_limit)
+                if isinstance(endpoint, GenerationEndpoint):
+                    await self._generate(endpoint, body, key, inlet, reply, visit)
+                elif endpoint is not None:
+                    await self._convert(endpoint, body, key, inlet, reply, visit)
+                else:
+                    await self._encode(path, body, key, inlet, reply, visit)
         elif path == "/v1/models" or path.startswith("/v1/models/"):
             visit.route = "/v1/models"
             _require(method, "GET", path)
             key = self._enter(scope, visit)
             await reply.json(self._models(key, path.removeprefix("/v1/models").removeprefix("/")))
+        elif path == "/openapi.json":
+            visit.route = path
+            _require(method, "GET", path)
+            self._enter(scope, visit)
+            await reply.json(openapi.document())
         else:
             raise route_unknown(path)
 
@@ -137,25 +130,26 @@ class PublicSide:
         require_model(key, model)
         return route
 
-    async def _generate(self, path: str, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit) -> None:
-        body = await inlet.body(self._board.limits.body_limit)
-        parse, form = _GENERATIONS[path]
-        plan = parse(body)
+    async def _generate(
+        self, endpoint: GenerationEndpoint, body: bytes, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit
+    ) -> None:
+        plan = endpoint.parse(body)
         route = self._route(key, plan.model)
         visit.model, visit.revision = plan.model, route.revision
         if route.kind != "generate":
-            raise wrong_endpoint(plan.model, route.kind, path)
+            raise wrong_endpoint(plan.model, route.kind, visit.route)
         route = await self._loaded(plan.model, route, inlet, visit)
         identity = Identity(
-            id=("chatcmpl-" if form is ChatForm else "cmpl-") + secrets.token_hex(12),
+            id=endpoint.prefix + secrets.token_hex(12),
             created=int(time.time()),
             model=plan.model,
             system_fingerprint=f"r{route.revision}-{route.digest[:12]}",
         )
-        await Generation(plan, form(identity), visit).run(self._board.link(route), key.id, inlet.receive, reply)
+        form = endpoint.form(identity, plan)
+        await Generation(plan, form, visit).run(self._board.link(route), key.id, inlet.receive, reply)
 
-    async def _encode(self, path: str, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit) -> None:
-        plan = ENCODINGS[path](await inlet.body(self._board.limits.body_limit))
+    async def _encode(self, path: str, body: bytes, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit) -> None:
+        plan = ENCODINGS[path](body)
         model = plan.model or self._only_moderator(key)
         route = self._route(key, model)
         visit.model, visit.revision = model, route.revision
@@ -185,11 +179,16 @@ class PublicSide:
             )
         return names[0]
 
-
-_GENERATIONS: Final[dict[str, tuple[Callable[[bytes], Plan], Callable[[Identity], Form]]]] = {
-    "/v1/chat/completions": (parse_chat, ChatForm),
-    "/v1/completions": (parse_completion, TextForm),
-}
+    async def _convert(
+        self, endpoint: TokenEndpoint, body: bytes, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit
+    ) -> None:
+        model, ask = endpoint.parse(body)
+        route = self._route(key, model)
+        visit.model, visit.revision = model, route.revision
+        if route.kind != "generate":
+            raise wrong_endpoint(model, route.kind, visit.route)
+        route = await self._loaded(model, route, inlet, visit)
+        await reply.json(await ask_tokens(self._board.link(route), model, ask))
 
 
 async def _refuse(reply: Reply, refusal: Refusal, inlet: Inlet) -> None:
@@ -202,7 +201,7 @@ async def _refuse(reply: Reply, refusal: Refusal, inlet: Inlet) -> None:
 
 def _require(method: str, wanted: str, path: str) -> None:
     if method != wanted:
-        raise method_wrong(method, path)
+        raise method_wrong(method, path, allow=wanted)
 
 
 def _card(name: str, route: Route) -> ModelCard:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from appliance.engine.frames import Kind
-from appliance.gateway.openai_types import decode_body
+from appliance.gateway.fields import decode as decode_body
 from appliance.gateway.refusals import Refusal, bad_request, unsupported
 
 MAX_TEXTS: Final = 2048

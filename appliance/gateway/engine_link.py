@@ -20,6 +20,7 @@ from appliance.engine.frames import (
     VERSION,
     Accepted,
     Cancel,
+    Detokenise,
     Encode,
     Failed,
     Finished,
@@ -30,6 +31,8 @@ from appliance.engine.frames import (
     Rows,
     Step,
     Submit,
+    Tokenise,
+    Tokens,
     ToWorker,
     encode,
     worker_stream,
@@ -38,8 +41,8 @@ from appliance.kernel.errors import Unavailable
 
 CONNECT_SECONDS: Final = 5.0
 
-Outcome = Accepted | Piece | Rows | Finished | Failed
-"""What a request hears of one of its choices, in order; the last is Finished or Failed."""
+Outcome = Accepted | Piece | Rows | Finished | Failed | Tokens
+"""What a request hears of one of its choices, in order; the last is Finished, Failed or Tokens."""
 
 
 class ClientGone(Exception):
@@ -132,12 +135,12 @@ class EngineLink:
         """What the engine says of itself. Raises Unavailable when it cannot be reached."""
         return (await self._connect()).info.result()
 
-    async def submit(self, exchange: Exchange, submits: Sequence[Submit | Encode]) -> None:
+    async def submit(self, exchange: Exchange, frames: Sequence[Submit | Encode | Tokenise | Detokenise]) -> None:
         """Send one frame per choice; each gets its id here. Raises Unavailable when the engine cannot be reached."""
         connection = await self._connect()
-        for choice, submit in enumerate(submits):
+        for choice, unnumbered in enumerate(frames):
             identifier = next(self._ids)
-            frame = encode(msgspec.structs.replace(submit, id=identifier))
+            frame = encode(msgspec.structs.replace(unnumbered, id=identifier))
             exchange.ids[identifier] = choice
             self._exchanges[identifier] = exchange
             connection.write(frame)
@@ -165,7 +168,7 @@ class EngineLink:
             if exchange is not None:
                 exchange.push(exchange.ids[piece.id], piece)
 
-    def on_outcome(self, outcome: Accepted | Rows | Finished | Failed) -> None:
+    def on_outcome(self, outcome: Accepted | Rows | Finished | Failed | Tokens) -> None:
         """Hand over what concerns one request."""
         exchange = self._exchanges.get(outcome.id)
         if exchange is None:
@@ -208,7 +211,7 @@ class _Connection(asyncio.Protocol):
         for frame in frames:
             if isinstance(frame, Step):
                 self._link.on_step(frame)
-            elif isinstance(frame, Accepted | Rows | Finished | Failed):
+            elif isinstance(frame, Accepted | Rows | Finished | Failed | Tokens):
                 self._link.on_outcome(frame)
             elif isinstance(frame, Info) and not self.info.done():
                 self.info.set_result(frame)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import time
 
-from appliance.engine.frames import Accepted, Failed, Finished, FrameError, Piece, Rows, Submit
-from appliance.gateway.answers import DONE, Choice, Form, PromptDetails, Usage, event
+from appliance.engine.frames import Accepted, Failed, Finished, FrameError, Piece, Rows
+from appliance.gateway.answers import Choice, CompletionDetails, Form, PromptDetails, Usage
 from appliance.gateway.engine_link import EngineLink, Exchange, Outcome
 from appliance.gateway.hang_up import watched
 from appliance.gateway.inlet import Receive
 from appliance.gateway.observe import Visit
-from appliance.gateway.openai_types import Plan
-from appliance.gateway.refusals import Refusal, bad_request, engine_unavailable, from_engine
+from appliance.gateway.plan import Plan
+from appliance.gateway.refusals import Refusal, bad_request, engine_unavailable, from_engine, grammar_broken
 from appliance.gateway.reply import Reply
 from appliance.kernel.errors import Unavailable
 
@@ -29,6 +29,7 @@ class Generation:
         self._visit = visit
         self._choices = [Choice() for _ in range(len(plan.queries) * plan.choices)]
         self._unfinished = len(self._choices)
+        self._reasoning_tokens = 0
 
     async def run(self, link: EngineLink, tenant: str, receive: Receive, reply: Reply) -> None:
         """Answer the request. Raises Refusal before the first byte, ClientGone when nobody listens any more."""
@@ -44,12 +45,8 @@ class Generation:
             link.release(exchange)
 
     async def _submit(self, link: EngineLink, exchange: Exchange, tenant: str) -> None:
-        submits = [
-            Submit(id=0, tenant=tenant, messages=query.messages, prompt=query.text, params=sampling)
-            for query, sampling in self._plan.submits()
-        ]
         try:
-            await link.submit(exchange, submits)
+            await link.submit(exchange, self._plan.submits(tenant))
         except Unavailable as error:
             raise engine_unavailable(self._plan.model) from error
         except FrameError as error:
@@ -61,8 +58,7 @@ class Generation:
                 choice = self._choices[index]
                 if isinstance(outcome, Piece):
                     self._count(choice, outcome)
-                    choice.texts.append(outcome.text)
-                    choice.logprobs.extend(outcome.logprobs)
+                    choice.take(outcome)
                 else:
                     self._note(choice, index, outcome)
         await reply.json(self._form.whole(self._choices, self._usage()))
@@ -76,14 +72,13 @@ class Generation:
                 if not reply.started:
                     raise
                 self._visit.code = refusal.code
-                await reply.end_stream(event(refusal.document()))
+                await reply.end_stream(self._form.failure(refusal))
                 return
             if events:
                 if not reply.started:
                     await reply.start_stream()
                 await reply.stream(events)
-        tail = self._form.usage(self._usage()) + DONE if self._plan.include_usage else DONE
-        await reply.end_stream(tail)
+        await reply.end_stream(self._form.ending(self._choices, self._usage(), wanted=self._plan.include_usage))
 
     def _events(self, outcomes: list[tuple[int, Outcome]]) -> bytes:
         form = self._form
@@ -92,12 +87,13 @@ class Generation:
             choice = self._choices[index]
             if isinstance(outcome, Piece):
                 self._count(choice, outcome)
-                if outcome.text or outcome.logprobs:
+                choice.take(outcome)
+                if outcome.text or outcome.logprobs or outcome.reasoning or outcome.calls:
                     self._open(choice, index, parts)
-                    parts.append(form.piece(index, choice, outcome.text, outcome.logprobs))
+                    parts.append(form.piece(index, choice, outcome))
             elif self._note(choice, index, outcome):
                 self._open(choice, index, parts)
-                parts.append(form.closing(index, choice.reason or "stop"))
+                parts.append(form.closing(index, choice))
         return b"".join(parts)
 
     def _open(self, choice: Choice, index: int, parts: list[bytes]) -> None:
@@ -115,7 +111,7 @@ class Generation:
         if visit.first_token is None:
             visit.first_token = time.monotonic()
 
-    def _note(self, choice: Choice, index: int, outcome: Accepted | Rows | Finished | Failed) -> bool:
+    def _note(self, choice: Choice, index: int, outcome: Outcome) -> bool:
         """Take note of an outcome that is not text; True when the choice has ended well. Raises Refusal."""
         if isinstance(outcome, Failed):
             raise from_engine(outcome, self._plan.model)
@@ -126,11 +122,15 @@ class Generation:
             if first_of_query:  # OpenAI counts a prompt once, however many choices it has
                 self._visit.prompt_tokens += outcome.prompt_tokens
             return False
+        assert isinstance(outcome, Finished)
+        if outcome.reason == "grammar":
+            raise grammar_broken()
         if outcome.reason == "cancelled":  # not by us, or nobody would be here to hear it: the engine is going away
             raise engine_unavailable(self._plan.model)
         if first_of_query:
             self._visit.cached_tokens += outcome.cached_tokens
         choice.reason = outcome.reason
+        self._reasoning_tokens += outcome.reasoning_tokens
         self._visit.completion_tokens += outcome.completion_tokens - choice.tokens  # the engine's own count wins
         self._unfinished -= 1
         return True
@@ -142,4 +142,5 @@ class Generation:
             completion_tokens=visit.completion_tokens,
             total_tokens=visit.prompt_tokens + visit.completion_tokens,
             prompt_tokens_details=PromptDetails(cached_tokens=visit.cached_tokens),
+            completion_tokens_details=CompletionDetails(reasoning_tokens=self._reasoning_tokens),
         )

@@ -13,36 +13,58 @@ from appliance.engine.frames import Failed
 from appliance.kernel.errors import IntramurosError
 
 RETRY_AFTER_SECONDS: Final = 1
-_CONTEXT_CODE: Final = "engine.context_length"
+_FROM_ENGINE: Final = {
+    "engine.context_length": ("context_length_exceeded", None),
+    "engine.grammar": ("invalid_schema", None),
+    "engine.grammar_size": ("schema_too_large", None),
+    "engine.reasoning": ("unsupported", "reasoning_effort"),
+    "engine.no_fill": ("unsupported", "suffix"),
+    "engine.tokens": ("invalid_request_error", "prompt"),
+}
+"""what a client is told, and of which field, for an engine's code"""
 
 
 class Refusal(IntramurosError):
     """A request that is answered by an error document. `status` is the HTTP status before the first byte."""
 
     def __init__(
-        self, status: int, kind: str, code: str, message: str, *, param: str | None = None, retry: bool = False
+        self,
+        status: int,
+        kind: str,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        retry: bool = False,
+        allow: str = "",
     ) -> None:
         super().__init__(code, message)
         self.status = status
         self.kind = kind
         self.param = param
         self.retry = retry
+        self.allow = allow
+        """the method that would have been right"""
 
     def document(self) -> bytes:
         """Return `{"error": {…}}` as JSON."""
-        body = _Body(message=self.message, type=self.kind, param=self.param, code=self.code)
-        return msgspec.json.encode(_Document(error=body))
+        body = ErrorBody(message=self.message, type=self.kind, param=self.param, code=self.code)
+        return msgspec.json.encode(ErrorDocument(error=body))
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True):
+class ErrorBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong; `code` is stable, `param` names the field."""
+
     message: str
     type: str
     param: str | None
     code: str
 
 
-class _Document(msgspec.Struct, frozen=True, kw_only=True):
-    error: _Body
+class ErrorDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Every answer that is not what was asked for."""
+
+    error: ErrorBody
 
 
 def bad_request(message: str, *, param: str | None = None, code: str = "invalid_request_error") -> Refusal:
@@ -96,9 +118,10 @@ def route_unknown(path: str) -> Refusal:
     return Refusal(404, "invalid_request_error", "unknown_url", f"There is nothing at {path}.")
 
 
-def method_wrong(method: str, path: str) -> Refusal:
+def method_wrong(method: str, path: str, *, allow: str) -> Refusal:
     """405: the path exists, the method does not."""
-    return Refusal(405, "invalid_request_error", "method_not_allowed", f"{path} does not answer to {method}.")
+    message = f"{path} does not answer to {method}."
+    return Refusal(405, "invalid_request_error", "method_not_allowed", message, allow=allow)
 
 
 def body_slow() -> Refusal:
@@ -135,6 +158,12 @@ def model_not_loaded(model: str, obstacle: str) -> Refusal:
     )
 
 
+def grammar_broken() -> Refusal:
+    """400: an answer could not be held to its shape with what one answer may cost."""
+    message = "The answer cannot be held to this schema within the appliance's bounds; make the schema simpler."
+    return bad_request(message, code="schema_too_complex")
+
+
 def defect() -> Refusal:
     """500: a defect of ours; the log of the gateway has the details."""
     return Refusal(500, "server_error", "internal_error", "The gateway failed while handling this request.")
@@ -142,8 +171,7 @@ def defect() -> Refusal:
 
 def from_engine(failed: Failed, model: str) -> Refusal:
     """Translate what an engine said about one request."""
-    if failed.code == _CONTEXT_CODE:
-        return bad_request(failed.message, code="context_length_exceeded")
     if failed.retryable:
         return engine_unavailable(model)
-    return bad_request(failed.message)
+    code, param = _FROM_ENGINE.get(failed.code, ("invalid_request_error", None))
+    return bad_request(failed.message, code=code, param=param)

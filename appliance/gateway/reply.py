@@ -41,6 +41,8 @@ class Reply:
         headers: HeaderList = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if refusal.retry else []
         if close:
             headers.append(_CLOSE)
+        if refusal.allow:
+            headers.append((b"allow", refusal.allow.encode()))
         document = refusal.document()
         self._visit.code = refusal.code
         await self._head(refusal.status, [_JSON, (b"content-length", b"%d" % len(document)), *headers])

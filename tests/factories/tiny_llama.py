@@ -35,6 +35,22 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}<|assistant|>{%- endif -%}"
 )
 
+ABLE_SPECIAL_TOKENS = (
+    *SPECIAL_TOKENS,
+    *("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<think>", "</think>"),
+)
+ABLE_TEMPLATE = (
+    "{%- set closed = '</think>' -%}"
+    "{%- if tools -%}<|user|>{{ tools | tojson }}<|end|>{%- endif -%}"
+    "{%- for message in messages -%}"
+    "{%- if message.role == 'assistant' -%}<|assistant|>{{ message.content }}"
+    "{%- for call in message.tool_calls or [] -%}<tool_call>{{ call.function | tojson }}</tool_call>{%- endfor -%}"
+    "{%- else -%}<|user|>{{ message.content }}{%- endif -%}<|end|>"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|assistant|>{%- if enable_thinking -%}<think>{%- endif -%}{%- endif -%}"
+)
+"""of a model that knows functions, reasons when it is told to, and fills in"""
+
 _TRAINING_TEXT = (
     "The quick brown fox jumps over the lazy dog while the other dogs sleep in the sun.",
     "Which port does the gateway listen on? It listens on port 8443 and speaks HTTPS.",
@@ -44,13 +60,13 @@ _TRAINING_TEXT = (
 )
 
 
-def make_tiny_llama(directory: Path, *, seed: int = 0) -> Path:
+def make_tiny_llama(directory: Path, *, seed: int = 0, able: bool = False, context: int = CONTEXT) -> Path:
     """Write a Hugging Face folder (config, weights, tokenizer, template) and return it."""
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer()
+    tokenizer = _tokenizer(ABLE_SPECIAL_TOKENS if able else SPECIAL_TOKENS)
     tokenizer.save(str(directory / "tokenizer.json"))
     special = {text: tokenizer.token_to_id(text) for text in SPECIAL_TOKENS}
-    _write(directory / "config.json", _config(pad=special["<|pad|>"], end=special["<|end|>"]))
+    _write(directory / "config.json", _config(pad=special["<|pad|>"], end=special["<|end|>"], context=context))
     _write(
         directory / "generation_config.json",
         {"eos_token_id": special["<|end|>"], "pad_token_id": special["<|pad|>"]},
@@ -63,17 +79,19 @@ def make_tiny_llama(directory: Path, *, seed: int = 0) -> Path:
             "pad_token": "<|pad|>",
             "add_bos_token": False,
             "clean_up_tokenization_spaces": False,
-            "model_max_length": CONTEXT,
+            "model_max_length": context,
         },
     )
-    (directory / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    (directory / "chat_template.jinja").write_text(ABLE_TEMPLATE if able else CHAT_TEMPLATE)
     save_file(_weights(seed), directory / "model.safetensors", metadata={"format": "pt"})
     return directory
 
 
-def make_tiny_gguf(directory: Path, *, seed: int = 0, dtype: str = "f32") -> Path:
+def make_tiny_gguf(
+    directory: Path, *, seed: int = 0, dtype: str = "f32", able: bool = False, context: int = CONTEXT
+) -> Path:
     """Write `directory/hf/` and convert it to `directory/model.gguf`, which is returned (about five seconds)."""
-    folder = make_tiny_llama(directory / "hf", seed=seed)
+    folder = make_tiny_llama(directory / "hf", seed=seed, able=able, context=context)
     output = directory / "model.gguf"
     convert(folder, output, dtype=dtype, name="tiny", scratch=directory / "scratch", threads=1)
     return output
@@ -88,22 +106,22 @@ def write_rows(path: Path, pairs: list[tuple[str, str]]) -> None:
     path.write_text("".join(line + "\n" for line in lines))
 
 
-def _tokenizer() -> Tokenizer:
+def _tokenizer(special: tuple[str, ...]) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(SPECIAL_TOKENS),
+        vocab_size=VOCABULARY - len(special),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_TRAINING_TEXT, trainer)
-    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIAL_TOKENS])
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
     return tokenizer
 
 
-def _config(*, pad: int | None, end: int | None) -> dict[str, Any]:
+def _config(*, pad: int | None, end: int | None, context: int) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -114,7 +132,7 @@ def _config(*, pad: int | None, end: int | None) -> dict[str, Any]:
         "num_attention_heads": HEADS,
         "num_key_value_heads": KEY_VALUE_HEADS,
         "head_dim": HIDDEN // HEADS,
-        "max_position_embeddings": CONTEXT,
+        "max_position_embeddings": context,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "hidden_act": "silu",

@@ -17,149 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgspec
 import openai
 import pytest
 
 from appliance.access.keys import FreshKey, new_key
 from appliance.access.tls import ensure_leaf
-from appliance.gateway.state import GatewayState
-from appliance.gateway.table import KeyEntry, Limits, Listen, Route, RoutingTable, encode_table, write_table
-from appliance.kernel.canonical import sha256_hex
+from appliance.gateway.table import Limits
 from appliance.kernel.clock import utc_now
-from appliance.kernel.paths import StatePaths
 from tests.factories.engine_client import running_worker
 from tests.factories.fake_engine import FakeEngine, Turn, fake_engine
+from tests.factories.gateway_box import DEADLINE, DIGEST, GatewayBox
 from tests.factories.tiny_llama import make_tiny_gguf
 
-DEADLINE = 20.0
 RSS_LIMIT = 60 << 20
-DIGEST = "ab" * 32
-
-
-class Box:
-    """A state directory with certificates, keys and a table, and the gateway process on it."""
-
-    def __init__(self, root: Path) -> None:
-        self.paths = StatePaths(root)
-        self.paths.run.mkdir(parents=True, mode=0o700)
-        ensure_leaf(self.paths, ())
-        self.key = new_key()
-        self.expired = new_key()
-        self.narrow = new_key()
-        self.limits = Limits()
-        self.routes: dict[str, Route] = {}
-        self.port = 0
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def serve(self, name: str, revision: int, engine_socket: Path | None = None) -> Path:
-        """Route `name` to a revision; returns its socket path."""
-        path = engine_socket or self.paths.worker_socket(revision)
-        self.routes[name] = Route(
-            revision=revision, socket=str(path), model_ref=f"{name}@{revision}", digest=DIGEST, created=1_700_000_000
-        )
-        return path
-
-    def table(self) -> RoutingTable:
-        certificate, key = str(self.paths.leaf_certificate), str(self.paths.leaf_key)
-        return RoutingTable(
-            listen=Listen(host="127.0.0.1", port=self.port, certificate=certificate, key=key),
-            limits=self.limits,
-            routes=dict(self.routes),
-            keys=(
-                _entry(self.key, "all"),
-                _entry(self.expired, "old", expires_at=time.time() - 60),
-                _entry(self.narrow, "narrow", models=("other",)),
-            ),
-        )
-
-    def write(self) -> str:
-        """Write the table; returns its digest."""
-        table = self.table()
-        write_table(self.paths.gateway_table, table)
-        return sha256_hex(encode_table(table))
-
-    def launch(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "appliance.gateway.main", "--state", str(self.paths.root)],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
-
-    async def start(self) -> None:
-        self.write()
-        self.process = self.launch()
-        state = await self.wait_for(lambda state: state.port > 0)
-        self.port = state.port
-
-    async def state(self) -> GatewayState:
-        return msgspec.json.decode(await self.private("/state"), type=GatewayState)
-
-    async def private(self, path: str) -> bytes:
-        transport = httpx.AsyncHTTPTransport(uds=str(self.paths.gateway_socket))
-        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-            return (await client.get(path)).raise_for_status().content
-
-    async def wait_for(self, wanted: Callable[[GatewayState], bool]) -> GatewayState:
-        """Poll `/state` until it says what is wanted."""
-        end = time.monotonic() + DEADLINE
-        while time.monotonic() < end:
-            assert self.process is not None
-            if self.process.poll() is not None:
-                assert self.process.stderr is not None
-                pytest.fail(f"the gateway ended: {self.process.stderr.read().decode()}")
-            with contextlib.suppress(httpx.TransportError):
-                state = await self.state()
-                if wanted(state):
-                    return state
-            await asyncio.sleep(0.02)
-        pytest.fail("the gateway did not reach the state in time")
-
-    async def adopt(self) -> None:
-        """Write the table, signal, and wait until it is in force."""
-        digest = self.write()
-        self.signal(signal.SIGHUP)
-        await self.wait_for(lambda state: state.table == digest)
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    async def ended(self) -> int:
-        """Wait for the process's end; returns its status."""
-        assert self.process is not None
-        return await asyncio.wait_for(asyncio.to_thread(self.process.wait), DEADLINE)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            assert self.process.stderr is not None
-            self.process.stderr.close()
-
-    def trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.paths.authority_certificate))
-
-    def http(self, key: FreshKey | None = None) -> httpx.AsyncClient:
-        chosen = key or self.key
-        return httpx.AsyncClient(
-            base_url=f"https://localhost:{self.port}",
-            verify=self.trust(),
-            headers={"authorization": f"Bearer {chosen.secret}"},
-            timeout=DEADLINE,
-        )
-
-    def client(self, key: FreshKey | None = None) -> openai.AsyncOpenAI:
-        chosen = key or self.key
-        return openai.AsyncOpenAI(
-            base_url=f"https://localhost:{self.port}/v1",
-            api_key=chosen.secret,
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(verify=self.trust(), timeout=DEADLINE),
-        )
-
-    def access_lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.paths.logs / "access.jsonl").read_text().splitlines()]
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
@@ -169,19 +39,15 @@ async def _close(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
 
 
-def _entry(key: FreshKey, name: str, **more: Any) -> KeyEntry:
-    return KeyEntry(id=key.id, hash=key.hash, name=name, **more)
-
-
 @pytest.fixture
-def box(tmp_path: Path) -> Iterator[Box]:
-    made = Box(tmp_path)
+def box(tmp_path: Path) -> Iterator[GatewayBox]:
+    made = GatewayBox(tmp_path)
     yield made
     made.stop()
 
 
 @pytest.fixture
-async def served(box: Box) -> AsyncIterator[tuple[Box, FakeEngine]]:
+async def served(box: GatewayBox) -> AsyncIterator[tuple[GatewayBox, FakeEngine]]:
     """A running gateway with the deployment `desk` on a fake engine."""
     async with fake_engine(box.serve("desk", 1)) as engine:
         await box.start()
@@ -220,7 +86,7 @@ def stepwise(go: asyncio.Queue[str]) -> Callable[[Turn], Awaitable[None]]:
     return answer
 
 
-async def test_official_client_whole_and_streamed(served: tuple[Box, FakeEngine]) -> None:
+async def test_official_client_whole_and_streamed(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, engine = served
     async with box.client() as client:
         models = await client.models.list()
@@ -245,7 +111,7 @@ async def test_official_client_whole_and_streamed(served: tuple[Box, FakeEngine]
     assert [submit.params.seed for submit in engine.submits[:2]] == [7, 8]
 
 
-async def test_access_line_and_metrics_say_no_content(served: tuple[Box, FakeEngine]) -> None:
+async def test_access_line_and_metrics_say_no_content(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, _ = served
     async with box.http() as client:
         answer = await client.post("/v1/chat/completions", json=ask("topsecret words"))
@@ -263,7 +129,7 @@ async def test_access_line_and_metrics_say_no_content(served: tuple[Box, FakeEng
     assert box.key.secret not in written
 
 
-async def test_refusals_have_openai_shape(served: tuple[Box, FakeEngine]) -> None:
+async def test_refusals_have_openai_shape(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, _ = served
     stranger = new_key()
     async with box.http() as client:
@@ -283,7 +149,7 @@ async def test_refusals_have_openai_shape(served: tuple[Box, FakeEngine]) -> Non
         assert await refused(chat, key=box.narrow, json=ask("x")) == (403, "model_not_allowed")
         assert await refused(chat, json=ask("x") | {"model": "nobody"}) == (404, "model_not_found")
         assert await refused("/v1/models/nobody", method="GET") == (404, "model_not_found")
-        assert await refused(chat, json=ask("x", tools=[{"type": "function"}])) == (400, "unsupported")
+        assert await refused(chat, json=ask("x", tools=[{"type": "browser"}])) == (400, "unsupported")
         assert await refused(chat, json=ask("x", temperature=3)) == (400, "invalid_request_error")
         assert await refused(chat, content=b"{") == (400, "invalid_request_error")
         assert await refused(chat, method="GET") == (405, "method_not_allowed")
@@ -293,7 +159,7 @@ async def test_refusals_have_openai_shape(served: tuple[Box, FakeEngine]) -> Non
         assert (await client.get("/healthz", headers={"authorization": ""})).json() == {"status": "ok"}
 
 
-async def test_too_large_body_is_refused_with_and_without_length(served: tuple[Box, FakeEngine]) -> None:
+async def test_too_large_body_is_refused_with_and_without_length(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, engine = served
     large = json.dumps(ask("x" * (box.limits.body_limit + 1))).encode()
 
@@ -309,7 +175,7 @@ async def test_too_large_body_is_refused_with_and_without_length(served: tuple[B
     assert len(engine.submits) == 1
 
 
-async def test_engine_errors_become_http_errors(served: tuple[Box, FakeEngine]) -> None:
+async def test_engine_errors_become_http_errors(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, engine = served
     answers = {
         "long": ("engine.context_length", False, 400, "context_length_exceeded"),
@@ -329,7 +195,7 @@ async def test_engine_errors_become_http_errors(served: tuple[Box, FakeEngine]) 
                 assert ("retry-after" in answer.headers) == retryable
 
 
-async def test_hang_up_cancels_in_the_engine(served: tuple[Box, FakeEngine]) -> None:
+async def test_hang_up_cancels_in_the_engine(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, engine = served
     engine.answer = endless
     for stream in (True, False):
@@ -349,7 +215,7 @@ async def _read_a_little(client: httpx.AsyncClient, body: dict[str, Any]) -> Non
             pass
 
 
-async def test_client_that_never_reads_is_cut(box: Box) -> None:
+async def test_client_that_never_reads_is_cut(box: GatewayBox) -> None:
     box.limits = Limits(slow_client_timeout=0.3)
     async with fake_engine(box.serve("desk", 1), flood) as engine:
         await box.start()
@@ -367,7 +233,7 @@ async def test_client_that_never_reads_is_cut(box: Box) -> None:
         assert "intramuros_gateway_slow_clients_total 1.0" in (await box.private("/metrics")).decode()
 
 
-async def test_engine_death_mid_stream_and_recovery(served: tuple[Box, FakeEngine]) -> None:
+async def test_engine_death_mid_stream_and_recovery(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, engine = served
     go: asyncio.Queue[str] = asyncio.Queue()
     engine.answer = stepwise(go)
@@ -393,7 +259,7 @@ async def _exhaust(chunks: AsyncIterator[Any]) -> None:
         pass
 
 
-async def test_engine_death_before_the_first_text_is_retryable(served: tuple[Box, FakeEngine]) -> None:
+async def test_engine_death_before_the_first_text_is_retryable(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, engine = served
 
     async def die(turn: Turn) -> None:
@@ -407,7 +273,7 @@ async def test_engine_death_before_the_first_text_is_retryable(served: tuple[Box
 
 
 @pytest.mark.slow
-async def test_real_engine_answers_and_its_death_is_survived(box: Box, tmp_path: Path) -> None:
+async def test_real_engine_answers_and_its_death_is_survived(box: GatewayBox, tmp_path: Path) -> None:
     model = make_tiny_gguf(tmp_path / "model")
     path = box.serve("desk", 1)
     greedy = {"max_tokens": 12, "temperature": 0}
@@ -442,7 +308,7 @@ async def test_real_engine_answers_and_its_death_is_survived(box: Box, tmp_path:
             assert again.choices[0].message.content == streamed
 
 
-async def test_table_switch_keeps_the_old_stream(served: tuple[Box, FakeEngine]) -> None:
+async def test_table_switch_keeps_the_old_stream(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, old = served
     go: asyncio.Queue[str] = asyncio.Queue()
     old.answer = stepwise(go)
@@ -464,7 +330,7 @@ async def test_table_switch_keeps_the_old_stream(served: tuple[Box, FakeEngine])
         await box.wait_for(lambda state: "1" not in state.revisions)
 
 
-async def test_broken_table_keeps_the_old_one(served: tuple[Box, FakeEngine]) -> None:
+async def test_broken_table_keeps_the_old_one(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, _ = served
     before = (await box.state()).table
     box.paths.gateway_table.write_bytes(b'{"listen": 1}')
@@ -476,7 +342,7 @@ async def test_broken_table_keeps_the_old_one(served: tuple[Box, FakeEngine]) ->
     assert (await box.state()).table_problem == ""
 
 
-async def test_revoked_key_stops_working(served: tuple[Box, FakeEngine]) -> None:
+async def test_revoked_key_stops_working(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, _ = served
     revoked = box.key
     async with box.http(revoked) as client:
@@ -486,7 +352,7 @@ async def test_revoked_key_stops_working(served: tuple[Box, FakeEngine]) -> None
         assert (await client.get("/v1/models")).status_code == 401
 
 
-async def test_too_many_requests(box: Box) -> None:
+async def test_too_many_requests(box: GatewayBox) -> None:
     box.limits = Limits(concurrency=3, key_concurrency=2)
     async with fake_engine(box.serve("desk", 1), endless):
         box.serve("other", 1, box.paths.worker_socket(1))
@@ -507,7 +373,7 @@ async def test_too_many_requests(box: Box) -> None:
         await box.wait_for(lambda state: state.requests == 0)
 
 
-async def test_sigterm_drains_and_ends_with_zero(served: tuple[Box, FakeEngine]) -> None:
+async def test_sigterm_drains_and_ends_with_zero(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, engine = served
     go: asyncio.Queue[str] = asyncio.Queue()
     engine.answer = stepwise(go)
@@ -526,7 +392,7 @@ async def test_sigterm_drains_and_ends_with_zero(served: tuple[Box, FakeEngine])
     assert not box.paths.gateway_socket.exists()
 
 
-async def _access_line(box: Box, request: str) -> dict[str, Any]:
+async def _access_line(box: GatewayBox, request: str) -> dict[str, Any]:
     """Return the line of a request: it is written after the answer has gone out."""
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end:
@@ -549,7 +415,7 @@ async def _until_refused(port: int) -> None:
     pytest.fail("the port stayed open")
 
 
-async def test_drain_has_an_end(box: Box) -> None:
+async def test_drain_has_an_end(box: GatewayBox) -> None:
     box.limits = Limits(drain_timeout=1.0)
     async with fake_engine(box.serve("desk", 1), endless):
         await box.start()
@@ -563,7 +429,7 @@ async def test_drain_has_an_end(box: Box) -> None:
     assert [line["code"] for line in box.access_lines()] == ["drain_timeout"]
 
 
-def test_port_taken_is_one_clear_line(box: Box) -> None:
+def test_port_taken_is_one_clear_line(box: GatewayBox) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         box.port = taken.getsockname()[1]
         box.write()
@@ -575,7 +441,7 @@ def test_port_taken_is_one_clear_line(box: Box) -> None:
     assert not box.paths.gateway_socket.exists()
 
 
-def test_wide_key_file_is_refused(box: Box) -> None:
+def test_wide_key_file_is_refused(box: GatewayBox) -> None:
     box.write()
     box.paths.leaf_key.chmod(0o640)
     process = box.launch()
@@ -583,7 +449,7 @@ def test_wide_key_file_is_refused(box: Box) -> None:
     assert (process.returncode, errors.decode().partition(":")[0]) == (5, "private.mode")
 
 
-async def test_only_tls_1_2_and_later(served: tuple[Box, FakeEngine]) -> None:
+async def test_only_tls_1_2_and_later(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, _ = served
     versions = {}
     for version in (ssl.TLSVersion.TLSv1_1, ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -607,7 +473,7 @@ async def test_only_tls_1_2_and_later(served: tuple[Box, FakeEngine]) -> None:
     assert versions == {"TLSv1_1": "refused", "TLSv1_2": "ok", "TLSv1_3": "ok"}
 
 
-async def test_renewed_certificate_is_used_without_a_restart(served: tuple[Box, FakeEngine]) -> None:
+async def test_renewed_certificate_is_used_without_a_restart(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, _ = served
     before = await _serial(box)
     ensure_leaf(box.paths, ("gateway.example",), utc_now())
@@ -618,7 +484,7 @@ async def test_renewed_certificate_is_used_without_a_restart(served: tuple[Box, 
     assert after != before
 
 
-async def _serial(box: Box) -> str:
+async def _serial(box: GatewayBox) -> str:
     _, writer = await asyncio.open_connection("127.0.0.1", box.port, ssl=box.trust(), server_hostname="localhost")
     certificate = writer.get_extra_info("ssl_object").getpeercert()
     await _close(writer)
@@ -626,7 +492,7 @@ async def _serial(box: Box) -> str:
     return serial
 
 
-async def test_private_socket_is_private_and_memory_is_small(served: tuple[Box, FakeEngine]) -> None:
+async def test_private_socket_is_private_and_memory_is_small(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, _ = served
     async with box.http() as client:
         for _ in range(20):
@@ -641,7 +507,7 @@ async def test_private_socket_is_private_and_memory_is_small(served: tuple[Box, 
     assert "_rust.abi3" not in loaded  # cryptography: the standard library's ssl is enough here
 
 
-async def test_endless_head_is_cut(served: tuple[Box, FakeEngine]) -> None:
+async def test_endless_head_is_cut(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, _ = served
     reader, writer = await asyncio.open_connection("127.0.0.1", box.port, ssl=box.trust(), server_hostname="localhost")
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n")
@@ -654,7 +520,7 @@ async def test_endless_head_is_cut(served: tuple[Box, FakeEngine]) -> None:
     await _close(writer)
 
 
-async def test_invalid_http_gets_a_document(served: tuple[Box, FakeEngine]) -> None:
+async def test_invalid_http_gets_a_document(served: tuple[GatewayBox, FakeEngine]) -> None:
     box, _ = served
     reader, writer = await asyncio.open_connection("127.0.0.1", box.port, ssl=box.trust(), server_hostname="localhost")
     writer.write(b"NONSENSE\r\n\r\n")

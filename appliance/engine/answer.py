@@ -1,0 +1,247 @@
+"""Sorts the tokens of one answer into what is said, thought and called, as far as it is certain.
+
+Owns the text of one request between the sampler and the wire. Invariant: the parts it returned, joined, are prefixes of
+the whole that no later token can change, however the bytes were cut. Stop strings count in what is said alone: a call
+or a thought is never cut by one.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from appliance.engine.detokenise import StopStrings, held_back
+from appliance.engine.dialect import Dialect
+from appliance.engine.frames import CallPiece
+
+_HEAD: Final = re.compile(r'\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*')
+_LONGEST_HEAD: Final = 1024
+
+
+@dataclass(slots=True)
+class Parts:
+    """What one token added."""
+
+    text: str = ""
+    reasoning: str = ""
+    calls: list[CallPiece] = field(default_factory=list)
+
+    def add(self, more: Parts) -> None:
+        """Append what came after."""
+        self.text += more.text
+        self.reasoning += more.reasoning
+        self.calls += more.calls
+
+
+class Answer:
+    """The growing answer of one request."""
+
+    __slots__ = ("_calls", "_decoder", "_dialect", "_held", "_listening", "_marks", "_skip_space", "_state", "_stops")
+
+    def __init__(
+        self,
+        stops: tuple[str, ...] = (),
+        *,
+        dialect: Dialect | None = None,
+        calls: bool = False,
+        thinking: bool = False,
+        marks: dict[int, str] | None = None,
+    ) -> None:
+        """`dialect` None takes everything as said. `calls`: calls were allowed. `marks`: marks that are one token."""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stops = StopStrings(stops)
+        self._dialect = dialect or Dialect()
+        self._marks = marks or {}
+        self._listening = calls
+        self._state = "thought" if thinking else "start"
+        self._held = ""
+        self._skip_space = thinking
+        self._calls = _Calls()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was written: nothing after it counts."""
+        return self._stops.stopped
+
+    @property
+    def thinking(self) -> bool:
+        """Whether the model is reasoning."""
+        return self._state == "thought"
+
+    def feed(self, token: int, data: bytes) -> Parts:
+        """What is certain after this token, whose bytes are `data`."""
+        parts = Parts()
+        mark = self._marks.get(token)
+        if mark is not None and self._awaits(mark):
+            self._advance(self._decoder.decode(b"", final=True), parts)
+            self._release(parts)
+            self._decoder.reset()
+            self._open(mark)
+        else:
+            self._advance(self._decoder.decode(data), parts)
+        return parts
+
+    def flush(self) -> Parts:
+        """What was held back, at the end of the answer."""
+        parts = Parts()
+        self._advance(self._decoder.decode(b"", final=True), parts)
+        self._release(parts)
+        if not self.stopped:
+            parts.text += self._stops.flush()
+        return parts
+
+    def _advance(self, new: str, parts: Parts) -> None:
+        text = self._held + new
+        self._held = ""
+        while text:
+            if self._state == "call":
+                text = self._call(text, parts)
+                continue
+            if self._state == "start":
+                text = self._start(text)
+                continue
+            words = self._words()
+            found = min(((at, word) for word in words if (at := text.find(word)) >= 0), default=None)
+            if found is None:
+                keep = held_back(text, words)
+                self._say(text[: len(text) - keep], parts)
+                self._held = text[len(text) - keep :]
+                return
+            at, word = found
+            self._say(text[:at], parts)
+            self._open(word)
+            text = text[at + len(word) :]
+
+    def _start(self, text: str) -> str:
+        """Where a call has no mark, an answer that begins with a brace is one."""
+        if self._listening and not self._dialect.calls.begin:
+            bare = text.lstrip()
+            if not bare:
+                self._held = text
+                return ""
+            self._state = "call" if bare.startswith("{") else "said"
+        else:
+            self._state = "said"
+        return text
+
+    def _words(self) -> tuple[str, ...]:
+        """The marks that may come next, those that are a token of their own left out."""
+        whole = self._marks.values()
+        if self._state == "thought":
+            words: tuple[str, ...] = ("</think>",)
+        else:
+            words = ("<think>",) if self._dialect.reasons else ()
+            if self._listening and self._dialect.calls.begin:
+                words += (self._dialect.calls.begin,)
+        return tuple(word for word in words if word not in whole)
+
+    def _awaits(self, mark: str) -> bool:
+        """Whether a mark means something here; elsewhere its token is like any other."""
+        form, state = self._dialect.calls, self._state
+        return {
+            "<think>": state in ("start", "said"),
+            "</think>": state == "thought",
+            form.begin: state in ("start", "said") and self._listening,
+            form.end: state == "call",
+        }[mark]
+
+    def _open(self, mark: str) -> None:
+        states = {"<think>": "thought", "</think>": "start", self._dialect.calls.begin: "call"}
+        self._state = states.get(mark, "said")
+        self._skip_space = True
+
+    def _call(self, text: str, parts: Parts) -> str:
+        mark = self._dialect.calls.end
+        rest, ended = self._calls.feed(text, parts.calls, end="" if mark in self._marks.values() else mark)
+        if ended:
+            self._state, self._skip_space = "said", True
+        return rest
+
+    def _say(self, text: str, parts: Parts) -> None:
+        if self._skip_space:
+            text = text.lstrip()
+        if not text:
+            return
+        self._skip_space = False
+        if self._state == "thought":
+            parts.reasoning += text
+        else:
+            parts.text += self._stops.feed(text)
+
+    def _release(self, parts: Parts) -> None:
+        held, self._held = self._held, ""
+        if held:
+            self._say(held, parts)
+
+
+class _Calls:
+    """Reads calls off the text between two marks: JSON objects that begin with the name."""
+
+    __slots__ = ("_begun", "_depth", "_end", "_escaped", "_head", "_index", "_quoted", "_spaces")
+
+    def __init__(self) -> None:
+        self._end = ""
+        self._index = -1
+        self._reset()
+
+    def _reset(self) -> None:
+        self._depth = 0
+        self._quoted = self._escaped = False
+        self._head: str | None = ""
+        """the beginning of an object until its name and arguments were found"""
+        self._spaces = ""
+        self._begun = False
+
+    def feed(self, text: str, pieces: list[CallPiece], *, end: str) -> tuple[str, bool]:
+        """Take text; returns what lies behind the end mark, and whether that came. Without `end` it never does."""
+        start = 0
+        for at, letter in enumerate(text):
+            if self._depth == 0:
+                if letter == "{":
+                    self._reset()
+                    self._depth, start = 1, at
+                elif end:
+                    self._end = (self._end + letter)[-len(end) :]
+                    if self._end == end:
+                        self._end = ""
+                        return text[at + 1 :], True
+            elif self._quoted:
+                if self._escaped:
+                    self._escaped = False
+                elif letter == "\\":
+                    self._escaped = True
+                elif letter == '"':
+                    self._quoted = False
+            elif letter == '"':
+                self._quoted = True
+            elif letter in "{[":
+                self._depth += 1
+            elif letter in "}]":
+                self._depth -= 1
+                if self._depth == 0:  # this brace closes the call, not its arguments
+                    self._take(text[start:at], pieces, last=True)
+                    start = at + 1
+        if self._depth:
+            self._take(text[start:], pieces)
+        return "", False
+
+    def _take(self, text: str, pieces: list[CallPiece], *, last: bool = False) -> None:
+        if self._head is not None:
+            self._head += text
+            found = _HEAD.match(self._head)
+            if found is None:
+                if len(self._head) > _LONGEST_HEAD:
+                    self._head = self._head[:_LONGEST_HEAD]
+                return
+            self._index += 1
+            text, self._head = self._head[found.end() :], None
+            pieces.append(CallPiece(index=self._index, name=found[1], arguments=""))
+        # spaces around the arguments do not belong to them
+        text = self._spaces + text if self._begun else text.lstrip()
+        shown = text.rstrip()
+        self._begun = self._begun or bool(shown)
+        self._spaces = "" if last else text[len(shown) :]
+        if shown:
+            pieces.append(CallPiece(index=self._index, name="", arguments=shown))

@@ -1,0 +1,220 @@
+"""How one model writes what is not plain text: its reasoning and its function calls, and the grammar for both.
+
+Models agree on nothing but their chat template, so the template's source tells. A template that knows no functions, or
+writes calls in a way not known here, gets the functions explained in words (`explained`) and is held to the plainest
+format by the same grammar. Pure: no model and no process.
+Source: Hugging Face's conventions for chat templates (`tools`, `tool_calls`); the formats of Hermes, Llama 3, Mistral.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from appliance.engine.frames import Asked, Message, Tool
+from appliance.engine.schema_rules import document, moved
+
+_GAP: Final = r"/[ \n\t]{0,8}/"
+_OPEN: Final = "<think>"
+_CLOSE: Final = "</think>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFormat:
+    """Calls stand between `begin` and `end`, as JSON objects `{"name": …, KEY: {…}}`; in a list if `listed`."""
+
+    begin: str
+    end: str
+    key: str = "arguments"
+    listed: bool = False
+
+
+HERMES: Final = CallFormat(begin="<tool_call>", end="</tool_call>")
+MISTRAL: Final = CallFormat(begin="[TOOL_CALLS]", end="", listed=True)
+LLAMA: Final = CallFormat(begin="", end="", key="parameters")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """What a chat template's source says of its model."""
+
+    calls: CallFormat = HERMES
+    native: bool = False
+    """whether the template itself explains the functions and writes calls and their results"""
+    reasons: bool = False
+    """whether the model writes its reasoning between <think> and </think>"""
+    switchable: bool = False
+    """whether reasoning can be switched off (the template reads `enable_thinking`)"""
+
+    @classmethod
+    def of(cls, source: str, names: frozenset[str]) -> Dialect:
+        """Read it off a template's source and the names of the variables that it takes."""
+        calls = None
+        if "tools" in names:
+            if "[TOOL_CALLS]" in source:
+                calls = MISTRAL
+            elif HERMES.begin in source and "<function=" not in source:
+                calls = HERMES
+            elif '"parameters"' in source:
+                calls = LLAMA
+        return cls(
+            calls=calls or HERMES,
+            native=calls is not None,
+            reasons=_OPEN in source and _CLOSE in source,
+            switchable="enable_thinking" in names,
+        )
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The words that open and close the parts of an answer."""
+        thinking = (_OPEN, _CLOSE) if self.reasons else ()
+        return (*thinking, *filter(None, (self.calls.begin, self.calls.end)))
+
+
+def thinks_already(rendered: str) -> bool:
+    """Tell whether a rendered prompt ends inside the model's reasoning."""
+    return rendered.rstrip().endswith(_OPEN)
+
+
+def grammar(asked: Asked, dialect: Dialect, *, thinking: bool, token_of: Callable[[str], int | None]) -> str | None:
+    """The Lark grammar of an answer, or None where anything goes.
+
+    `thinking`: the prompt ends inside the reasoning. `token_of` gives the one token that a mark is, if it is one.
+    """
+
+    def mark(text: str) -> str:
+        token = token_of(text)
+        return json.dumps(text) if token is None else f"<[{token}]>"
+
+    def until(name: str, text: str) -> str:
+        """A rule for anything up to and including a mark."""
+        return f"{name}: TEXT {mark(text)}" if token_of(text) is not None else f"{name}[lazy]: TEXT {mark(text)}"
+
+    if asked.schema is not None:
+        rules = [f"answer: {document(json.loads(asked.schema))}"]
+    elif asked.tools:
+        rules = _call_rules(asked, dialect.calls, mark, until)
+    else:
+        return None
+    rules.append(r"TEXT: /(.|\n)*/")
+    if not dialect.reasons:
+        return "\n".join(["start: answer", *rules])
+    rules.append(until("thought", _CLOSE))
+    if thinking:
+        return "\n".join([f"start: thought {_GAP} answer", *rules])
+    return "\n".join([f"start: ({mark(_OPEN)} thought {_GAP})? answer", *rules])
+
+
+def _call_rules(
+    asked: Asked, form: CallFormat, mark: Callable[[str], str], until: Callable[[str, str], str]
+) -> list[str]:
+    forced = asked.required or bool(asked.function)
+    wanted = [tool for tool in asked.tools if asked.function in ("", tool.name)]
+    rules = [f"call_{index}: {_call_document(tool, form.key)}" for index, tool in enumerate(wanted)]
+    rules.append("call: " + " | ".join(f"call_{index}" for index in range(len(wanted))))
+    if not form.begin:  # a call is the whole answer, so there is one at most
+        if forced:
+            return ["answer: call", *rules]
+        return ["answer: (call | PLAIN)?", r"PLAIN: /[^{ \n\t](.|\n)*/", *rules]
+    more = "" if not asked.parallel else f'({_GAP} "," {_GAP} call)*' if form.listed else ""
+    inner = f'"[" {_GAP} call {more} {_GAP} "]"' if form.listed else "call"
+    body = f"{_GAP} {inner} {_GAP} {mark(form.end)}" if form.end else f"{_GAP} {inner}"
+    repeated = asked.parallel and not form.listed
+    if forced:
+        rules.append(f"block: {mark(form.begin)} {body}")
+        rules.append(f"answer: block ({_GAP} block)*" if repeated else "answer: block")
+    else:
+        rules.append(until("head", form.begin))
+        rules.append(f"block: head {body}")
+        rules.append("answer: block* TEXT" if repeated else f"answer: TEXT | block {_GAP}")
+    return rules
+
+
+def _call_document(tool: Tool, key: str) -> str:
+    """The grammar of one call. References inside the parameters keep pointing at what they meant."""
+    parameters = moved(json.loads(tool.parameters), f"#/properties/{key}")
+    return document(
+        {
+            "type": "object",
+            "properties": {"name": {"const": tool.name}, key: parameters},
+            "required": ["name", key],
+            "additionalProperties": False,
+        }
+    )
+
+
+def template_messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    """Messages as a template that knows functions takes them."""
+    return [_native(message) for message in messages]
+
+
+def template_tools(tools: tuple[Tool, ...]) -> list[dict[str, Any]]:
+    """Functions as a template takes them."""
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": json.loads(tool.parameters),
+            },
+        }
+        for tool in tools
+    ]
+
+
+def explained(messages: tuple[Message, ...], tools: tuple[Tool, ...]) -> list[dict[str, Any]]:
+    """Messages for a template that knows no functions: these, earlier calls and their results become plain words."""
+    plain: list[dict[str, Any]] = []
+    after_result = False
+    for message in messages:
+        if message.role == "tool":
+            text = f"<tool_response>\n{message.content}\n</tool_response>"
+            if after_result:  # one turn, for many templates insist that turns alternate
+                plain[-1]["content"] += f"\n{text}"
+            else:
+                plain.append({"role": "user", "content": text})
+        else:
+            calls = [
+                f'{HERMES.begin}{{"name": {json.dumps(call.name)}, "arguments": {call.arguments}}}{HERMES.end}'
+                for call in message.calls
+            ]
+            plain.append({"role": message.role, "content": "\n".join(filter(None, [message.content, *calls]))})
+        after_result = message.role == "tool"
+    if tools:
+        listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in template_tools(tools))
+        words = _WORDS.format(tools=listed, begin=HERMES.begin, end=HERMES.end)
+        first = next((turn for turn in plain if turn["role"] in ("system", "user")), None)
+        if first is None:
+            plain.insert(0, {"role": "user", "content": words})
+        else:
+            first["content"] = f"{words}\n\n{first['content']}"
+    return plain
+
+
+_WORDS: Final = """These functions can be called, one JSON description a line:
+{tools}
+To call one, write {begin}{{"name": NAME, "arguments": {{…}}}}{end} and nothing after it. Call functions only where \
+they help; otherwise answer in plain words."""
+
+
+def _native(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls:
+        turn["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _object(call.arguments)}}
+            for call in message.calls
+        ]
+    if message.role == "tool":
+        turn |= {"tool_call_id": message.call, "name": message.name}
+    return turn
+
+
+def _object(text: str) -> Any:
+    """Arguments as templates want them: an object, unless a client sent something else."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.engine.answer import Answer, Parts
+from appliance.engine.dialect import HERMES, LLAMA, MISTRAL, Dialect
+
+WEATHER = '{"name": "weather", "arguments": {"city": "P}\\"a{ris", "days": [1, {"a": 2}]}}'
+TIME = '{"name":"time","arguments": \n {} }'
+THINKER = Dialect(reasons=True)
+
+
+def _read(answer: Answer, data: bytes, cuts: list[int]) -> Parts:
+    """Feed the bytes in pieces of these sizes."""
+    parts = Parts()
+    for cut in cuts:
+        parts.add(answer.feed(0, data[:cut]))
+        data = data[cut:]
+    parts.add(answer.feed(0, data))
+    parts.add(answer.flush())
+    return parts
+
+
+def _calls(parts: Parts) -> list[tuple[str, object]]:
+    names = {piece.index: piece.name for piece in parts.calls if piece.name}
+    joined = {index: "".join(p.arguments for p in parts.calls if p.index == index) for index in names}
+    assert all(text == text.strip() for text in joined.values())
+    return [(name, json.loads(joined[index])) for index, name in names.items()]
+
+
+CUTS = st.lists(st.integers(1, 5), max_size=80)
+EXPECTED = [("weather", {"city": 'P}"a{ris', "days": [1, {"a": 2}]}), ("time", {})]
+
+
+def test_half_a_character_is_held_back() -> None:
+    answer = Answer()
+    assert [answer.feed(0, b"a\xe2\x82").text, answer.feed(0, b"\xac!").text] == ["a", "€!"]
+
+
+def test_broken_utf8_is_replaced_at_the_end() -> None:
+    answer = Answer()
+    assert answer.feed(0, b"a\xe2").text == "a"
+    assert answer.flush().text == "\ufffd"
+
+
+@given(CUTS)
+def test_calls_in_text_are_found_however_they_are_cut(cuts: list[int]) -> None:
+    text = f"Let me € see.<tool_call>\n{WEATHER}\n</tool_call>\n<tool_call>{TIME}</tool_call>"
+    parts = _read(Answer(dialect=Dialect(calls=HERMES), calls=True), text.encode(), cuts)
+    assert parts.text == "Let me € see."
+    assert _calls(parts) == EXPECTED
+
+
+@given(CUTS)
+def test_a_listed_call_format(cuts: list[int]) -> None:
+    text = f"[TOOL_CALLS][{WEATHER}, {TIME}]"
+    parts = _read(Answer(dialect=Dialect(calls=MISTRAL), calls=True), text.encode(), cuts)
+    assert parts.text == ""
+    assert _calls(parts) == EXPECTED
+
+
+@given(CUTS)
+def test_a_bare_call_is_known_by_its_brace(cuts: list[int]) -> None:
+    text = " " + WEATHER.replace("arguments", "parameters")
+    parts = _read(Answer(dialect=Dialect(calls=LLAMA), calls=True), text.encode(), cuts)
+    assert (parts.text, _calls(parts)) == ("", EXPECTED[:1])
+    parts = _read(Answer(dialect=Dialect(calls=LLAMA), calls=True), b'No {"name"} here', cuts)
+    assert (parts.text, parts.calls) == ('No {"name"} here', [])
+
+
+@given(CUTS)
+def test_reasoning_is_kept_apart(cuts: list[int]) -> None:
+    text = b"<think>\nhmm <b>\n</think>\n\nYes.</think>"
+    parts = _read(Answer(dialect=THINKER), text, cuts)
+    assert (parts.reasoning, parts.text) == ("hmm <b>\n", "Yes.</think>")
+    opened = Answer(dialect=THINKER, thinking=True)
+    assert opened.thinking
+    parts = _read(opened, text.removeprefix(b"<think>"), cuts)
+    assert (parts.reasoning, parts.text) == ("hmm <b>\n", "Yes.</think>")
+    assert not opened.thinking
+
+
+def test_marks_that_are_tokens_count_as_tokens_alone() -> None:
+    marks = {7: "<think>", 8: "</think>", 9: "<tool_call>", 10: "</tool_call>"}
+    answer = Answer(dialect=THINKER, calls=True, marks=marks)
+    parts = Parts()
+    for token, data in (
+        (7, b""),
+        (1, b"a</think>b"),
+        (8, b""),
+        (2, b"<tool_call>c"),
+        (9, b""),
+        (3, TIME.encode()),
+        (10, b""),
+    ):
+        parts.add(answer.feed(token, data))
+    parts.add(answer.feed(4, b" d"))
+    parts.add(answer.flush())
+    assert (parts.reasoning, parts.text) == ("a</think>b", "<tool_call>cd")
+    assert _calls(parts) == [("time", {})]
+
+
+def test_stop_strings_end_what_is_said_and_cut_no_call() -> None:
+    text = f"<think>city</think>hello city<tool_call>{WEATHER}</tool_call>"
+    answer = Answer(("city",), dialect=THINKER, calls=True)
+    parts = _read(answer, text.encode()[:-40], [])
+    assert (parts.reasoning, parts.text, answer.stopped) == ("city", "hello ", True)
+    answer = Answer(("city",), dialect=THINKER, calls=True)
+    parts = _read(answer, f"<tool_call>{WEATHER}</tool_call>".encode(), [])
+    assert not answer.stopped
+    assert _calls(parts) == EXPECTED[:1]
+
+
+def test_marks_are_plain_text_where_nobody_listens() -> None:
+    text = f"<think>a</think><tool_call>{TIME}</tool_call>"
+    assert _read(Answer(), text.encode(), [3, 4]).text == text
+
+
+@pytest.mark.parametrize("noise", ['{"name": 5, "arguments": {}}', "nothing", '{"arguments": {}}' + "x" * 3000])
+def test_what_is_no_call_gives_none(noise: str) -> None:
+    answer = Answer(dialect=Dialect(calls=HERMES), calls=True)
+    assert _read(answer, f"<tool_call>{noise}</tool_call>".encode(), []).calls == []

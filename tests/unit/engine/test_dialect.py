@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from appliance.engine import dialect
+from appliance.engine.dialect import HERMES, LLAMA, MISTRAL, Dialect
+from appliance.engine.frames import Asked, Call, Message, Tool
+from appliance.engine.grammar import Grammars
+from appliance.engine.llama_context import LlamaModel
+from appliance.engine.template import ChatTemplate
+
+CITY = {"type": "object", "properties": {"city": {"$ref": "#/$defs/city"}}, "required": ["city"]}
+PARAMETERS = CITY | {"additionalProperties": False, "$defs": {"city": {"enum": ["Paris", "Rome"]}}}
+WEATHER = Tool(name="weather", description="Tells the weather.", parameters=json.dumps(PARAMETERS))
+CLOCK = Tool(name="clock", description="", parameters='{"type": "object", "additionalProperties": false}')
+BOTH = (WEATHER, CLOCK)
+
+
+@pytest.fixture(scope="module")
+def grammars(model: LlamaModel) -> Grammars:
+    return Grammars(model)
+
+
+def _call(form: dialect.CallFormat, name: str = "weather", arguments: str = '{"city": "Rome"}') -> str:
+    call = f'{{"name": "{name}", "{form.key}": {arguments}}}'
+    return f"{form.begin}[{call}]" if form.listed else f"{form.begin}\n{call}\n{form.end}".strip()
+
+
+class Judge:
+    """Says of a whole text whether it is an answer of that shape."""
+
+    def __init__(
+        self, model: LlamaModel, grammars: Grammars, asked: Asked, spoken: Dialect, *, thinking: bool = False
+    ) -> None:
+        grammar = dialect.grammar(asked, spoken, thinking=thinking, token_of=lambda _: None)
+        assert grammar is not None
+        self._model, self._grammars, self._grammar = model, grammars, grammar
+
+    def accepts(self, text: str) -> bool:
+        constraint = self._grammars.constraint(self._grammar)
+        tokens = self._model.tokenise(text, special=False, begin=False)
+        for token in tokens:
+            if not constraint.allows(token):
+                return False
+            constraint.take(token)
+        return constraint.complete or constraint.allows(next(iter(self._model.ends)))
+
+
+@pytest.mark.parametrize("form", [HERMES, MISTRAL, LLAMA])
+def test_every_format_is_held_to_the_functions(model: LlamaModel, grammars: Grammars, form: dialect.CallFormat) -> None:
+    spoken = Dialect(calls=form)
+    auto = Judge(model, grammars, Asked(tools=BOTH), spoken)
+    required = Judge(model, grammars, Asked(tools=BOTH, required=True), spoken)
+    named = Judge(model, grammars, Asked(tools=BOTH, function="clock"), spoken)
+    good, other, wrong = _call(form), _call(form, "clock", "{}"), _call(form, arguments='{"city": "Bonn"}')
+    assert auto.accepts(good)
+    assert auto.accepts("It rains in Rome.")
+    assert required.accepts(good)
+    assert named.accepts(other)
+    for judge in (auto, required, named):
+        assert not judge.accepts(wrong)
+        assert not judge.accepts(_call(form, "launch", "{}"))
+    assert not required.accepts("It rains in Rome.")
+    assert not named.accepts(good)
+
+
+def test_parallel_calls_only_where_they_are_allowed(model: LlamaModel, grammars: Grammars) -> None:
+    for form, two in (
+        (HERMES, _call(HERMES) + "\n" + _call(HERMES)),
+        (MISTRAL, _call(MISTRAL)[:-1] + "," + _call(MISTRAL).removeprefix("[TOOL_CALLS][")),
+    ):
+        spoken = Dialect(calls=form)
+        for required in (False, True):
+            many = Judge(model, grammars, Asked(tools=BOTH, required=required), spoken)
+            one = Judge(model, grammars, Asked(tools=BOTH, required=required, parallel=False), spoken)
+            assert many.accepts(two)
+            assert not one.accepts(two)
+            assert one.accepts(_call(form))
+
+
+def test_text_around_a_call_is_free(model: LlamaModel, grammars: Grammars) -> None:
+    judge = Judge(model, grammars, Asked(tools=BOTH), Dialect())
+    assert judge.accepts("Wait. " + _call(HERMES) + " and " + _call(HERMES, "clock", "{}") + " done")
+
+
+def test_reasoning_comes_before_the_shape(model: LlamaModel, grammars: Grammars) -> None:
+    asked = Asked(schema='{"type": "boolean"}')
+    closed = Judge(model, grammars, asked, Dialect(reasons=True))
+    assert closed.accepts("true")
+    assert closed.accepts("<think>hm, {}</think>\ntrue")
+    assert not closed.accepts("<think>hm</think>yes")
+    inside = Judge(model, grammars, asked, Dialect(reasons=True), thinking=True)
+    assert inside.accepts("hm</think>\n\ntrue")
+    assert not inside.accepts("true")
+
+
+def test_no_shape_is_no_grammar() -> None:
+    assert dialect.grammar(Asked(), Dialect(reasons=True), thinking=True, token_of=lambda _: None) is None
+
+
+NATIVE = {
+    HERMES: "{% if tools %}{{ tools | tojson }}{% endif %}<tool_call>{{ messages }}",
+    MISTRAL: "{% if tools is not none %}{{ tools }}{% endif %}[TOOL_CALLS]{{ messages }}",
+    LLAMA: '{% if tools %}{"name": function name, "parameters": {} }{% endif %}{{ messages }}',
+}
+
+
+@pytest.mark.parametrize(("form", "source"), NATIVE.items())
+def test_a_template_tells_its_format(form: dialect.CallFormat, source: str) -> None:
+    found = Dialect.of(source, ChatTemplate(source).names)
+    assert (found.calls, found.native, found.reasons) == (form, True, False)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ messages }} mentions <tool_call> only",
+        "{% if tools %}{% endif %}<tool_call><function={{ messages }}",
+        "{% for tools in messages %}{{ tools }}[TOOL_CALLS]{% endfor %}",
+    ],
+)
+def test_other_templates_get_the_plain_format(source: str) -> None:
+    found = Dialect.of(source, ChatTemplate(source).names)
+    assert (found.calls, found.native) == (HERMES, False)
+
+
+def test_reasoning_is_read_off_the_template() -> None:
+    source = "{{ messages }}{% if enable_thinking is false %}<think></think>{% endif %}"
+    found = Dialect.of(source, ChatTemplate(source).names)
+    assert (found.reasons, found.switchable) == (True, True)
+    assert found.marks == ("<think>", "</think>", "<tool_call>", "</tool_call>")
+    assert dialect.thinks_already("…<think>\n")
+    assert not dialect.thinks_already("…<think>\n</think>\n")
+
+
+TALK = (
+    Message(role="system", content="Be brief."),
+    Message(role="user", content="Weather?"),
+    Message(role="assistant", content="", calls=(Call(id="a", name="weather", arguments='{"city": "Rome"}'),)),
+    Message(role="tool", content="rain", call="a", name="weather"),
+    Message(role="tool", content="9:00", call="b", name="clock"),
+)
+
+
+def test_a_template_that_knows_functions_gets_them_as_hugging_face_does() -> None:
+    turns = dialect.template_messages(TALK)
+    function = {"name": "weather", "arguments": {"city": "Rome"}}
+    assert turns[2]["tool_calls"] == [{"id": "a", "type": "function", "function": function}]
+    assert turns[3] == {"role": "tool", "content": "rain", "tool_call_id": "a", "name": "weather"}
+    assert dialect.template_tools((WEATHER,))[0]["function"]["parameters"] == PARAMETERS
+
+
+def test_arguments_that_are_no_json_stay_text() -> None:
+    message = Message(role="assistant", content="", calls=(Call(id="a", name="x", arguments="{"),))
+    assert dialect.template_messages((message,))[0]["tool_calls"][0]["function"]["arguments"] == "{"
+
+
+def test_other_templates_get_them_in_words() -> None:
+    turns = dialect.explained(TALK, BOTH)
+    assert [turn["role"] for turn in turns] == ["system", "user", "assistant", "user"]
+    assert "weather" in turns[0]["content"]
+    assert turns[0]["content"].endswith("Be brief.")
+    assert turns[2]["content"] == '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
+    assert turns[3]["content"] == "<tool_response>\nrain\n</tool_response>\n<tool_response>\n9:00\n</tool_response>"
+    assert dialect.explained((Message(role="assistant", content="hi"),), BOTH)[0]["role"] == "user"
+    assert dialect.explained(TALK[:2], ()) == [{"role": m.role, "content": m.content} for m in TALK[:2]]
