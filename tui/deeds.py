@@ -76,6 +76,14 @@ def _can_ask(target: Target) -> str:
     return "" if target.item.state == "live" else f"it is {target.item.state}, not live"
 
 
+def _can_pin(target: Target) -> str:
+    return "it is pinned already" if target.item.policy.pinned else ""
+
+
+def _can_unpin(target: Target) -> str:
+    return "" if target.item.policy.pinned else "it is not pinned"
+
+
 def _can_revoke(target: Target) -> str:
     return "it is revoked already" if target.item.revoked_at else ""
 
@@ -280,6 +288,38 @@ DEEDS: tuple[Action, ...] = (
                 "Requests in flight finish on the engine that has them.",
             ),
             ready=_can_roll_back,
+        ),
+    ),
+    Action(
+        id="deployment.pin",
+        keys=("p",),
+        label="pin",
+        help="Keep it in memory, whatever else is asked for.",
+        places=("serve", "deployment"),
+        roles=_RUNS,
+        danger=1,
+        deed=Deed(
+            call=lambda target, _: calls.set_policy(target.name, t.PolicyChange(pinned=True)),
+            cli="intramuros serving pin {name}",
+            done="{name} stays in memory.",
+            consequences=("Others have to leave memory when there is no room for all.",),
+            ready=_can_pin,
+        ),
+    ),
+    Action(
+        id="deployment.unpin",
+        keys=("u",),
+        label="unpin",
+        help="Let it leave memory when others need the room.",
+        places=("serve", "deployment"),
+        roles=_RUNS,
+        danger=1,
+        deed=Deed(
+            call=lambda target, _: calls.set_policy(target.name, t.PolicyChange(pinned=False)),
+            cli="intramuros serving unpin {name}",
+            done="{name} may leave memory.",
+            consequences=("When it left, its next request waits until it is in memory again.",),
+            ready=_can_unpin,
         ),
     ),
     Action(

@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 _WORDS = {
-    "OK": ("ready", "live", "succeeded", "done", "ok"),
-    "RUN": ("running", "starting", "draining", "intent"),
+    "OK": ("ready", "live", "succeeded", "done", "ok", "resident"),
+    "RUN": ("running", "starting", "draining", "intent", "loading", "leaving"),
     "WAIT": ("queued", "waiting", "backing-off"),
     "WARN": ("interrupted", "warn", "refused"),
     "FAIL": ("failed", "unresponsive", "fail", "lost"),
-    "OFF": ("stopped", "cancelled", "superseded", "revoked", "expired", "off"),
+    "OFF": ("stopped", "cancelled", "superseded", "revoked", "expired", "off", "absent"),
 }
 _WORD_OF = {name: word for word, names in _WORDS.items() for name in names}
 _GLYPHS = {"OK": "✓", "RUN": "▸", "WAIT": "·", "WARN": "▲", "FAIL": "✗", "OFF": "○"}

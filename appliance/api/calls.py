@@ -166,6 +166,21 @@ def roll_back(name: str, body: t.RollBack) -> Call[t.DeploymentView]:
     return _post(f"/v1/deployments/{_part(name)}/rollback", t.DeploymentView, body)
 
 
+def set_policy(name: str, body: t.PolicyChange) -> Call[t.DeploymentView]:
+    """Change how a deployment is kept in memory."""
+    return _post(f"/v1/deployments/{_part(name)}/policy", t.DeploymentView, body)
+
+
+def serving() -> Call[t.ServingView]:
+    """Memory for serving: who is in it, and what was decided."""
+    return _get("/v1/serving", t.ServingView)
+
+
+def plan_deploy(name: str, body: t.PlanDeploy) -> Call[t.PlanView]:
+    """What deploying a version would need and do; nothing is done."""
+    return _post(f"/v1/deployments/{_part(name)}/plan", t.PlanView, body)
+
+
 def remove_deployment(name: str) -> Call[t.DeploymentView]:
     """Stop serving a name; its engine drains."""
     return Call(method="DELETE", path=f"/v1/deployments/{_part(name)}", answer=t.DeploymentView)

@@ -56,6 +56,8 @@ class Runtime(Protocol):
 
     def isolated(self) -> bool: ...
 
+    def hindered(self) -> dict[str, str]: ...
+
     def shut_down(self) -> None: ...
 
     async def job_events(self, ctx: Context, job: str, after: int, hold: float) -> t.JobEvents: ...
@@ -65,6 +67,10 @@ class Runtime(Protocol):
     async def deployments(self, ctx: Context) -> tuple[t.DeploymentView, ...]: ...
 
     async def try_prompt(self, ctx: Context, name: str, body: t.TryPrompt) -> t.TryAnswer: ...
+
+    async def serving(self, ctx: Context) -> t.ServingView: ...
+
+    async def plan_deploy(self, ctx: Context, name: str, body: t.PlanDeploy) -> t.PlanView: ...
 
 
 class PeerProtocol(HttpToolsProtocol):
@@ -128,6 +134,11 @@ class _Routes:
             self._route(
                 "POST", "/v1/deployments/{name}/rollback", self._change("name", t.RollBack, deployments.roll_back)
             ),
+            self._route(
+                "POST", "/v1/deployments/{name}/policy", self._change("name", t.PolicyChange, deployments.set_policy)
+            ),
+            self._route("GET", "/v1/serving", self._serving),
+            self._route("POST", "/v1/deployments/{name}/plan", self._plan_deploy),
             self._route("POST", "/v1/deployments/{name}/try", self._try),
             self._route("GET", "/v1/keys", self._read(keys.list_keys)),
             self._route("POST", "/v1/keys", self._write(t.CreateKey, keys.create)),
@@ -203,7 +214,9 @@ class _Routes:
         return handler
 
     def _status(self, ctx: Context) -> t.StatusView:
-        return status.status(ctx, self._runtime.units(), isolated=self._runtime.isolated())
+        return status.status(
+            ctx, self._runtime.units(), isolated=self._runtime.isolated(), hindered=self._runtime.hindered()
+        )
 
     def _shut_down(self, ctx: Context) -> t.StatusView:
         ctx.authorise("appliance.shutdown", "appliance")
@@ -238,6 +251,13 @@ class _Routes:
     async def _try(self, request: Request) -> Response:
         ctx, body = self._context(request), await _body(request, t.TryPrompt)
         return _answer(await self._runtime.try_prompt(ctx, request.path_params["name"], body))
+
+    async def _serving(self, request: Request) -> Response:
+        return _answer(await self._runtime.serving(self._context(request)))
+
+    async def _plan_deploy(self, request: Request) -> Response:
+        ctx, body = self._context(request), await _body(request, t.PlanDeploy)
+        return _answer(await self._runtime.plan_deploy(ctx, request.path_params["name"], body))
 
     async def _audit_page(self, request: Request) -> Response:
         ctx = self._context(request)

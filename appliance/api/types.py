@@ -216,6 +216,29 @@ class DatasetDetail(View, frozen=True, kw_only=True):
     files: tuple[FileEntry, ...]
 
 
+class ServingOptions(View, frozen=True, kw_only=True):
+    """How one revision is served. Zero means the appliance's setting or the model's own limit."""
+
+    kind: str = "generate"
+    """generate | embed | rerank | classify"""
+    threads: int = 0
+    context: int = 0
+    """KV cells of an engine that generates; the longest text, in tokens, of one that encodes"""
+    memory_limit: int = 0
+    """bytes that its process may allocate beside the mapped model file"""
+    categories: dict[str, str] = {}
+    """label -> category, which makes a classifier answer /v1/moderations"""
+    shortens: bool = False
+    """whether clients may ask for shorter vectors (models trained for it)"""
+
+
+class Policy(View, frozen=True, kw_only=True):
+    """How a deployment is kept in memory. After `idle_timeout` seconds without a request it leaves; 0: as set."""
+
+    pinned: bool = False
+    idle_timeout: float = 0.0
+
+
 class RevisionView(View, frozen=True, kw_only=True):
     """One deployment revision: starting | live | superseded | failed."""
 
@@ -227,6 +250,7 @@ class RevisionView(View, frozen=True, kw_only=True):
     at: str
     reason: str = ""
     """why the gate was overridden, or why it failed"""
+    options: ServingOptions = ServingOptions()
 
 
 class DeploymentView(View, frozen=True, kw_only=True):
@@ -242,6 +266,94 @@ class DeploymentView(View, frozen=True, kw_only=True):
     since: str
     worker: UnitView | None = None
     revisions: tuple[RevisionView, ...] = ()
+    policy: Policy = Policy()
+    resident: ResidentView | None = None
+    """its live revision's place in memory, and what its engine does now"""
+    decisions: tuple[DecisionView, ...] = ()
+    """what was decided about it, newest first"""
+
+
+class FootprintView(View, frozen=True, kw_only=True):
+    """Predicted memory of one engine, in bytes."""
+
+    weights: int
+    cache: int
+    compute: int
+    process: int
+    total: int
+
+
+class EngineLoad(View, frozen=True, kw_only=True):
+    """What an engine says of itself now. Cells are tokens; totals count since it started."""
+
+    streams: int
+    queue: int
+    cells: int
+    free_cells: int
+    cached_cells: int
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    steps: int
+    step_seconds: float
+    preempted: int
+
+
+class ResidentView(View, frozen=True, kw_only=True):
+    """One served revision and its place in memory: absent | loading | resident | leaving."""
+
+    deployment: str
+    revision: int
+    model: str
+    kind: str
+    state: str
+    pinned: bool
+    idle_timeout: float
+    used: float
+    """when a request last began or ended, epoch seconds; 0 is not since the daemon or the gateway started"""
+    active: int
+    waiting: int
+    predicted: FootprintView
+    measured: int
+    """bytes, proportional set size; 0 before it was measured"""
+    error: float | None
+    """measured over predicted, less 1; null before it was measured"""
+    note: str
+    """the newest decision about it"""
+    tuned: str = ""
+    """the tuning run whose threads and batch its engine is started with"""
+    engine: EngineLoad | None = None
+
+
+class DecisionView(View, frozen=True, kw_only=True):
+    """What the planner decided about one revision: load | unload | wait | refuse."""
+
+    at: str
+    action: str
+    deployment: str
+    revision: int
+    why: str
+
+
+class ServingView(View, frozen=True, kw_only=True):
+    """Memory for serving, who is in it, and why. Sizes are bytes; decisions newest first."""
+
+    budget: int
+    used: int
+    available: int
+    models: tuple[ResidentView, ...]
+    decisions: tuple[DecisionView, ...]
+
+
+class PlanView(View, frozen=True, kw_only=True):
+    """What deploying a version would need and do."""
+
+    model: str
+    kind: str
+    predicted: FootprintView
+    budget: int
+    used: int
+    decisions: tuple[DecisionView, ...]
 
 
 class KeyView(View, frozen=True, kw_only=True):
@@ -370,12 +482,39 @@ class EnrolApprover(Request, frozen=True, kw_only=True):
     public_key: str
 
 
+class OptionsChange(Request, frozen=True, kw_only=True):
+    """What to serve otherwise than the live revision; what is null stays as it is there. See ServingOptions."""
+
+    kind: str | None = None
+    threads: int | None = None
+    context: int | None = None
+    memory_limit: int | None = None
+    categories: dict[str, str] | None = None
+    shortens: bool | None = None
+
+
+class PolicyChange(Request, frozen=True, kw_only=True):
+    """What to change about how a deployment is kept in memory; what is null stays. See Policy."""
+
+    pinned: bool | None = None
+    idle_timeout: float | None = None
+
+
 class Deploy(Request, frozen=True, kw_only=True):
     """Serve `model` as `name`. `override` is the reason for going past the gate; it is audited."""
 
     model: str
     override: str = ""
     request_id: str = ""
+    options: OptionsChange = OptionsChange()
+    policy: PolicyChange = PolicyChange()
+
+
+class PlanDeploy(Request, frozen=True, kw_only=True):
+    """Ask what a deployment would need and do, without doing it."""
+
+    model: str
+    options: OptionsChange = OptionsChange()
 
 
 class RollBack(Request, frozen=True, kw_only=True):

@@ -29,3 +29,12 @@ class ModelDescription(msgspec.Struct, frozen=True, kw_only=True):
     has_chat_template: bool
     size: int
     """bytes of all files"""
+    head: str = ""
+    """the class of a Hugging Face model, such as BertForSequenceClassification"""
+    labels: tuple[str, ...] = ()
+    """of a classifier, in the order of its outputs"""
+    pooling: str = ""
+    """how an encoder makes one vector or score of a text: none | mean | cls | last | rank; empty where unsaid"""
+    feed_forward: int = 0
+    key_width: int = 0
+    """numbers in one key and one value of a head together; 0 where unsaid"""

@@ -46,8 +46,12 @@ _TOKENS = "tokenizer.ggml.tokens"
 _TEMPLATE = "tokenizer.chat_template"
 _KEPT = re.compile(
     r"general\.(architecture|name|license|file_type|alignment|type)|split\.count"
-    r"|[A-Za-z0-9_.-]+\.(context_length|embedding_length|block_count|vocab_size|attention\.head_count(_kv)?)"
+    r"|[A-Za-z0-9_.-]+\.(context_length|embedding_length|block_count|vocab_size|feed_forward_length|pooling_type"
+    r"|attention\.(head_count(_kv)?|key_length|value_length))"
 )
+
+_POOLING = ("none", "mean", "cls", "last", "rank")
+"""llama.cpp's `enum llama_pooling_type`, from 0 on"""
 
 Value = bool | int | float | str | tuple[int, ...]
 
@@ -69,6 +73,9 @@ class GgufHeader:
     heads: int
     kv_heads: int
     has_chat_template: bool
+    pooling: str
+    feed_forward: int
+    key_width: int
     tensors: int
     data_offset: int
     size: int
@@ -354,6 +361,10 @@ def _describe(
         heads=heads,
         kv_heads=metadata.integer(file, f"{architecture}.attention.head_count_kv") or heads,
         has_chat_template=metadata.has_chat_template,
+        pooling=_pooling(metadata, file, f"{architecture}.pooling_type"),
+        feed_forward=metadata.integer(file, f"{architecture}.feed_forward_length"),
+        key_width=metadata.integer(file, f"{architecture}.attention.key_length")
+        + metadata.integer(file, f"{architecture}.attention.value_length"),
         tensors=len(tensors),
         data_offset=data_offset,
         size=cursor.size,
@@ -371,6 +382,12 @@ def _quantisation(metadata: _Metadata, file: str, tensors: list[_Tensor]) -> str
     for tensor in tensors:
         counts[tensor.kind.name] = counts.get(tensor.kind.name, 0) + tensor.elements
     return max(counts, key=lambda name: (counts[name], name))
+
+
+def _pooling(metadata: _Metadata, file: str, key: str) -> str:
+    """Return how an encoder pools; a number that llama.cpp does not know either is told as nothing."""
+    number = metadata.integer(file, key)
+    return _POOLING[number] if key in metadata.values and number < len(_POOLING) else ""
 
 
 def _padded(offset: int, alignment: int) -> int:

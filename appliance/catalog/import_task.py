@@ -89,9 +89,13 @@ def _copy_all(workspace: Workspace, inspected: InspectedModel) -> None:
             workspace.emit(Progress(phase="copy", fraction=done / total))
 
     for file in inspected.files:
-        copy_file(file, workspace.output / file.name, on_bytes=advance)
+        target = workspace.output / file.name
+        with storage_errors("making the copy's folder"):
+            target.parent.mkdir(exist_ok=True)
+        copy_file(file, target, on_bytes=advance)
     with storage_errors("finishing the copy"):
-        fsync_directory(workspace.output)
+        for folder in {workspace.output, *((workspace.output / file.name).parent for file in inspected.files)}:
+            fsync_directory(folder)
 
 
 def _require_same(inspected: InspectedModel, output: Path) -> None:

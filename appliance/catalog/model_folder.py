@@ -29,6 +29,8 @@ _TOKENIZER = "tokenizer.json"
 _INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 _TEMPLATE = "chat_template.jinja"
+_POOLING = "1_Pooling/config.json"
+"""where sentence-transformers says how one vector is made of a text; the one file that lies deeper"""
 _LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md")
 _SMALL_FILES: dict[str, int] = {
     _CONFIG: _MIB,
@@ -39,8 +41,13 @@ _SMALL_FILES: dict[str, int] = {
     _TEMPLATE: _MIB,
     _INDEX: 16 * _MIB,
     "README.md": 4 * _MIB,
+    "modules.json": _MIB,
+    "sentence_bert_config.json": _MIB,
+    "config_sentence_transformers.json": _MIB,
+    _POOLING: _MIB,
 } | dict.fromkeys(_LICENCES, _MIB)
 """Names that are taken beside the weights, and how long each may be."""
+_LABELS_LIMIT = 4096
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
 
@@ -109,6 +116,9 @@ def _inspect_gguf(source: Path) -> InspectedModel:
         licence=header.licence,
         has_chat_template=header.has_chat_template,
         size=header.size,
+        pooling=header.pooling,
+        feed_forward=header.feed_forward,
+        key_width=header.key_width,
     )
     return InspectedModel(
         description=description, files=(SourceFile(name="model.gguf", path=source, identity=identity),), left_out=()
@@ -117,6 +127,8 @@ def _inspect_gguf(source: Path) -> InspectedModel:
 
 def _inspect_folder(folder: Path) -> InspectedModel:
     present = {entry.name for entry in folder.iterdir()}
+    if (folder / _POOLING).is_file():
+        present = (present - {Path(_POOLING).parent.name}) | {_POOLING}
     if _CONFIG not in present:
         raise _explain_no_config(folder.name, present)
     weights = _weight_names(folder, present)
@@ -233,6 +245,10 @@ def _describe_folder(
         licence=_licence(folder, present),
         has_chat_template=_has_chat_template(folder, present),
         size=size,
+        head=_head(top),
+        labels=_labels(top),
+        feed_forward=_integer(config, "intermediate_size", "n_inner", "ffn_dim"),
+        key_width=2 * _integer(config, "head_dim"),
     )
 
 
@@ -241,6 +257,24 @@ def _architecture(config: Mapping[str, Any]) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value):
         raise lying_header(_CONFIG, "it does not name its model_type")
     return value
+
+
+def _head(config: Mapping[str, Any]) -> str:
+    """Return the class the model was saved from; empty where config.json names none or several."""
+    named = config.get("architectures")
+    if isinstance(named, list) and len(named) == 1 and isinstance(named[0], str):
+        return printable(named[0], 100)
+    return ""
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a classifier's labels by output; only where there is one for each output."""
+    stated = config.get("id2label")
+    if not isinstance(stated, dict) or not _head(config).endswith("ForSequenceClassification"):
+        return ()
+    if len(stated) > _LABELS_LIMIT or any(str(number) not in stated for number in range(len(stated))):
+        raise lying_header(_CONFIG, "id2label does not number its labels from 0 on")
+    return tuple(printable(str(stated[str(number)]), 100) for number in range(len(stated)))
 
 
 def _quantisation(config: Mapping[str, Any], counts: Mapping[str, int]) -> str:

@@ -6,6 +6,7 @@ import click
 
 from appliance.api import calls
 from appliance.api import types as t
+from appliance.cli.quantities import parse_duration, parse_size
 from appliance.cli.session import Session, confirmed, verb
 from appliance.kernel.clock import new_id
 from appliance.kernel.errors import BadInput, Conflict, Unavailable
@@ -18,10 +19,43 @@ _HOLD = 25.0
 @click.argument("ref")
 @click.option("--as", "name", required=True, help="Name that clients use as `model`.")
 @click.option("--override", default="", metavar="REASON", help="Serve it although its gate refuses; audited.")
+@click.option("--kind", metavar="KIND", help="generate, embed, rerank or classify; default: as the model was made.")
+@click.option("--threads", type=int, help="Compute threads; 0: every physical core.")
+@click.option("--context", type=int, help="Tokens it holds at once; of an encoder, the longest text.")
+@click.option("--memory-limit", metavar="SIZE", help="Most memory of its own, such as 4G; 0: none.")
+@click.option("--category", "categories", multiple=True, metavar="LABEL=CATEGORY", help="Moderate by this label.")
+@click.option("--shortens/--no-shortens", default=None, help="Clients may ask for shorter vectors.")
+@click.option("--pin/--no-pin", default=None, help="Never unload it.")
+@click.option("--idle-timeout", metavar="DURATION", help="Unload it after so long without a request, such as 30m.")
 @verb
-def deploy(session: Session, ref: str, name: str, override: str) -> None:
-    """Serve a version at stage prod. Traffic moves when its engine answers; streams in flight finish."""
-    body = t.Deploy(model=ref, override=override, request_id=new_id())
+def deploy(
+    session: Session,
+    ref: str,
+    name: str,
+    override: str,
+    kind: str | None,
+    threads: int | None,
+    context: int | None,
+    memory_limit: str | None,
+    categories: tuple[str, ...],
+    shortens: bool | None,
+    pin: bool | None,
+    idle_timeout: str | None,
+) -> None:
+    """Serve a version at stage prod. Traffic moves when its engine answers; streams in flight finish.
+
+    What is not named stays as it is for the version that is live.
+    """
+    options = t.OptionsChange(
+        kind=kind,
+        threads=threads,
+        context=context,
+        memory_limit=None if memory_limit is None else parse_size(memory_limit),
+        categories=_categories(categories) if categories else None,
+        shortens=shortens,
+    )
+    policy = t.PolicyChange(pinned=pin, idle_timeout=None if idle_timeout is None else parse_duration(idle_timeout))
+    body = t.Deploy(model=ref, override=override, request_id=new_id(), options=options, policy=policy)
     _follow(session, name, session.send(calls.deploy(name, body)))
 
 
@@ -67,6 +101,16 @@ def ask(session: Session, name: str, prompt: str, max_tokens: int) -> None:
 _EMPTY = "Nothing is deployed. Serve a version with `intramuros deploy NAME@VERSION --as NAME`."
 
 
+def _categories(given: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in given:
+        label, equals, category = text.partition("=")
+        if not (label and equals and category):
+            raise BadInput("deploy.options", f"{text!r} is not LABEL=CATEGORY.", hint="For example toxic=harassment.")
+        pairs[label] = category
+    return pairs
+
+
 def _follow(session: Session, name: str, view: t.DeploymentView) -> None:
     """Wait until the newest revision is live or has failed."""
     number = view.revision
@@ -91,7 +135,10 @@ def _revision(view: t.DeploymentView, number: int) -> t.RevisionView:
 def _text(view: t.DeploymentView) -> str:
     head = f"{view.name}  {view.state}  {view.model or '-'}  previous {view.previous or '-'}"
     return f"{head}\n" + table(
-        ("REVISION", "MODEL", "STATE", "BY", "AT", "REASON"),
-        [(str(item.number), item.model, item.state, item.by, when(item.at), item.reason) for item in view.revisions],
+        ("REVISION", "MODEL", "KIND", "STATE", "BY", "AT", "REASON"),
+        [
+            (str(item.number), item.model, item.options.kind, item.state, item.by, when(item.at), item.reason)
+            for item in view.revisions
+        ],
         empty="no revisions",
     )

@@ -36,6 +36,8 @@ _VERBS: dict[str, tuple[str, str, str]] = {
     "deploy": ("appliance.cli.deploy", "deploy", "Serve a model version under a name."),
     "rollback": ("appliance.cli.deploy", "rollback", "Bring the previous version of a deployment back."),
     "deployments": ("appliance.cli.deploy", "deployments", "List what is served, with its revisions."),
+    "serving": ("appliance.cli.serving", "serving", "See and steer which models are in memory."),
+    "tune": ("appliance.cli.tune", "tune", "Measure how a model is served fastest on this box."),
     "undeploy": ("appliance.cli.deploy", "undeploy", "Stop serving a name."),
     "ask": ("appliance.cli.deploy", "ask", "Ask a deployment one question."),
     "key": ("appliance.cli.key", "key", "Create, list and revoke API keys."),

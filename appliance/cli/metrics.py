@@ -6,7 +6,7 @@ daemon knows, and whether it answers at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -27,8 +27,9 @@ from appliance.kernel.errors import IntramurosError, storage_errors
 def metrics(session: Session, out: Path | None, certificate: Path | None) -> None:
     """Print the appliance's figures for Prometheus."""
     view = _status(session)
+    serving = session.send(calls.serving()) if view is not None else None
     ends = _end_of(certificate) if certificate else None
-    text = "".join(f"{line}\n" for line in lines(view, certificate_ends=ends))
+    text = "".join(f"{line}\n" for line in lines(view, serving, certificate_ends=ends))
     if out is None:
         click.echo(text, nl=False)
         return
@@ -46,7 +47,9 @@ def _status(session: Session) -> t.StatusView | None:
         return None
 
 
-def lines(view: t.StatusView | None, *, certificate_ends: datetime | None) -> Iterator[str]:
+def lines(
+    view: t.StatusView | None, serving: t.ServingView | None, *, certificate_ends: datetime | None
+) -> Iterator[str]:
     """Yield the exposition (Prometheus text format 0.0.4); `view` is None when nobody answered."""
     yield from _gauge("intramuros_up", "Whether the daemon answers.", 0 if view is None else 1)
     if certificate_ends is not None:
@@ -66,6 +69,25 @@ def lines(view: t.StatusView | None, *, certificate_ends: datetime | None) -> It
     yield from _per_unit("intramuros_unit_ready", "Whether a process serves.", view, "ready")
     yield from _per_unit("intramuros_unit_memory_bytes", "Resident memory of a process.", view, "memory")
     yield from _per_unit("intramuros_unit_restarts", "Restarts by the daemon.", view, "restarts")
+    if serving is not None:
+        yield from _serving(serving)
+
+
+def _serving(view: t.ServingView) -> Iterator[str]:
+    yield from _gauge("intramuros_serving_budget_bytes", "Memory that engines may take together.", view.budget)
+    yield from _gauge("intramuros_serving_used_bytes", "Memory that is charged to engines now.", view.used)
+    figures: tuple[tuple[str, str, Callable[[t.ResidentView], int]], ...] = (
+        ("resident", "Whether a deployment's model is in memory.", lambda one: int(one.state == "resident")),
+        ("predicted_bytes", "Memory that its engine was predicted to need.", lambda one: one.predicted.total),
+        ("measured_bytes", "Memory that its engine takes; 0 before it was measured.", lambda one: one.measured),
+        ("streams", "Requests that its engine works on.", lambda one: one.engine.streams if one.engine else 0),
+        ("queue", "Requests that wait.", lambda one: one.waiting + (one.engine.queue if one.engine else 0)),
+    )
+    for name, text, figure in figures:
+        metric = f"intramuros_deployment_{name}"
+        yield from (f"# HELP {metric} {text}", f"# TYPE {metric} gauge")
+        for one in view.models:
+            yield f'{metric}{{deployment="{one.deployment}",revision="{one.revision}"}} {figure(one)}'
 
 
 def _gauge(name: str, text: str, value: int) -> Iterator[str]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from appliance.conversion.parity import FollowedRun
 from appliance.kernel.errors import IntegrityFailure, InternalError
+from appliance.weights.llama_loading import loading_parameters
 
 _FLASH_ATTENTION_OFF = 0
 _GGML_TYPE_F32 = 0
@@ -46,7 +47,7 @@ class LlamaModel:
     def __init__(self, path: Path, *, context: int, threads: int) -> None:
         llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        loading = llama_cpp.llama_model_default_params()
+        loading = loading_parameters()
         loading.n_gpu_layers = 0
         self._model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), loading)
         self._context: Any = None

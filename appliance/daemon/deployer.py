@@ -8,39 +8,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from sqlalchemy import Row, select
 
+from appliance.api import types as t
+from appliance.daemon.engine_command import engine_arguments, engine_module
 from appliance.daemon.engine_probe import greet, load, prove
 from appliance.daemon.gateway_unit import gateway_holds, gateway_state, publish_table
+from appliance.daemon.residency import Residency, Wanted, footprint_view
 from appliance.daemon.supervisor import Supervisor, Unit, UnitSpec
+from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.errors import IntramurosError
 from appliance.kernel.terminal import harmless
+from appliance.residency.plan import Place
 from appliance.services import deployments as service
 from appliance.services.context import Context
-from appliance.services.machine import physical_cores
+from appliance.services.profiles import Profile, profile_of
+from appliance.services.serving_options import Artifact, artifact_of, options_of, policy_of
 from appliance.store.schema import deployments, models, revisions
 
 _START_PATIENCE = 300.0
 _TRIES = 3
 _PERMANENT = range(2, 10)
 _POLL = 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
-    """A revision that should run."""
-
-    number: int
-    deployment: str
-    ref: str
-    gguf: str
+_LOOK = 5.0
+_TOLD = 10
+_LOOK_WHILE_OUT = 0.4
+"""Seconds between two looks while a model is out of memory: a request that waits for it is noticed so soon."""
 
 
 class Deployer:
@@ -51,6 +52,9 @@ class Deployer:
         self._supervisor = supervisor
         self._prefix = prefix
         self._wake = asyncio.Event()
+        self._residency = Residency(ctx.appliance.settings)
+        self._waits: dict[int, float] = {}
+        self._members: tuple[Wanted, ...] = ()
         self._starting: dict[int, asyncio.Task[None]] = {}
         self._draining: dict[int, asyncio.Task[None]] = {}
         self.changed = asyncio.Condition()
@@ -64,8 +68,23 @@ class Deployer:
         while True:
             self._wake.clear()
             await self._reconcile()
+            await self._pause()
+
+    async def _pause(self) -> None:
+        """Wait for a wake, for requests that wait for a model that is out, or for the time to look again."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + _LOOK
+        while (left := latest - loop.time()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 5.0)
+                await asyncio.wait_for(self._wake.wait(), min(left, _LOOK_WHILE_OUT) if self._parked() else left)
+                return
+            waits: bool = bool(self._parked()) and await asyncio.to_thread(self._somebody_waits)
+            if waits:
+                return
+
+    def _somebody_waits(self) -> bool:
+        state = gateway_state(self._ctx.appliance.paths)
+        return state is not None and any(seen.waiting for seen in state.revisions.values())
 
     async def wait_until_settled(self, name: str, revision: int, hold: float) -> None:
         """Return when that revision has left `starting`, or after `hold` seconds."""
@@ -87,20 +106,170 @@ class Deployer:
 
     async def _reconcile(self) -> None:
         live, starting = await asyncio.to_thread(self._wanted)
-        for wanted in live:
-            self._supervisor.ensure(self._spec(wanted))
-        for wanted in starting:
-            if wanted.number not in self._starting:
-                task = asyncio.create_task(self._start(wanted), name=f"start-{wanted.number}")
-                self._starting[wanted.number] = task
-                task.add_done_callback(partial(_forget, self._starting, wanted.number))
-        await asyncio.to_thread(publish_table, self._ctx)
+        self._members = (*live, *starting)
+        known = {wanted.number: wanted for wanted in self._members}
+        running = self._running_numbers()
+        others = await self._observe(known, running)
+        for wanted in starting:  # an engine that a former daemon started for it still has to prove itself
+            if wanted.number in running and wanted.number not in self._starting:
+                await self._load(wanted)
+        leaving = running - known.keys()
+        for decision in self._residency.decide(self._members, others):
+            wanted = known[decision.revision]
+            if wanted.starting and (over := self._residency.over_limit(wanted)):
+                await self._fail(wanted, over)
+            elif decision.action == "load":
+                await self._load(wanted)
+            elif decision.action == "unload":
+                self._residency.place(wanted.number, Place.LEAVING)
+                leaving.add(wanted.number)
+            elif wanted.starting and (decision.action == "refuse" or self._waited_too_long(wanted.number)):
+                await self._fail(wanted, f"there is no room for it: {decision.why}")
+        await asyncio.to_thread(publish_table, self._ctx, self._parked())
         await self._poke_gateway()
-        kept = {wanted.number for wanted in (*live, *starting)}
-        for number in self._running_numbers() - kept - self._draining.keys():
+        for number in leaving - self._draining.keys():
             task = asyncio.create_task(self._drain(number), name=f"drain-{number}")
             self._draining[number] = task
             task.add_done_callback(partial(_forget, self._draining, number))
+
+    async def _observe(self, known: dict[int, Wanted], running: set[int]) -> dict[int, int]:
+        """Bring the books up to what runs; return what engines take that nobody wants any more (revision -> bytes)."""
+        state = await asyncio.to_thread(gateway_state, self._ctx.appliance.paths)
+        self._residency.forget_all_but({*known, *running})
+        self._residency.observe(state)
+        pids = {}
+        for number in {*known, *running}:
+            unit = self._supervisor.get(_name(number))
+            if number in self._draining:
+                self._residency.place(number, Place.LEAVING)
+            elif unit is None or number not in running:
+                self._residency.place(number, Place.ABSENT)
+            elif unit.ready.is_set() and number not in self._starting:
+                self._residency.place(number, Place.RESIDENT)
+                if unit.identity is not None:
+                    pids[number] = unit.identity.pid
+            elif self._residency.place_of(number) != Place.RESIDENT:  # else it crashed, and keeps its place
+                self._residency.place(number, Place.LOADING)
+        await asyncio.to_thread(self._residency.measure, pids)
+        left = {number: self._supervisor.get(_name(number)) for number in running - known.keys()}
+        return {number: unit.view().memory_bytes for number, unit in left.items() if unit is not None}
+
+    def _waited_too_long(self, number: int) -> bool:
+        now = asyncio.get_running_loop().time()
+        return now - self._waits.setdefault(number, now) > _START_PATIENCE
+
+    async def _load(self, wanted: Wanted) -> None:
+        """Start the engine of a revision that has room; a starting one is proven before it gets traffic."""
+        if wanted.number in self._draining:
+            return
+        self._waits.pop(wanted.number, None)
+        spec = await asyncio.to_thread(self._spec, wanted)
+        unit = self._supervisor.ensure(spec)
+        self._residency.place(wanted.number, Place.LOADING)
+        if wanted.number not in self._starting:
+            work = self._start(unit, wanted) if wanted.starting else self._until_ready(unit, wanted)
+            task = asyncio.create_task(work, name=f"start-{wanted.number}")
+            self._starting[wanted.number] = task
+            task.add_done_callback(partial(_forget, self._starting, wanted.number))
+
+    async def _until_ready(self, unit: Unit, wanted: Wanted) -> None:
+        """Wait until a live revision's engine answers. One that cannot come back in gives its place up for a while."""
+        reason = await self._reason_it_failed(unit, wanted, proving=False)
+        if reason and wanted.number in self._parked():
+            await self._supervisor.stop(_name(wanted.number), patience=5.0)
+            self._residency.block(wanted.number, reason)
+        self.wake()
+
+    def _parked(self) -> dict[int, str]:
+        return self._residency.parked(wanted for wanted in self._members if not wanted.starting)
+
+    async def serving(self) -> t.ServingView:
+        """Return who is in memory and why."""
+        models = await asyncio.gather(*(self._resident(wanted) for wanted in self._members))
+        room = await asyncio.to_thread(self._residency.room)
+        return t.ServingView(
+            budget=room.budget,
+            used=self._used(),
+            available=room.available,
+            models=tuple(models),
+            decisions=tuple(reversed(self._residency.decisions)),
+        )
+
+    def hindered(self) -> dict[str, str]:
+        """Return the live deployments that cannot be brought into memory now, each with the reason."""
+        parked = self._parked()
+        return {wanted.deployment: parked[wanted.number] for wanted in self._members if parked.get(wanted.number)}
+
+    async def resident(self, number: int) -> t.ResidentView | None:
+        """Return a revision's place in memory and what its engine does now."""
+        for wanted in self._members:
+            if wanted.number == number:
+                return await self._resident(wanted)
+        return None
+
+    def decisions(self, name: str) -> tuple[t.DecisionView, ...]:
+        """Return what was decided about a deployment, newest first."""
+        return tuple(one for one in reversed(self._residency.decisions) if one.deployment == name)[:_TOLD]
+
+    async def _resident(self, wanted: Wanted) -> t.ResidentView:
+        engine = await self._engine_load(wanted.number)
+        return msgspec.structs.replace(self._residency.view(wanted), engine=engine)
+
+    async def preview(self, name: str, planned: service.Planned) -> t.PlanView:
+        """Return what deploying a version under a name would need and do; nothing is done."""
+        newcomer = Wanted(
+            number=0,
+            deployment=name,
+            ref=planned.ref,
+            starting=True,
+            artifact=planned.artifact,
+            options=planned.options,
+            policy=planned.policy,
+            description=planned.description,
+        )
+        footprint, decisions = self._residency.preview(self._members, newcomer)
+        now = to_text(utc_now())
+        return t.PlanView(
+            model=planned.ref,
+            kind=planned.options.kind,
+            predicted=footprint_view(footprint),
+            budget=self._residency.room().budget,
+            used=self._used(),
+            decisions=tuple(
+                t.DecisionView(at=now, action=one.action, deployment=one.name, revision=one.revision, why=one.why)
+                for one in decisions
+            ),
+        )
+
+    def _used(self) -> int:
+        members = (self._residency.member(wanted) for wanted in self._members)
+        return sum(member.needs for member in members if member.place != Place.ABSENT)
+
+    async def _engine_load(self, number: int) -> t.EngineLoad | None:
+        if self._supervisor.get(_name(number)) is None:
+            return None
+        state = await load(self._socket(number), timeout=1.0)
+        if state is None:
+            return None
+        return t.EngineLoad(
+            streams=state.active,
+            queue=state.waiting,
+            cells=state.cells,
+            free_cells=state.free_cells,
+            cached_cells=state.cached_cells,
+            prompt_tokens=state.prompt_tokens,
+            cached_tokens=state.cached_tokens,
+            completion_tokens=state.completion_tokens,
+            steps=state.steps,
+            step_seconds=state.step_seconds,
+            preempted=state.preempted,
+        )
+
+    async def _fail(self, wanted: Wanted, reason: str) -> None:
+        await asyncio.to_thread(service.mark_failed, self._ctx, wanted.number, reason)
+        async with self.changed:
+            self.changed.notify_all()
+        self.wake()
 
     async def _poke_gateway(self) -> None:
         """Let the gateway look at its table now. On a box it is another user's process: being asked makes it look."""
@@ -110,34 +279,34 @@ class Deployer:
         elif gateway.ready.is_set():
             gateway.signal(signal.SIGHUP)
 
-    async def _start(self, wanted: _Wanted) -> None:
+    async def _start(self, unit: Unit, wanted: Wanted) -> None:
         """Bring one revision up and move the traffic to it; on failure what was live stays."""
-        unit = self._supervisor.ensure(self._spec(wanted))
-        reason = await self._reason_it_failed(unit, wanted)
+        reason = await self._reason_it_failed(unit, wanted, proving=True)
         if reason:
-            await asyncio.to_thread(service.mark_failed, self._ctx, wanted.number, reason)
-        else:
-            await asyncio.to_thread(service.mark_live, self._ctx, wanted.number)
+            await self._fail(wanted, reason)
+            return
+        await asyncio.to_thread(service.mark_live, self._ctx, wanted.number)
         async with self.changed:
             self.changed.notify_all()
         self.wake()
 
-    async def _reason_it_failed(self, unit: Unit, wanted: _Wanted) -> str:
-        """Wait for the engine and let it generate one token; empty when that worked."""
+    async def _reason_it_failed(self, unit: Unit, wanted: Wanted, *, proving: bool) -> str:
+        """Wait for the engine, and let it do a little work when `proving`; empty when that worked."""
         try:
             async with asyncio.timeout(_START_PATIENCE):
                 while not unit.ready.is_set():
                     if unit.exit_status in _PERMANENT or unit.restarts >= _TRIES:
                         return self._last_words(wanted) or unit.detail
                     await asyncio.sleep(_POLL)
-            await prove(self._socket(wanted.number))
+            if proving:
+                await prove(self._socket(wanted.number))
         except TimeoutError:
             return f"the engine was not ready within {_START_PATIENCE:.0f} s"
         except IntramurosError as error:
             return harmless(str(error))
         return ""
 
-    def _last_words(self, wanted: _Wanted) -> str:
+    def _last_words(self, wanted: Wanted) -> str:
         log = self._ctx.appliance.paths.logs / f"{_name(wanted.number)}.log"
         try:
             lines = log.read_text(errors="replace").strip().splitlines()
@@ -153,6 +322,8 @@ class Deployer:
             await asyncio.sleep(_POLL)
         await self._supervisor.stop(_name(number), patience=30.0)
         self._socket(number).unlink(missing_ok=True)
+        self.wake()
+        shutil.rmtree(self._ctx.appliance.paths.worker_model(number), ignore_errors=True)
 
     async def _is_busy(self, number: int) -> bool:
         if await asyncio.to_thread(gateway_holds, self._ctx.appliance.paths, number):
@@ -161,16 +332,20 @@ class Deployer:
         return state is not None and (state.active > 0 or state.waiting > 0)
 
     def _running_numbers(self) -> set[int]:
-        named = [view.name for view in self._supervisor.views() if view.name.startswith("engine-")]
+        """Return the engines that run, those of a former daemon adopted: with their own way to be started again."""
+        specs = {_name(wanted.number): wanted for wanted in self._members}
         for name in tuple(self._supervisor.adoptable("engine-")):
+            wanted = specs.get(name)
             number = int(name.removeprefix("engine-"))
-            self._supervisor.ensure(self._stray(number))
-            named.append(name)
+            self._supervisor.ensure(self._stray(number) if wanted is None else self._spec(wanted))
+        named = [view.name for view in self._supervisor.views() if view.name.startswith("engine-")]
         return {int(name.removeprefix("engine-")) for name in named}
 
-    def _wanted(self) -> tuple[list[_Wanted], list[_Wanted]]:
+    def _wanted(self) -> tuple[list[Wanted], list[Wanted]]:
         query = (
-            select(revisions, models.c.name, models.c.version, models.c.files)
+            select(
+                revisions, models.c.name, models.c.version, models.c.files, models.c.description, deployments.c.policy
+            )
             .join(models, models.c.id == revisions.c.model_id)
             .join(deployments, deployments.c.name == revisions.c.deployment)
             .where(deployments.c.removed_at == "")
@@ -178,22 +353,23 @@ class Deployer:
         with self._ctx.appliance.database.read() as connection:
             live = connection.execute(query.where(deployments.c.live_revision == revisions.c.number)).all()
             starting = connection.execute(query.where(revisions.c.state == "starting")).all()
-        return [_wanted(row) for row in live], [_wanted(row) for row in starting]
+            profiles = {row.number: profile_of(connection, _loaded(row).digest) for row in (*live, *starting)}
+        return (
+            [_wanted(row, profiles[row.number], starting=False) for row in live],
+            [_wanted(row, profiles[row.number], starting=True) for row in starting],
+        )
 
-    def _spec(self, wanted: _Wanted) -> UnitSpec:
+    def _spec(self, wanted: Wanted) -> UnitSpec:
         settings = self._ctx.appliance.settings
-        paths = self._ctx.appliance.paths
         socket = self._socket(wanted.number)
         argv = (
             *self._prefix,
-            *(sys.executable, "-I", "-m", "appliance.engine.llama_worker"),
-            *("--model", str(paths.blob(wanted.gguf))),
-            *("--digest", wanted.gguf),
+            *(sys.executable, "-I", "-m", engine_module(wanted.options.kind)),
+            *("--model", str(self._model_path(wanted))),
+            *("--digest", wanted.artifact.digest),
             *("--socket", str(socket)),
-            *("--threads", str(settings.engine_threads or physical_cores())),
-            *("--slots", str(settings.engine_slots)),
-            *("--context", str(settings.engine_context)),
             *("--name", wanted.ref),
+            *engine_arguments(settings, wanted.options, wanted.profile),
         )
         return UnitSpec(
             name=_name(wanted.number),
@@ -201,6 +377,14 @@ class Deployer:
             environment={"GOMP_SPINCOUNT": str(settings.engine_spin_count)},
             is_ready=lambda: _answers(self._ctx.appliance.paths.worker_socket(wanted.number)),
         )
+
+    def _model_path(self, wanted: Wanted) -> Path:
+        """Where the engine finds its model: a blob, or a folder of links to blobs."""
+        if not wanted.artifact.files:
+            return self._ctx.appliance.paths.blob(wanted.artifact.digest)
+        folder = self._ctx.appliance.paths.worker_model(wanted.number)
+        self._ctx.appliance.blobs.link_folder(wanted.artifact.files, folder)
+        return folder
 
     def _stray(self, number: int) -> UnitSpec:
         """An engine left by a former daemon that no revision wants any more: adopted only to be drained."""
@@ -227,10 +411,19 @@ async def _answers(socket: Path) -> bool:
     return await greet(socket) is not None
 
 
-def _wanted(row: Row[Any]) -> _Wanted:
-    return _Wanted(
+def _loaded(row: Row[Any]) -> Artifact:
+    return artifact_of(row, options_of(row).kind)
+
+
+def _wanted(row: Row[Any], profile: Profile | None, *, starting: bool) -> Wanted:
+    return Wanted(
         number=row.number,
+        starting=starting,
         deployment=row.deployment,
         ref=f"{row.name}@{row.version}",
-        gguf=service.gguf_digest(row),
+        artifact=_loaded(row),
+        profile=profile,
+        options=options_of(row),
+        policy=policy_of(row),
+        description=row.description,
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from appliance.api.types import TryAnswer
 from appliance.engine.frames import (
     Ask,
+    Encode,
     Failed,
     Finished,
     FromWorker,
@@ -55,11 +56,16 @@ async def load(socket: Path, *, timeout: float = 5.0) -> State | None:
 
 
 async def prove(socket: Path) -> None:
-    """Let the engine generate one token. Raises Unavailable, or BadInput for what every client would be told.
+    """Let the engine generate one token, or encode one word.
 
+    Raises Unavailable, or BadInput for what every client would be told.
     A model without a chat template is served for plain prompts; one whose template is broken is not served.
     """
     info = await greet(socket)
+    if info is not None and info.kind != "generate":
+        query = "Hello" if info.kind == "rerank" else None
+        await _ask(socket, Encode(id=1, tenant=_TENANT, texts=("Hello",), query=query))
+        return
     if info is not None and not info.chat:
         try:
             await _ask(socket, _submit("Hello", chat=True, max_tokens=1))
@@ -74,6 +80,12 @@ async def answer(socket: Path, *, prompt: str, max_tokens: int, timeout: float =
     info = await greet(socket)
     if info is None:
         raise Unavailable("engine.unreachable", "The engine does not answer.", hint="See `intramuros status`.")
+    if info.kind != "generate":
+        raise BadInput(
+            "deployment.kind",
+            f"This deployment is of kind {info.kind}; only those of kind generate answer a prompt.",
+            hint="Use the gateway's address for its kind; see the guide to serving.",
+        )
     return await _ask(socket, _submit(prompt, chat=info.chat, max_tokens=max_tokens), timeout=timeout)
 
 
@@ -87,7 +99,7 @@ def _submit(prompt: str, *, chat: bool, max_tokens: int) -> Submit:
     )
 
 
-async def _ask(socket: Path, submit: Submit, *, timeout: float = 120.0) -> TryAnswer:
+async def _ask(socket: Path, submit: Submit | Encode, *, timeout: float = 120.0) -> TryAnswer:
     clock = asyncio.get_running_loop().time
     began = clock()
     first = 0.0

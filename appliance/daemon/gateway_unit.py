@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from appliance.kernel.canonical import sha256_hex
 from appliance.kernel.clock import from_text
 from appliance.kernel.paths import StatePaths
 from appliance.services.context import Appliance, Context
+from appliance.services.serving_options import options_of
 from appliance.store.schema import api_keys, deployments, models, revisions
 
 _TIMEOUT = 2.0
@@ -62,16 +64,20 @@ def link_gateway_socket(paths: StatePaths, target: Path) -> None:
     temporary.replace(link)
 
 
-def publish_table(ctx: Context) -> None:
-    """Write the routing table if it differs from the one on disk."""
+def publish_table(ctx: Context, parked: Mapping[int, str] | None = None) -> None:
+    """Write the routing table if it differs from the one on disk. `parked`: see `build_table`."""
     path = ctx.appliance.paths.gateway_table
-    table = build_table(ctx)
+    table = build_table(ctx, parked)
     if not path.exists() or path.read_bytes() != encode_table(table):
         write_table(path, table)
 
 
-def build_table(ctx: Context) -> RoutingTable:
-    """Return routes, keys and limits as the database and the settings have them now."""
+def build_table(ctx: Context, parked: Mapping[int, str] | None = None) -> RoutingTable:
+    """Return routes, keys and limits as the database and the settings have them now.
+
+    `parked` are the revisions that are not in memory, each with the obstacle that keeps it out, or nothing.
+    """
+    parked = parked or {}
     settings, paths = ctx.appliance.settings, ctx.appliance.paths
     with ctx.appliance.database.read() as connection:
         routes = connection.execute(
@@ -96,6 +102,7 @@ def build_table(ctx: Context) -> RoutingTable:
             key_concurrency=settings.key_concurrency,
             slow_client_timeout=settings.slow_client_timeout,
             drain_timeout=settings.drain_timeout,
+            load_timeout=settings.load_timeout,
         ),
         routes={
             row.deployment: Route(
@@ -104,6 +111,11 @@ def build_table(ctx: Context) -> RoutingTable:
                 model_ref=f"{row.model}@{row.version}",
                 digest=row.digest,
                 created=int(from_text(row.at).timestamp()),
+                kind=options_of(row).kind,
+                categories=options_of(row).categories,
+                shortens=options_of(row).shortens,
+                parked=row.number in parked,
+                obstacle=parked.get(row.number, ""),
             )
             for row in routes
         },

@@ -114,6 +114,10 @@ class Daemon:
         """Tell whether engines and jobs run without a network."""
         return self._isolated
 
+    def hindered(self) -> dict[str, str]:
+        """Return the deployments that cannot be brought into memory now, each with the reason."""
+        return self._deployer.hindered()
+
     def shut_down(self) -> None:
         """Ask for the orderly end; safe from any thread."""
         self._loop.call_soon_threadsafe(self._stop.set)
@@ -135,13 +139,12 @@ class Daemon:
         if hold and revision:
             await self._deployer.wait_until_settled(name, revision, hold)
             view = await asyncio.to_thread(deployment_service.show, ctx, name)
-        return self._with_worker(view)
+        return await self._with_worker(view)
 
     async def deployments(self, ctx: Context) -> tuple[t.DeploymentView, ...]:
         """Return every deployment with its engine."""
-        return tuple(
-            self._with_worker(view) for view in await asyncio.to_thread(deployment_service.list_deployments, ctx)
-        )
+        views = await asyncio.to_thread(deployment_service.list_deployments, ctx)
+        return tuple(await asyncio.gather(*(self._with_worker(view) for view in views)))
 
     async def try_prompt(self, ctx: Context, name: str, body: t.TryPrompt) -> t.TryAnswer:
         """Ask the live engine of a deployment one question."""
@@ -151,10 +154,26 @@ class Daemon:
             raise Conflict("deployment.not_live", f"{name} is not live.", hint="See `intramuros deployments`.")
         return await answer(self._appliance.paths.worker_socket(live), prompt=body.prompt, max_tokens=body.max_tokens)
 
-    def _with_worker(self, view: t.DeploymentView) -> t.DeploymentView:
+    async def serving(self, ctx: Context) -> t.ServingView:
+        """Return who is in memory and why, with what each engine says of itself."""
+        return await self._deployer.serving()
+
+    async def plan_deploy(self, ctx: Context, name: str, body: t.PlanDeploy) -> t.PlanView:
+        """Return what deploying a version would need and do."""
+        model = await asyncio.to_thread(deployment_service.planned, ctx, name, body)
+        return await self._deployer.preview(name, model)
+
+    async def _with_worker(self, view: t.DeploymentView) -> t.DeploymentView:
         live = next((entry.number for entry in view.revisions if entry.state == "live"), None)
-        unit = self._deployer.unit_of(live) if live is not None else None
-        return msgspec.structs.replace(view, worker=unit.view()) if unit is not None else view
+        if live is None:
+            return view
+        unit = self._deployer.unit_of(live)
+        return msgspec.structs.replace(
+            view,
+            worker=unit.view() if unit is not None else None,
+            resident=await self._deployer.resident(live),
+            decisions=self._deployer.decisions(view.name),
+        )
 
     def _ring_from_any_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._ring)

@@ -4,12 +4,13 @@ Owns the wire format and nothing else: it opens no socket and imports no model c
 length and that many bytes of msgpack, a tagged array. Request ids are the client's and belong to one connection.
 Invariant: a peer never makes this side hold more than `MAX_FRAME` bytes of one frame.
 
-    client  Hello  Submit  Cancel  Ask  Tokenise  Detokenise               ->  worker
-    client  <-  Info   Accepted  Step*  (Finished | Failed)   State   Tokens   worker
+    client  Hello  Submit  Encode  Cancel  Ask  Tokenise  Detokenise                ->  worker
+    client  <-  Info   Accepted  (Step* | Rows*)  (Finished | Failed)   State   Tokens   worker
 
-Every `Submit` is answered by exactly one `Finished` or `Failed`, unless the connection ends first. `Accepted` and the
-text in `Step` come before it. `Tokenise` and `Detokenise` are answered by `Tokens` or `Failed`. Whatever ends the
-connection cancels its requests.
+Every `Submit` or `Encode` is answered by exactly one `Finished` or `Failed`, unless the connection ends first.
+`Accepted` and the text in `Step`, or the numbers in `Rows`, come before it. `Tokenise` and `Detokenise` are answered by
+`Tokens` or `Failed`. Whatever ends the connection cancels its requests. A worker that generates takes `Submit`, one
+that encodes takes `Encode`; `Info.kind` says which it is.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ MAX_FRAME: Final = 16 * 1024 * 1024
 
 FinishReason = Literal["stop", "length", "cancelled", "grammar"]
 """`grammar`: the constrained answer could not go on within the grammar's bounds"""
+Kind = Literal["generate", "embed", "rerank", "classify"]
+"""What a worker makes of a text: more text, a vector, its relevance to a query, or the probability of each label."""
 
 _LENGTH: Final = struct.Struct(">I")
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -141,6 +144,21 @@ class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
     share: str = ""
 
 
+class Encode(_Frame, frozen=True, kw_only=True, tag="encode"):
+    """Compute one row of numbers for each text.
+
+    A text is a string, or token ids that are taken as they are. `query` is what a reranker compares the texts with,
+    None for every other kind. A text longer than `Info.context` fails the whole request, unless `truncate` lets the
+    worker cut it at its end.
+    """
+
+    id: int
+    tenant: str
+    texts: tuple[str | tuple[int, ...], ...]
+    query: str | None = None
+    truncate: bool = False
+
+
 class Cancel(_Frame, frozen=True, kw_only=True, tag="cancel"):
     """Stop a request; it ends with `Finished(reason="cancelled")`. Unknown ids are ignored: it may have ended."""
 
@@ -172,7 +190,10 @@ class Detokenise(_Frame, frozen=True, kw_only=True, tag="detokenise"):
 
 
 class Info(_Frame, frozen=True, kw_only=True, tag="info"):
-    """What this worker serves. `context` is the longest sequence, `cells` the room of all together (tokens)."""
+    """What this worker serves. `context` is the longest sequence, `cells` the room of all together (tokens).
+
+    Of a worker that encodes: `width` numbers in a row, and of a classifier the `labels` they belong to.
+    """
 
     version: int
     name: str
@@ -186,6 +207,9 @@ class Info(_Frame, frozen=True, kw_only=True, tag="info"):
     model: str
     build: str
     pid: int
+    kind: Kind = "generate"
+    width: int = 0
+    labels: tuple[str, ...] = ()
 
 
 class Accepted(_Frame, frozen=True, kw_only=True, tag="accepted"):
@@ -247,6 +271,17 @@ class Step(_Frame, frozen=True, kw_only=True, tag="step"):
     """What one engine step produced for all requests of this connection."""
 
     items: tuple[Piece, ...]
+
+
+class Rows(_Frame, frozen=True, kw_only=True, tag="rows"):
+    """The rows of the texts from number `first` on, each `Info.width` little-endian 32-bit floats.
+
+    A vector has length 1; a relevance lies between 0 and 1; label probabilities are in the order of `Info.labels`.
+    """
+
+    id: int
+    first: int
+    rows: tuple[bytes, ...]
 
 
 class Finished(_Frame, frozen=True, kw_only=True, tag="finished"):
@@ -337,8 +372,8 @@ class State(_Frame, frozen=True, kw_only=True, tag="state"):
     times: Times | None = None
 
 
-ToWorker = Hello | Submit | Cancel | Ask | Tokenise | Detokenise
-FromWorker = Info | Accepted | Step | Finished | Failed | State | Tokens
+ToWorker = Hello | Submit | Encode | Cancel | Ask | Tokenise | Detokenise
+FromWorker = Info | Accepted | Step | Rows | Finished | Failed | State | Tokens
 
 T = TypeVar("T")
 

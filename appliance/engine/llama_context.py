@@ -20,6 +20,7 @@ import numpy.typing as npt
 from appliance.engine.block_store import Block
 from appliance.engine.scheduler import Chunk
 from appliance.kernel.errors import IntegrityFailure, InternalError
+from appliance.weights.llama_loading import loading_parameters
 
 _COMPLAINTS: Final = (3, 4)  # GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR
 _INT32: Final = ctypes.POINTER(ctypes.c_int32)
@@ -57,7 +58,7 @@ class LlamaModel:
     def __init__(self, path: Path) -> None:
         """Load the file. IntegrityFailure `engine.model_refused` if llama.cpp does not take it."""
         _log_tail.clear()
-        parameters = llama_cpp.llama_model_default_params()
+        parameters = loading_parameters()
         self.handle: Any = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.handle:
             reason = next((line for line in _log_tail if line), "no reason given")

@@ -17,7 +17,6 @@ import gc
 import hashlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,8 +33,8 @@ from appliance.engine.outbox import Emitter
 from appliance.engine.prefix_cache import Bounds, PrefixCache
 from appliance.engine.prompt import PromptMaker
 from appliance.engine.scheduler import Limits
-from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError, IntramurosError, storage_errors
-from appliance.kernel.sharing import shared_mode
+from appliance.engine.worker_socket import digest_name, limit_memory, listen_at, positive, socket_names, unlink_own
+from appliance.kernel.errors import IntegrityFailure, InternalError, IntramurosError, storage_errors
 from appliance.kernel.standard_error import report_without_failing
 
 BATCH: Final = 2048
@@ -44,7 +43,6 @@ SEQUENCES_PER_SLOT: Final = 4
 MOST_SLOTS: Final = 64
 QUEUE: Final = 256
 MIB: Final = 1 << 20
-_LONGEST_SOCKET_PATH: Final = 107
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,17 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    path = Path(options.socket)
-    staged = path.with_name(f"{path.name}.{os.getpid()}")
-    if len(os.fsencode(staged)) > _LONGEST_SOCKET_PATH:
-        raise BadInput("engine.socket_path", f"The socket's path is longer than the system allows: {path}.")
+    path, staged = socket_names(options.socket)
+    limit_memory(options.memory)
     start_backend()
     model = _load(Path(options.model), options.digest)
     context = LlamaContext(
         model,
         cells=options.context,
-        batch=min(BATCH, max(UBATCH, options.context)),
-        ubatch=UBATCH,
+        batch=min(BATCH, max(options.ubatch, options.context)),
+        ubatch=options.ubatch,
         sequences=_sequences(options.slots),
         threads=options.threads,
     )
@@ -89,7 +85,7 @@ def _serve(options: argparse.Namespace) -> None:
         model, context, limits, _cache(options, model, context, store), emitter, on_end=lambda: intake.engine_ended()
     )
     with storage_errors("creating the engine's socket"):
-        listener = _listen(staged)
+        listener = listen_at(staged)
         identity = staged.stat()
     intake = Intake(
         listener=listener,
@@ -113,7 +109,7 @@ def _serve(options: argparse.Namespace) -> None:
     try:
         intake.run()
     finally:
-        _unlink_own(path, identity)
+        unlink_own(path, identity)
         emitter.finish()
         prompts.close()
         store.close()
@@ -152,27 +148,6 @@ def _load(path: Path, digest: str) -> LlamaModel:
         return LlamaModel(Path(f"/proc/self/fd/{stream.fileno()}"))
 
 
-def _listen(path: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.setblocking(False)
-    before = os.umask(0o777 & ~shared_mode(path.parent, private=0o600, shared=0o660))
-    try:
-        listener.bind(os.fsencode(path))
-    finally:
-        os.umask(before)
-    listener.listen(64)
-    return listener
-
-
-def _unlink_own(path: Path, identity: os.stat_result) -> None:
-    """Remove the socket's name unless a later worker has taken it."""
-    try:
-        if path.stat().st_ino == identity.st_ino:
-            path.unlink()
-    except FileNotFoundError:
-        return
-
-
 def _sequences(slots: int) -> int:
     """Resident prefixes besides the running requests; llama.cpp bounds the number of sequences."""
     return max(slots, min(slots * SEQUENCES_PER_SLOT, int(llama_cpp.llama_max_parallel_sequences()) - 1))
@@ -198,15 +173,17 @@ def _info(options: argparse.Namespace, model: LlamaModel, limits: Limits, longes
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llama_worker", description="Serve one GGUF model on a Unix socket.")
     parser.add_argument("--model", required=True, help="GGUF file")
-    parser.add_argument("--digest", required=True, type=_digest, help="its SHA-256, 64 hexadecimal digits")
+    parser.add_argument("--digest", required=True, type=digest_name, help="its SHA-256, 64 hexadecimal digits")
     parser.add_argument("--socket", required=True, help="Unix socket; appears when the model is ready")
-    parser.add_argument("--threads", required=True, type=_positive, help="compute threads")
+    parser.add_argument("--threads", required=True, type=positive, help="compute threads")
     parser.add_argument(
         "--slots", required=True, type=_slots, help=f"requests that run at the same time, 1 to {MOST_SLOTS}"
     )
-    parser.add_argument("--context", required=True, type=_positive, help="tokens held by all requests together")
+    parser.add_argument("--context", required=True, type=positive, help="tokens held by all requests together")
+    parser.add_argument("--ubatch", type=positive, default=UBATCH, help="tokens computed at once")
+    parser.add_argument("--memory", type=positive, help="most memory of its own, in MiB")
     parser.add_argument("--name", default="model", help="what to call the model")
-    parser.add_argument("--itl-target", type=_positive, default=200, help="longest step while decoding (ms)")
+    parser.add_argument("--itl-target", type=positive, default=200, help="longest step while decoding (ms)")
     parser.add_argument(
         "--idle-cells", type=int, help="most tokens of ended requests kept in the context (default: a sixteenth of it)"
     )
@@ -217,13 +194,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if not 1 <= value < 2**31:
-        raise ValueError(text)
-    return value
-
-
 def _size(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**24:
@@ -232,16 +202,10 @@ def _size(text: str) -> int:
 
 
 def _slots(text: str) -> int:
-    value = _positive(text)
+    value = positive(text)
     if value > MOST_SLOTS:
         raise ValueError(text)
     return value
-
-
-def _digest(text: str) -> str:
-    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
-        raise ValueError(text)
-    return text
 
 
 if __name__ == "__main__":

@@ -14,12 +14,9 @@ import socket
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
 from appliance.engine.frames import FrameStream, FromWorker, ToWorker, client_stream, encode
-
-if TYPE_CHECKING:
-    from appliance.engine.request import Request
 
 LARGEST_BACKLOG: Final = 4 * 1024 * 1024
 _LAST_WORDS_SECONDS: Final = 2.0
@@ -34,7 +31,7 @@ class Connection:
         accepted.setblocking(False)
         self.socket = accepted
         self.stream: FrameStream[ToWorker] = client_stream()
-        self.requests: dict[int, Request] = {}
+        self.requests: dict[int, Any] = {}  # what the worker's own kind of request is
         self.outgoing = bytearray()
         self.dead = False
 

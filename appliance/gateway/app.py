@@ -16,13 +16,25 @@ import msgspec
 
 from appliance.gateway import openapi
 from appliance.gateway.answers import Identity
+from appliance.gateway.encoding import Encoding
+from appliance.gateway.encoding_types import ENCODINGS
 from appliance.gateway.endpoints import GENERATIONS, TOKENS, GenerationEndpoint, ModelCard, ModelList, TokenEndpoint
 from appliance.gateway.engine_link import ClientGone
 from appliance.gateway.gate import Turnstile, authenticate, may_use, require_model
 from appliance.gateway.generation import Generation
+from appliance.gateway.hang_up import while_listening
 from appliance.gateway.inlet import Inlet, Receive
 from appliance.gateway.observe import Observer, Visit
-from appliance.gateway.refusals import Refusal, defect, method_wrong, model_unknown, route_unknown
+from appliance.gateway.refusals import (
+    Refusal,
+    bad_request,
+    defect,
+    method_wrong,
+    model_not_loaded,
+    model_unknown,
+    route_unknown,
+    wrong_endpoint,
+)
 from appliance.gateway.reply import Reply, Send
 from appliance.gateway.switchboard import Switchboard
 from appliance.gateway.table import KeyEntry, Route
@@ -72,7 +84,7 @@ class PublicSide:
             visit.route = path
             _require(method, "GET", path)
             await reply.json(b'{"status":"ok"}')
-        elif (endpoint := GENERATIONS.get(path) or TOKENS.get(path)) is not None:
+        elif (endpoint := GENERATIONS.get(path) or TOKENS.get(path)) is not None or path in ENCODINGS:
             visit.route = path
             _require(method, "POST", path)
             key = self._enter(scope, visit)
@@ -83,8 +95,10 @@ class PublicSide:
                 body = await inlet.body(self._board.limits.body_limit)
                 if isinstance(endpoint, GenerationEndpoint):
                     await self._generate(endpoint, body, key, inlet, reply, visit)
+                elif endpoint is not None:
+                    await self._convert(endpoint, body, key, inlet, reply, visit)
                 else:
-                    await self._convert(endpoint, body, key, reply, visit)
+                    await self._encode(path, body, key, inlet, reply, visit)
         elif path == "/v1/models" or path.startswith("/v1/models/"):
             visit.route = "/v1/models"
             _require(method, "GET", path)
@@ -122,6 +136,9 @@ class PublicSide:
         plan = endpoint.parse(body)
         route = self._route(key, plan.model)
         visit.model, visit.revision = plan.model, route.revision
+        if route.kind != "generate":
+            raise wrong_endpoint(plan.model, route.kind, visit.route)
+        route = await self._loaded(plan.model, route, inlet, visit)
         identity = Identity(
             id=endpoint.prefix + secrets.token_hex(12),
             created=int(time.time()),
@@ -131,10 +148,46 @@ class PublicSide:
         form = endpoint.form(identity, plan)
         await Generation(plan, form, visit).run(self._board.link(route), key.id, inlet.receive, reply)
 
-    async def _convert(self, endpoint: TokenEndpoint, body: bytes, key: KeyEntry, reply: Reply, visit: Visit) -> None:
+    async def _encode(self, path: str, body: bytes, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit) -> None:
+        plan = ENCODINGS[path](body)
+        model = plan.model or self._only_moderator(key)
+        route = self._route(key, model)
+        visit.model, visit.revision = model, route.revision
+        if route.kind != plan.kind:
+            raise wrong_endpoint(model, route.kind, path)
+        route = await self._loaded(model, route, inlet, visit)
+        await Encoding(plan, route, model, visit).run(self._board.link(route), key.id, inlet.receive, reply)
+
+    async def _loaded(self, model: str, route: Route, inlet: Inlet, visit: Visit) -> Route:
+        """Wait until the model is in memory. Raises Refusal (503), or ClientGone when nobody waits any more."""
+        if not route.parked:
+            return route
+        found = await while_listening(inlet.receive, self._board.until_loaded(model))
+        if found is None or found.kind != route.kind:
+            raise model_unknown(model)
+        if found.parked:
+            raise model_not_loaded(model, found.obstacle)
+        visit.revision = found.revision
+        return found
+
+    def _only_moderator(self, key: KeyEntry) -> str:
+        """OpenAI lets clients of /v1/moderations leave the model out; that is clear only while there is one."""
+        names = [name for name, route in self._board.table.routes.items() if route.categories and may_use(key, name)]
+        if len(names) != 1:
+            raise bad_request(
+                f"model is missing, and {len(names)} deployments moderate for this key; name one.", param="model"
+            )
+        return names[0]
+
+    async def _convert(
+        self, endpoint: TokenEndpoint, body: bytes, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit
+    ) -> None:
         model, ask = endpoint.parse(body)
         route = self._route(key, model)
         visit.model, visit.revision = model, route.revision
+        if route.kind != "generate":
+            raise wrong_endpoint(model, route.kind, visit.route)
+        route = await self._loaded(model, route, inlet, visit)
         await reply.json(await ask_tokens(self._board.link(route), model, ask))
 
 
@@ -152,4 +205,4 @@ def _require(method: str, wanted: str, path: str) -> None:
 
 
 def _card(name: str, route: Route) -> ModelCard:
-    return ModelCard(id=name, created=route.created)
+    return ModelCard(id=name, created=route.created, kind=route.kind)

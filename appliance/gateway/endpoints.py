@@ -34,6 +34,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "model"
     created: int
     owned_by: str = "intramuros"
+    kind: str
+    """beyond OpenAI's: generate | embed | rerank | classify"""
 
 
 class ModelList(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
@@ -20,12 +21,14 @@ from appliance.engine.frames import (
     Accepted,
     Cancel,
     Detokenise,
+    Encode,
     Failed,
     Finished,
     FrameError,
     Hello,
     Info,
     Piece,
+    Rows,
     Step,
     Submit,
     Tokenise,
@@ -38,7 +41,7 @@ from appliance.kernel.errors import Unavailable
 
 CONNECT_SECONDS: Final = 5.0
 
-Outcome = Accepted | Piece | Finished | Failed | Tokens
+Outcome = Accepted | Piece | Rows | Finished | Failed | Tokens
 """What a request hears of one of its choices, in order; the last is Finished, Failed or Tokens."""
 
 
@@ -98,6 +101,8 @@ class EngineLink:
         self.socket = socket
         self.active = 0
         """requests between `hold` and `release`"""
+        self.used = 0.0
+        """when a request last began or ended, epoch seconds"""
         self.retired = False
         self._ids = itertools.count(1)
         self._exchanges: dict[int, Exchange] = {}
@@ -112,6 +117,7 @@ class EngineLink:
     def hold(self) -> Exchange:
         """Begin a request on this revision; it stays here whatever becomes of the table."""
         self.active += 1
+        self.used = time.time()
         return Exchange()
 
     def release(self, exchange: Exchange) -> None:
@@ -122,9 +128,14 @@ class EngineLink:
                 self._connection.send(Cancel(id=identifier))
         exchange.ids.clear()
         self.active -= 1
+        self.used = time.time()
         self._close_if_idle()
 
-    async def submit(self, exchange: Exchange, frames: Sequence[Submit | Tokenise | Detokenise]) -> None:
+    async def info(self) -> Info:
+        """What the engine says of itself. Raises Unavailable when it cannot be reached."""
+        return (await self._connect()).info.result()
+
+    async def submit(self, exchange: Exchange, frames: Sequence[Submit | Encode | Tokenise | Detokenise]) -> None:
         """Send one frame per choice; each gets its id here. Raises Unavailable when the engine cannot be reached."""
         connection = await self._connect()
         for choice, unnumbered in enumerate(frames):
@@ -157,13 +168,13 @@ class EngineLink:
             if exchange is not None:
                 exchange.push(exchange.ids[piece.id], piece)
 
-    def on_outcome(self, outcome: Accepted | Finished | Failed | Tokens) -> None:
+    def on_outcome(self, outcome: Accepted | Rows | Finished | Failed | Tokens) -> None:
         """Hand over what concerns one request."""
         exchange = self._exchanges.get(outcome.id)
         if exchange is None:
             return
         choice = exchange.ids[outcome.id]
-        if not isinstance(outcome, Accepted):
+        if not isinstance(outcome, Accepted | Rows):
             del self._exchanges[outcome.id], exchange.ids[outcome.id]
         exchange.push(choice, outcome)
 
@@ -200,7 +211,7 @@ class _Connection(asyncio.Protocol):
         for frame in frames:
             if isinstance(frame, Step):
                 self._link.on_step(frame)
-            elif isinstance(frame, Accepted | Finished | Failed | Tokens):
+            elif isinstance(frame, Accepted | Rows | Finished | Failed | Tokens):
                 self._link.on_outcome(frame)
             elif isinstance(frame, Info) and not self.info.done():
                 self.info.set_result(frame)

@@ -6,14 +6,12 @@ dies or refuses gives a plain error that a client may retry; afterwards an error
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
 
-from appliance.engine.frames import Accepted, Failed, Finished, FrameError, Piece
+from appliance.engine.frames import Accepted, Failed, Finished, FrameError, Piece, Rows
 from appliance.gateway.answers import Choice, CompletionDetails, Form, PromptDetails, Usage
 from appliance.gateway.engine_link import EngineLink, Exchange, Outcome
+from appliance.gateway.hang_up import watched
 from appliance.gateway.inlet import Receive
 from appliance.gateway.observe import Visit
 from appliance.gateway.plan import Plan
@@ -37,7 +35,7 @@ class Generation:
         """Answer the request. Raises Refusal before the first byte, ClientGone when nobody listens any more."""
         exchange = link.hold()
         try:
-            async with _watched(receive, exchange):
+            async with watched(receive, exchange):
                 await self._submit(link, exchange, tenant)
                 if self._plan.stream:
                     await self._stream(exchange, reply)
@@ -117,6 +115,8 @@ class Generation:
         """Take note of an outcome that is not text; True when the choice has ended well. Raises Refusal."""
         if isinstance(outcome, Failed):
             raise from_engine(outcome, self._plan.model)
+        if isinstance(outcome, Rows):  # an engine that generates sends none
+            return False
         first_of_query = index % self._plan.choices == 0
         if isinstance(outcome, Accepted):
             if first_of_query:  # OpenAI counts a prompt once, however many choices it has
@@ -144,19 +144,3 @@ class Generation:
             prompt_tokens_details=PromptDetails(cached_tokens=visit.cached_tokens),
             completion_tokens_details=CompletionDetails(reasoning_tokens=self._reasoning_tokens),
         )
-
-
-@contextlib.asynccontextmanager
-async def _watched(receive: Receive, exchange: Exchange) -> AsyncIterator[None]:
-    """Tell the exchange when the client hangs up."""
-    watch = asyncio.ensure_future(_until_disconnect(receive))
-    watch.add_done_callback(lambda done: None if done.cancelled() else exchange.hang_up())
-    try:
-        yield
-    finally:
-        watch.cancel()
-
-
-async def _until_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

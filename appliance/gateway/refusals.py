@@ -96,6 +96,23 @@ def model_unknown(model: str) -> Refusal:
     )
 
 
+_ENDPOINTS: Final = {
+    "generate": "/v1/chat/completions or /v1/completions",
+    "embed": "/v1/embeddings",
+    "rerank": "/v1/rerank",
+    "classify": "/v1/classify",
+}
+
+
+def wrong_endpoint(model: str, kind: str, path: str) -> Refusal:
+    """400: the model exists and does something else."""
+    return bad_request(
+        f"The model {model!r} is of kind {kind}; {path} cannot use it. Send the request to {_ENDPOINTS[kind]}.",
+        param="model",
+        code="wrong_endpoint",
+    )
+
+
 def route_unknown(path: str) -> Refusal:
     """404: no such path."""
     return Refusal(404, "invalid_request_error", "unknown_url", f"There is nothing at {path}.")
@@ -130,6 +147,14 @@ def engine_unavailable(model: str) -> Refusal:
         "engine_unavailable",
         f"The model {model!r} cannot answer just now; try again.",
         retry=True,
+    )
+
+
+def model_not_loaded(model: str, obstacle: str) -> Refusal:
+    """503: the model is deployed, but not in memory, and there was no room for it in time."""
+    why = f": {obstacle}" if obstacle else " yet"
+    return Refusal(
+        503, "server_error", "model_not_loaded", f"The model {model!r} is not in memory{why}; try again.", retry=True
     )
 
 

@@ -20,6 +20,10 @@ class RevisionState(msgspec.Struct, frozen=True, kw_only=True):
     connected: bool
     retired: bool
     """no longer in the table: only finishes what it has"""
+    waiting: int = 0
+    """requests that wait until it is in memory"""
+    used: float = 0.0
+    """when a request last began or ended on it, epoch seconds; 0 is never"""
 
 
 class GatewayState(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,8 @@ revision they began on; its link is retired and lives until the last of them has
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from pathlib import Path
 
 from appliance.gateway.engine_link import EngineLink
@@ -22,6 +24,8 @@ class Switchboard:
         """how many tables were adopted"""
         self._links: dict[int, EngineLink] = {}
         self._retired: set[EngineLink] = set()
+        self._waiting: Counter[int] = Counter()
+        self._changed = asyncio.Event()
         self.adopt(table, document)
 
     def adopt(self, table: RoutingTable, document: bytes) -> None:
@@ -40,6 +44,8 @@ class Switchboard:
             if revision not in self._links:
                 self._links[revision] = EngineLink(revision, socket)
         self._forget_empty()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     @property
     def limits(self) -> Limits:
@@ -49,6 +55,25 @@ class Switchboard:
     def route(self, model: str) -> Route | None:
         """Return where new requests for a deployment go, or None when nothing is deployed under that name."""
         return self.table.routes.get(model)
+
+    async def until_loaded(self, model: str) -> Route | None:
+        """Return the route of a model once it is in memory, or its parked route when the time to wait is over.
+
+        That somebody waits is told by `revisions`; the daemon loads what is waited for. A model that cannot be loaded
+        is returned at once with its obstacle.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.limits.load_timeout
+        while (route := self.route(model)) is not None and route.parked and not route.obstacle:
+            self._waiting[route.revision] += 1
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._changed.wait()
+            except TimeoutError:
+                break
+            finally:
+                self._waiting[route.revision] -= 1
+        return route
 
     def link(self, route: Route) -> EngineLink:
         """Return the link of a route of the table in force."""
@@ -64,6 +89,8 @@ class Switchboard:
                 active=link.active + (earlier.active if earlier else 0),
                 connected=link.connected,
                 retired=link.retired,
+                waiting=self._waiting[link.revision],
+                used=max(link.used, earlier.used if earlier else 0.0),
             )
         return states
 

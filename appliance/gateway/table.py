@@ -47,6 +47,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     slow_client_timeout: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     drain_timeout: Annotated[float, msgspec.Meta(gt=0)] = 600.0
     """how long streams may go on after SIGTERM"""
+    load_timeout: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """how long a request waits for a model that is being brought into memory"""
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,6 +63,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """SHA-256 of the model version, hexadecimal"""
     created: int
     """epoch seconds, as `/v1/models` tells it"""
+    kind: str = "generate"
+    """what the model makes of a text, hence which addresses may use it"""
+    categories: dict[str, str] = {}
+    """label -> category of `/v1/moderations`; empty when the deployment does not moderate"""
+    parked: bool = False
+    """not in memory: requests wait until it is, see `Limits.load_timeout`"""
+    obstacle: str = ""
+    """why it cannot be brought into memory now; requests are refused at once with this"""
+    shortens: bool = False
+    """whether its vectors keep their meaning when they are cut (`dimensions`)"""
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

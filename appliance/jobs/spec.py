@@ -23,6 +23,7 @@ class JobKind(StrEnum):
     TRAIN_LORA = "train.lora"
     EVALUATE = "evaluate"
     CONVERT_GGUF = "convert.gguf"
+    TUNE = "tune"
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):

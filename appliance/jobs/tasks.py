@@ -15,6 +15,7 @@ _MODULES: dict[JobKind, str] = {
     JobKind.TRAIN_LORA: "appliance.training.lora_task",
     JobKind.EVALUATE: "appliance.evaluation.evaluate_task",
     JobKind.CONVERT_GGUF: "appliance.conversion.convert_task",
+    JobKind.TUNE: "appliance.tuning.tune_task",
 }
 
 

@@ -132,6 +132,10 @@ class StatePaths:
         """Socket of the engine process that serves one deployment revision."""
         return self.run / f"engine-{revision}.sock"
 
+    def worker_model(self, revision: int) -> Path:
+        """Folder of links that an engine loads, where its model is not one file."""
+        return self.run / f"engine-{revision}.model"
+
     def job(self, job_id: str) -> Path:
         return self.jobs / job_id
 

@@ -36,12 +36,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a client may leave its stream unread before it is cut off."""
     drain_timeout: Annotated[float, msgspec.Meta(gt=0)] = 600.0
     """How long a replaced engine may finish its streams."""
+    serving_memory: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Memory that all engines together may take; 0 means all but a fifth, and at least 1 GiB, of this box's."""
+    load_timeout: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    """How long a request waits for a model that is being brought into memory; then it gets 503 with Retry-After."""
+    idle_timeout: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """A model that nobody asked for so long leaves memory, unless it is pinned; 0 means never."""
     engine_threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Threads of one engine; 0 means every physical core."""
     engine_slots: Annotated[int, msgspec.Meta(ge=1, le=64)] = 16
     """Sequences one engine decodes at once."""
     engine_context: Annotated[int, msgspec.Meta(ge=256)] = 8192
     """KV cells of one engine, shared by its slots."""
+    encoder_context: Annotated[int, msgspec.Meta(ge=16)] = 2048
+    """Longest text, in tokens, of an engine that encodes, where the model allows as much."""
     engine_spin_count: Annotated[int, msgspec.Meta(ge=0)] = 1000
     """GOMP_SPINCOUNT of an engine: low where cores are shared, 20000 on a box of its own."""
     training_threads: Annotated[int, msgspec.Meta(ge=0)] = 0

@@ -6,6 +6,7 @@ when the name is removed. `rollback` is a new revision that points at the versio
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -13,12 +14,20 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from appliance.api import types as t
 from appliance.kernel.clock import to_text
-from appliance.kernel.errors import BadInput, Conflict, IntramurosError, NotFound
+from appliance.kernel.errors import Conflict, IntramurosError, NotFound
 from appliance.registry.refs import check_name
 from appliance.registry.stages import Stage
 from appliance.services.context import Context
 from appliance.services.promotion import gate_verdict, refusal
-from appliance.services.records import file_entries, find_model, ref_of, stage_of
+from appliance.services.records import find_model, ref_of, stage_of
+from appliance.services.serving_options import (
+    Artifact,
+    artifact_of,
+    merged_options,
+    merged_policy,
+    options_of,
+    policy_of,
+)
 from appliance.store.schema import deployments, models, revisions
 
 _SHOWN = 20
@@ -39,9 +48,16 @@ def deploy(ctx: Context, name: str, body: t.Deploy) -> t.DeploymentView:
             return again
         row = find_model(connection, body.model)
         ref = ref_of(row)
-        _weights(row, ref)
         present = _live_row(connection, name)
-        if present is not None and present.model_id == row.id and not _starting(connection, name):
+        live_options = options_of(present) if present is not None else None
+        options = merged_options(row, body.options, live_options)
+        policy = merged_policy(_policy(connection, name), body.policy)
+        if (
+            present is not None
+            and (present.model_id, live_options) == (row.id, options)
+            and not _starting(connection, name)
+        ):
+            _set_policy(ctx, connection, name, policy)
             return msgspec.structs.replace(deployment_view(connection, name), revision=present.number)
         refused: IntramurosError | None = None
         if stage_of(connection, row.id) != Stage.PROD and not body.override:
@@ -55,7 +71,8 @@ def deploy(ctx: Context, name: str, body: t.Deploy) -> t.DeploymentView:
                 )
             ctx.record(connection, "deployment.deploy", name, phase="refused", model=ref, why=refused.code)
         else:
-            _insert(ctx, connection, name, row, request_id=body.request_id, reason=body.override)
+            _insert(ctx, connection, name, row, request_id=body.request_id, reason=body.override, options=options)
+            _set_policy(ctx, connection, name, policy)
             ctx.record(
                 connection,
                 "deployment.deploy",
@@ -64,6 +81,7 @@ def deploy(ctx: Context, name: str, body: t.Deploy) -> t.DeploymentView:
                 model=ref,
                 digest=row.digest,
                 override=body.override,
+                options=msgspec.to_builtins(options),
             )
             view = deployment_view(connection, name)
     if refused is not None:
@@ -87,7 +105,9 @@ def roll_back(ctx: Context, name: str, body: t.RollBack) -> t.DeploymentView:
                 f"{name} has no earlier version to return to.",
                 hint="See `intramuros deployments` for its revisions.",
             )
-        _insert(ctx, connection, name, previous, request_id=body.request_id, reason="", rollback=True)
+        before = _newest_of(connection, name, previous)
+        options = options_of(before)
+        _insert(ctx, connection, name, previous, request_id=body.request_id, reason="", options=options, rollback=True)
         ctx.record(
             connection, "deployment.rollback", name, phase="intent", model=ref_of(previous), digest=previous.digest
         )
@@ -192,26 +212,68 @@ def deployment_view(connection: Connection, name: str) -> t.DeploymentView:
                 by=row.by,
                 at=row.at,
                 reason=row.reason or ("rollback" if row.is_rollback else ""),
+                options=options_of(row),
             )
             for row in rows
         ),
+        policy=_policy(connection, name),
     )
 
 
-def gguf_digest(row: Row[Any]) -> str:
-    """Return the digest of a version's GGUF file. Raises BadInput when it has none."""
-    return _weights(row, ref_of(row))
+def set_policy(ctx: Context, name: str, body: t.PolicyChange) -> t.DeploymentView:
+    """Change how a deployment is kept in memory; nothing is restarted for it."""
+    ctx.authorise("deployment.deploy", name)
+    with ctx.appliance.database.write() as connection:
+        _find(connection, name)
+        _set_policy(ctx, connection, name, merged_policy(_policy(connection, name), body))
+        view = deployment_view(connection, name)
+    ctx.appliance.doorbell.ring()
+    return view
 
 
-def _weights(row: Row[Any], ref: str) -> str:
-    for entry in file_entries(row.files):
-        if entry.path.endswith(".gguf"):
-            return entry.digest
-    raise BadInput(
-        "deploy.no_gguf",
-        f"{ref} has no GGUF file and cannot be served.",
-        hint=f"Convert it first: `intramuros model convert {ref}`.",
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A version that might be deployed, and how."""
+
+    ref: str
+    description: dict[str, Any]
+    artifact: Artifact
+    options: t.ServingOptions
+    policy: t.Policy
+
+
+def planned(ctx: Context, name: str, body: t.PlanDeploy) -> Planned:
+    """Return what `deploy` would serve. Raises what it would raise for the model and its options."""
+    check_name(name, what="deployment")
+    with ctx.appliance.database.read() as connection:
+        row = find_model(connection, body.model)
+        live = _live_row(connection, name)
+        options = merged_options(row, body.options, options_of(live) if live is not None else None)
+        return Planned(
+            ref=ref_of(row),
+            description=row.description,
+            artifact=artifact_of(row, options.kind),
+            options=options,
+            policy=_policy(connection, name),
+        )
+
+
+def _policy(connection: Connection, name: str) -> t.Policy:
+    row = connection.execute(select(deployments).where(deployments.c.name == name)).first()
+    return policy_of(row) if row is not None and not row.removed_at else t.Policy()
+
+
+def _set_policy(ctx: Context, connection: Connection, name: str, policy: t.Policy) -> None:
+    if policy != _policy(connection, name):
+        values = msgspec.to_builtins(policy)
+        connection.execute(update(deployments).where(deployments.c.name == name).values(policy=values))
+        ctx.record(connection, "deployment.policy", name, **values)
+
+
+def _newest_of(connection: Connection, name: str, model: Row[Any]) -> Row[Any]:
+    """Return the newest revision of a name that served this version."""
+    query = select(revisions).where(revisions.c.deployment == name, revisions.c.model_id == model.id)
+    return connection.execute(query.order_by(revisions.c.number.desc()).limit(1)).one()
 
 
 def _insert(
@@ -222,6 +284,7 @@ def _insert(
     *,
     request_id: str,
     reason: str,
+    options: t.ServingOptions,
     rollback: bool = False,
 ) -> None:
     now = to_text(ctx.appliance.clock())
@@ -229,7 +292,7 @@ def _insert(
     if known is None:
         connection.execute(insert(deployments).values(name=name, created_at=now))
     elif known.removed_at:
-        connection.execute(update(deployments).where(deployments.c.name == name).values(removed_at=""))
+        connection.execute(update(deployments).where(deployments.c.name == name).values(removed_at="", policy={}))
     # A wish that was not fulfilled yet gives way to the newer one.
     unfulfilled = (revisions.c.deployment == name, revisions.c.state == "starting")
     for row in connection.execute(select(revisions).where(*unfulfilled)).all():
@@ -246,6 +309,7 @@ def _insert(
             request_id=request_id or None,
             by=ctx.caller.user,
             at=now,
+            options=msgspec.to_builtins(options),
         )
     )
 

@@ -22,6 +22,7 @@ from appliance.services.planning import check_plan
 from appliance.services.records import file_entries, find_dataset, find_job, find_model, ref_of
 from appliance.store.schema import jobs
 from appliance.training.recipe import parse_recipe
+from appliance.tuning.ladder import parse as parse_tuning
 
 UNFINISHED = ("queued", "running")
 
@@ -30,6 +31,7 @@ _WANTED: dict[JobKind, tuple[frozenset[str], frozenset[str]]] = {
     JobKind.TRAIN_LORA: (frozenset({"base", "dataset"}), frozenset()),
     JobKind.EVALUATE: (frozenset({"model", "dataset"}), frozenset()),
     JobKind.CONVERT_GGUF: (frozenset({"model"}), frozenset({"dataset"})),
+    JobKind.TUNE: (frozenset({"model"}), frozenset()),
 }
 _DATASET_INPUTS = frozenset({"corpus", "dataset"})
 _OUTPUTS_OF_MODELS = (JobKind.TRAIN_SEED, JobKind.TRAIN_LORA)
@@ -45,6 +47,8 @@ def submit(ctx: Context, body: t.SubmitJob) -> t.JobView:
         recipe = parse_recipe(kind, body.parameters)
         check_plan(ctx, inputs, recipe)
         parameters = msgspec.to_builtins(recipe)
+    if kind == JobKind.TUNE:
+        parameters = msgspec.to_builtins(parse_tuning(parameters)) | {"model": _figures(ctx, body.inputs["model"])}
     spec = JobSpec(
         kind=kind,
         inputs=inputs,
@@ -53,7 +57,7 @@ def submit(ctx: Context, body: t.SubmitJob) -> t.JobView:
         environment=environment(ctx.appliance.settings.training_threads, ctx.appliance.code_digest),
     )
     title = " + ".join(ref.ref for name, ref in sorted(inputs.items(), key=lambda item: item[0] in _DATASET_INPUTS))
-    return enqueue(ctx, spec, title=title, reuse=True)
+    return enqueue(ctx, spec, title=title, reuse=kind != JobKind.TUNE)  # a measurement is worth repeating
 
 
 def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool) -> t.JobView:
@@ -191,9 +195,31 @@ def _resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, In
         raise BadInput("job.inputs", f"A {kind} job {what}.", hint=f"Inputs: {', '.join(sorted(required))}.")
     with ctx.appliance.database.read() as connection:
         return {
-            name: _dataset_input(connection, text) if name in _DATASET_INPUTS else model_input(connection, text)
+            name: _dataset_input(connection, text)
+            if name in _DATASET_INPUTS
+            else (_gguf_input if kind == JobKind.TUNE else model_input)(connection, text)
             for name, text in given.items()
         }
+
+
+def _gguf_input(connection: Connection, text: str) -> InputRef:
+    """Return a version's GGUF file as a job input; its digest is the file's own."""
+    row = find_model(connection, text)
+    for entry in file_entries(row.files):
+        if entry.path.endswith(".gguf"):
+            return InputRef(ref=ref_of(row), digest=entry.digest, files=(entry,))
+    raise BadInput(
+        "model.no_gguf",
+        f"{ref_of(row)} has no GGUF file; only those are tuned.",
+        hint=f"Convert it first: `intramuros model convert {ref_of(row)}`.",
+    )
+
+
+def _figures(ctx: Context, text: str) -> dict[str, Any]:
+    """Return what a tuning run must know of a model beyond its file."""
+    with ctx.appliance.database.read() as connection:
+        described: dict[str, Any] = find_model(connection, text).description
+    return {name: described[name] for name in ("parameters", "quantisation") if name in described}
 
 
 def _dataset_input(connection: Connection, text: str) -> InputRef:
@@ -223,6 +249,14 @@ def model_input(connection: Connection, text: str) -> InputRef:
             hint="Import the Hugging Face folder of the model as well.",
         )
     return InputRef(ref=ref, digest=manifest_digest(folder), files=folder)
+
+
+def encoder_part(files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:
+    """Return a model's Hugging Face folder with what lies deeper in it, such as how an encoder pools."""
+    deeper = tuple(
+        entry for entry in files if "/" in entry.path and entry.path.endswith(".json") and "adapter" not in entry.path
+    )
+    return (*huggingface_part(files), *deeper)
 
 
 def huggingface_part(files: tuple[FileEntry, ...]) -> tuple[FileEntry, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -29,8 +30,10 @@ _RENEW_GIVEN = "On a box: `intramuros tls show`, then `intramuros tls renew` or 
 _SETTLED_STATES = ("ready", "starting", "draining")
 
 
-def status(ctx: Context, units: tuple[t.UnitView, ...], *, isolated: bool) -> t.StatusView:
-    """Gather the figures of every part."""
+def status(
+    ctx: Context, units: tuple[t.UnitView, ...], *, isolated: bool, hindered: Mapping[str, str] | None = None
+) -> t.StatusView:
+    """Gather the figures of every part. `hindered` names deployments that cannot get into memory, with the reason."""
     disk = shutil.disk_usage(ctx.state_root)
     with ctx.appliance.database.read() as connection:
         running, queued = (_count(connection, jobs, jobs.c.state == state) for state in ("running", "queued"))
@@ -59,6 +62,10 @@ def status(ctx: Context, units: tuple[t.UnitView, ...], *, isolated: bool) -> t.
             attention=(),
         )
     attention = _attention(ctx, view, isolated=isolated, failed=failed if failed == newest_job else None)
+    attention += tuple(
+        t.Attention(level="WARN", text=f"{name} is not in memory: {why}", hint="intramuros serving show")
+        for name, why in sorted((hindered or {}).items())
+    )
     return msgspec.structs.replace(view, attention=attention)
 
 

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest migration; a test keeps it equal to Alembic's head."""
 
 metadata = MetaData()
@@ -152,6 +152,7 @@ deployments = Table(
     Column("live_revision", Integer),
     Column("created_at", String, nullable=False),
     Column("removed_at", String, nullable=False, default=""),
+    Column("policy", JSON, nullable=False, default=dict, server_default="{}"),
 )
 
 revisions = Table(
@@ -167,6 +168,7 @@ revisions = Table(
     Column("request_id", String, unique=True),
     Column("by", String, nullable=False),
     Column("at", String, nullable=False),
+    Column("options", JSON, nullable=False, default=dict, server_default="{}"),
     sqlite_autoincrement=True,
 )
 Index("revisions_by_deployment", revisions.c.deployment)

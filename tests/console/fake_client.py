@@ -83,7 +83,7 @@ class FakeAppliance:
             (r"POST /v1/jobs/([^/]+)/(?:cancel|resume)", lambda _, id: self._job(id).job),
             (r"GET /v1/deployments", some(data.DEPLOYMENTS)),
             (r"(?:GET|DELETE) /v1/deployments/([^/]+)", lambda _, name: _find(data.DEPLOYMENTS, "name", name)),
-            (r"POST /v1/deployments/([^/]+)/(?:deploy|rollback)", lambda _, name: data.DEPLOYMENTS[0]),
+            (r"POST /v1/deployments/([^/]+)/(?:deploy|rollback|policy)", lambda _, name: data.DEPLOYMENTS[0]),
             (
                 r"POST /v1/deployments/([^/]+)/try",
                 lambda _, name: t.TryAnswer(

@@ -225,6 +225,42 @@ DEPLOYMENTS = (
         revision=4,
         since=at(hours=5),
         worker=UNITS[1],
+        resident=t.ResidentView(
+            deployment="assistant",
+            revision=4,
+            model="faq@3",
+            kind="generate",
+            state="resident",
+            pinned=True,
+            idle_timeout=0,
+            used=0,
+            active=3,
+            waiting=0,
+            predicted=t.FootprintView(
+                weights=1 << 30, cache=1 << 28, compute=1 << 26, process=1 << 26, total=1_476_395_008
+            ),
+            measured=1_503_238_553,
+            error=0.018,
+            note="",
+            engine=t.EngineLoad(
+                streams=3,
+                queue=1,
+                cells=8192,
+                free_cells=6144,
+                cached_cells=2048,
+                prompt_tokens=120_000,
+                cached_tokens=90_000,
+                completion_tokens=44_000,
+                steps=15_000,
+                step_seconds=900.0,
+                preempted=0,
+            ),
+        ),
+        decisions=(
+            t.DecisionView(
+                at=at(hours=5), action="load", deployment="assistant", revision=4, why="needs 1.4 GiB, 12 GiB are free"
+            ),
+        ),
         revisions=(
             t.RevisionView(number=3, model="faq@2", digest=digest("e"), state="superseded", by="anna", at=at(days=2)),
             t.RevisionView(number=4, model="faq@3", digest=digest("d"), state="live", by="bruno", at=at(hours=5)),

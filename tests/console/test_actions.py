@@ -26,6 +26,8 @@ PERMISSION_OF = {
     "job.resume": "job.submit",
     "deployment.try": "read",
     "deployment.roll_back": "deployment.rollback",
+    "deployment.pin": "deployment.deploy",
+    "deployment.unpin": "deployment.deploy",
     "deployment.remove": "deployment.deploy",
     "audit.verify": "audit.read",
 }

@@ -153,7 +153,7 @@ async def test_refusals_have_openai_shape(served: tuple[GatewayBox, FakeEngine])
         assert await refused(chat, json=ask("x", temperature=3)) == (400, "invalid_request_error")
         assert await refused(chat, content=b"{") == (400, "invalid_request_error")
         assert await refused(chat, method="GET") == (405, "method_not_allowed")
-        assert await refused("/v1/embeddings", json={}) == (404, "unknown_url")
+        assert await refused("/v1/images/generations", json={}) == (404, "unknown_url")
         bare = await client.post(chat, json=ask("x"), headers={"authorization": ""})
         assert (bare.status_code, bare.json()["error"]["code"]) == (401, "missing_api_key")
         assert (await client.get("/healthz", headers={"authorization": ""})).json() == {"status": "ok"}

@@ -1,8 +1,8 @@
-"""Serving: every served name, one with its revisions, and the answer to a tried prompt."""
+"""Serving: every served name, one with its engine, its place in memory and its revisions, and a tried prompt."""
 
 from __future__ import annotations
 
-from appliance.api.types import DeploymentView, RevisionView, TryAnswer
+from appliance.api.types import DeploymentView, ResidentView, RevisionView, TryAnswer
 from tui import format as fmt
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
 
@@ -15,10 +15,12 @@ def deployments_table(deployments: tuple[DeploymentView, ...], look: Look) -> Ta
             Column(title="Name"),
             Column(title="Model", width=16),
             Column(title="Rev", width=3, right=True),
-            Column(title="Since", width=11),
-            Column(title="Memory", width=9, right=True, wide=True),
-            Column(title="Previous", width=14),
-            Column(title="Worker", width=22, wide=True),
+            Column(title="Memory", width=9, right=True),
+            Column(title="Busy", width=6, right=True),
+            Column(title="KV", width=4, right=True),
+            Column(title="Cache", width=5, right=True, wide=True),
+            Column(title="Since", width=11, wide=True),
+            Column(title="Previous", width=14, wide=True),
         ),
         rows=tuple(
             Row(
@@ -28,10 +30,12 @@ def deployments_table(deployments: tuple[DeploymentView, ...], look: Look) -> Ta
                     Span(one.name, Tone.STRONG),
                     Span(one.model),
                     Span(str(one.revision)),
+                    _memory(one),
+                    Span(_busy(one.resident)),
+                    Span(_cells(one.resident)),
+                    Span(_cached(one.resident)),
                     Span(fmt.brief_moment(one.since, look.now)),
-                    Span(fmt.size(one.worker.memory_bytes) if one.worker else "-"),
                     Span(one.previous or "-"),
-                    Span(one.worker.name if one.worker else "-"),
                 ),
             )
             for one in deployments
@@ -56,10 +60,66 @@ def deployment_lines(one: DeploymentView, look: Look) -> list[Line]:
         )
         if worker.detail:
             lines.append(fact("", fmt.clean(worker.detail)))
+    if one.resident is not None:
+        lines += _residence(one, one.resident, look)
     lines.append(heading("Revisions"))
     lines += [_revision(item, look) for item in sorted(one.revisions, key=lambda item: -item.number)]
     if not one.revisions:
         lines.append(hint("No revision is recorded."))
+    return lines
+
+
+def _memory(one: DeploymentView) -> Span:
+    """Memory in use, or the place in memory of one that is not in it."""
+    place = one.resident.state if one.resident else ""
+    if place and place != "resident":
+        return Span("out" if place == "absent" else place, Tone.WARN)
+    return Span(fmt.size(one.worker.memory_bytes) if one.worker else "-")
+
+
+def _busy(resident: ResidentView | None) -> str:
+    """Streams that run, and behind + what waits: in the engine's queue, or until the model is in memory."""
+    if resident is None:
+        return "-"
+    engine = resident.engine
+    queue = resident.waiting + (engine.queue if engine else 0)
+    return f"{engine.streams if engine else 0}" + (f"+{queue}" if queue else "")
+
+
+def _cells(resident: ResidentView | None) -> str:
+    """Share of the KV cells that requests hold now."""
+    engine = resident.engine if resident else None
+    return fmt.share(1 - engine.free_cells / engine.cells) if engine and engine.cells else "-"
+
+
+def _cached(resident: ResidentView | None) -> str:
+    """Share of all prompt tokens that came from the prefix cache."""
+    engine = resident.engine if resident else None
+    return fmt.share(engine.cached_tokens / engine.prompt_tokens) if engine and engine.prompt_tokens else "-"
+
+
+def _residence(one: DeploymentView, resident: ResidentView, look: Look) -> list[Line]:
+    needs = f"{fmt.size(resident.predicted.total)} predicted"
+    if resident.measured:
+        needs = f"{fmt.size(resident.measured)} measured, {needs}"
+    kept = "pinned" if resident.pinned else "may leave"
+    if resident.idle_timeout and not resident.pinned:
+        kept = f"leaves after {fmt.duration(resident.idle_timeout)} idle"
+    lines = [fact("memory", state(resident.state, look), f" {needs}; {kept}")]
+    if engine := resident.engine:
+        lines.append(fact("streams", f"{engine.streams} running, {engine.queue + resident.waiting} waiting"))
+        if resident.kind == "generate":
+            held = _cells(resident)
+            lines.append(
+                fact("KV cells", f"{held} of {fmt.count(engine.cells)} held; {fmt.count(engine.cached_cells)} reusable")
+            )
+            lines.append(fact("cache hits", f"{_cached(resident)} of {fmt.count(engine.prompt_tokens)} prompt tokens"))
+        lines.append(fact("tokens", f"{fmt.count(engine.prompt_tokens)} in, {fmt.count(engine.completion_tokens)} out"))
+    if one.decisions:
+        lines.append(heading("Memory decisions"))
+    for decision in one.decisions[:5]:
+        told = f"   {fmt.fit(fmt.brief_moment(decision.at, look.now), 11)} {fmt.fit(decision.action, 6)} "
+        lines.append(line(told, Span(fmt.clean(decision.why), Tone.FAINT)))
     return lines
 
 

@@ -34,6 +34,9 @@ class StillRuntime:
     def isolated(self) -> bool:
         return True
 
+    def hindered(self) -> dict[str, str]:
+        return {}
+
     def shut_down(self) -> None:
         self.stopped = True
 
@@ -48,6 +51,12 @@ class StillRuntime:
 
     async def try_prompt(self, ctx: Context, name: str, body: t.TryPrompt) -> t.TryAnswer:
         raise OSError(28, "No space left on device")
+
+    async def serving(self, ctx: Context) -> t.ServingView:
+        return t.ServingView(budget=0, used=0, available=0, models=(), decisions=())
+
+    async def plan_deploy(self, ctx: Context, name: str, body: t.PlanDeploy) -> t.PlanView:
+        raise KeyError("a defect")
 
 
 class Api:

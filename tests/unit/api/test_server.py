@@ -28,6 +28,8 @@ BODIES: dict[str, t.Request] = {
     "submit_job": t.SubmitJob(kind="evaluate", inputs={}),
     "deploy": t.Deploy(model="x"),
     "roll_back": t.RollBack(),
+    "set_policy": t.PolicyChange(),
+    "plan_deploy": t.PlanDeploy(model="x"),
     "try_prompt": t.TryPrompt(prompt="x"),
     "create_key": t.CreateKey(name="x"),
     "enrol_approver": t.EnrolApprover(name="x", public_key=""),

@@ -37,10 +37,12 @@ _VIEW = t.StatusView(
 )
 
 
-def _values(view: t.StatusView | None, ends: datetime | None = None) -> dict[tuple[str, str], float]:
-    text = "".join(f"{line}\n" for line in lines(view, certificate_ends=ends))
+def _values(
+    view: t.StatusView | None, ends: datetime | None = None, serving: t.ServingView | None = None
+) -> dict[tuple[str, str], float]:
+    text = "".join(f"{line}\n" for line in lines(view, serving, certificate_ends=ends))
     return {
-        (sample.name, sample.labels.get("unit", "")): sample.value
+        (sample.name, sample.labels.get("unit", sample.labels.get("deployment", ""))): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -54,6 +56,30 @@ def test_the_figures_are_what_the_status_says() -> None:
     assert (values["intramuros_unit_ready", "gateway"], values["intramuros_unit_ready", "engine-1"]) == (1, 0)
     assert values["intramuros_unit_memory_bytes", "gateway"] == 7
     assert values["intramuros_unit_restarts", "gateway"] == 2
+
+
+def test_memory_for_serving_is_told_by_deployment() -> None:
+    part = t.FootprintView(weights=1, cache=1, compute=1, process=1, total=4)
+    chat = t.ResidentView(
+        deployment="chat",
+        revision=3,
+        model="m@1",
+        kind="generate",
+        state="resident",
+        pinned=False,
+        idle_timeout=0,
+        used=0,
+        active=0,
+        waiting=2,
+        predicted=part,
+        measured=5,
+        error=0.25,
+        note="",
+    )
+    values = _values(_VIEW, None, t.ServingView(budget=10, used=5, available=7, models=(chat,), decisions=()))
+    assert (values["intramuros_serving_budget_bytes", ""], values["intramuros_serving_used_bytes", ""]) == (10, 5)
+    names = ("resident", "predicted_bytes", "measured_bytes", "streams", "queue")
+    assert [values[f"intramuros_deployment_{name}", "chat"] for name in names] == [1, 4, 5, 0, 2]
 
 
 def test_silence_is_the_one_figure_that_is_left() -> None:

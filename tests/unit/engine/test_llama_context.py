@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from appliance.conversion.convert import convert
 from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
 from appliance.engine.sampling import Row
 from appliance.engine.scheduler import Chunk, Sequence
 from appliance.kernel.errors import IntegrityFailure
+from tests.factories.tiny_llama import make_tiny_llama
 
 NOISE = 0.02  # cells are 16-bit floats, and the batch decides the order of the sums
 TOKENS = [int(token) for token in np.random.default_rng(0).integers(0, 380, 60)]
@@ -129,3 +131,13 @@ def test_pieces_join_to_the_text(model: LlamaModel) -> None:
     text = "Größe, naïve café 123"
     tokens = model.tokenise(text, special=False, begin=False)
     assert b"".join(model.pieces[token] for token in tokens).decode() == text
+
+
+def test_a_quantised_model_computes_a_prompt(tmp_path: Path) -> None:
+    """Kernels for quantised weights differ by processor; one that crashes ends this process, and so is seen."""
+    folder = make_tiny_llama(tmp_path / "hf")
+    convert(folder, tmp_path / "m.gguf", dtype="q8_0", name="tiny", scratch=tmp_path / "scratch", threads=1)
+    context = LlamaContext(LlamaModel(tmp_path / "m.gguf"), cells=256, batch=64, ubatch=64, sequences=1, threads=1)
+    sequence = Sequence(tenant="", tokens=list(range(40)), prompt=40, limit=256, slot=0)
+    assert context.decode([Chunk(sequence, 0, 40, last=True)]) == [39]
+    assert np.isfinite(context.logits(1)).all()

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
+import pytest
+
+from appliance.gateway.engine_link import ClientGone
+from appliance.gateway.hang_up import while_listening
 from appliance.gateway.switchboard import Switchboard
-from appliance.gateway.table import KeyEntry, Listen, Route, RoutingTable, encode_table
+from appliance.gateway.table import KeyEntry, Limits, Listen, Route, RoutingTable, encode_table
 from appliance.kernel.canonical import sha256_hex
 
 
@@ -76,3 +83,76 @@ def test_two_names_on_one_revision_share_a_link() -> None:
     assert second is not None
     assert switch.link(first) is switch.link(second)
     assert switch.route("c") is None
+
+
+def parked(on: Switchboard, model: str, *, parked: bool = True, obstacle: str = "") -> None:
+    """Adopt a table in which one route is, or is no longer, out of memory."""
+    route = msgspec.structs.replace(on.table.routes[model], parked=parked, obstacle=obstacle)
+    made = msgspec.structs.replace(on.table, routes={**on.table.routes, model: route})
+    on.adopt(made, encode_table(made))
+
+
+async def test_a_request_waits_until_the_model_is_in_memory_and_the_daemon_can_see_it() -> None:
+    switch = board(a=1)
+    parked(switch, "a")
+    waiting = asyncio.ensure_future(switch.until_loaded("a"))
+    await asyncio.sleep(0)
+    assert switch.revisions()["1"].waiting == 1
+    parked(switch, "a")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    parked(switch, "a", parked=False)
+    route = await asyncio.wait_for(waiting, 5)
+    assert route is not None
+    assert not route.parked
+    assert switch.revisions()["1"].waiting == 0
+
+
+async def test_what_cannot_be_loaded_and_what_is_gone_is_told_at_once() -> None:
+    switch = board(a=1)
+    parked(switch, "a", obstacle="no room")
+    route = await switch.until_loaded("a")
+    assert route is not None
+    assert route.obstacle == "no room"
+    parked(switch, "a")
+    waiting = asyncio.ensure_future(switch.until_loaded("a"))
+    await asyncio.sleep(0)
+    adopt(switch)
+    assert await asyncio.wait_for(waiting, 5) is None
+
+
+async def test_waiting_has_an_end() -> None:
+    switch = board(a=1)
+    made = msgspec.structs.replace(switch.table, limits=Limits(load_timeout=0.01))
+    switch.adopt(made, encode_table(made))
+    parked(switch, "a")
+    route = await asyncio.wait_for(switch.until_loaded("a"), 5)
+    assert route is not None
+    assert route.parked
+    assert switch.revisions()["1"].waiting == 0
+
+
+async def test_a_client_that_hangs_up_while_it_waits_is_forgotten() -> None:
+    switch = board(a=1)
+    parked(switch, "a")
+
+    async def gone() -> dict[str, str]:
+        await asyncio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientGone):
+        await while_listening(gone, switch.until_loaded("a"))
+    await asyncio.sleep(0)
+    assert switch.revisions()["1"].waiting == 0
+
+
+def test_use_is_told_as_the_newest_of_begin_and_end() -> None:
+    switch = board(a=1)
+    route = switch.route("a")
+    assert route is not None
+    assert switch.revisions()["1"].used == 0
+    link = switch.link(route)
+    exchange = link.hold()
+    begun = switch.revisions()["1"].used
+    link.release(exchange)
+    assert switch.revisions()["1"].used >= begun > 1e9

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from appliance.api import types as t
@@ -221,3 +223,89 @@ def test_an_override_whose_reason_reads_rollback_is_recorded_as_a_deployment(
     body = t.Deploy(model=served[0], override="rollback")
     deployments.mark_live(ctx, deployments.deploy(ctx, "chat", body).revision)
     assert trail(ctx, since=before) == [("deployment.deploy", "intent"), ("deployment.deploy", "done")]
+
+
+def options(ctx: Context, number: int) -> t.ServingOptions:
+    return next(entry.options for entry in deployments.show(ctx, "chat").revisions if entry.number == number)
+
+
+def deploy_as(ctx: Context, ref: str, **change: Any) -> int:
+    body = t.Deploy(model=ref, override="a test", options=t.OptionsChange(**change))
+    number = deployments.deploy(ctx, "chat", body).revision
+    deployments.mark_live(ctx, number)
+    return number
+
+
+def test_options_are_kept_from_version_to_version_and_come_back_with_a_rollback(
+    ctx: Context, served: tuple[str, str, str]
+) -> None:
+    first = deploy_as(ctx, served[0], threads=2, context=512)
+    second = deploy_as(ctx, served[1], threads=3)
+    assert (options(ctx, first).threads, options(ctx, second)) == (
+        2,
+        t.ServingOptions(kind="generate", threads=3, context=512),
+    )
+    back = deployments.roll_back(ctx, "chat", t.RollBack()).revision
+    assert options(ctx, back) == options(ctx, first)
+
+
+def test_another_option_is_another_revision_and_the_same_ones_are_not(
+    ctx: Context, served: tuple[str, str, str]
+) -> None:
+    first = deploy_as(ctx, served[0], threads=2)
+    assert deploy_as(ctx, served[0], threads=2) == first
+    assert deploy_as(ctx, served[0], threads=4) == first + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"threads": -1}, "deploy.options"),
+        ({"threads": 5000}, "deploy.options"),
+        ({"context": 3}, "deploy.options"),
+        ({"memory_limit": 1000}, "deploy.options"),
+        ({"shortens": True}, "deploy.options"),
+        ({"categories": {"a": "b"}}, "deploy.options"),
+        ({"kind": "classify"}, "deploy.kind"),
+        ({"kind": "dance"}, "deploy.kind"),
+    ],
+)
+def test_impossible_options_are_refused_and_nothing_is_recorded(
+    ctx: Context, served: tuple[str, str, str], change: dict[str, Any], code: str
+) -> None:
+    before = head(ctx)
+    with pytest.raises(BadInput) as refused:
+        deploy_as(ctx, served[0], **change)
+    assert refused.value.code == code
+    assert head(ctx) == before
+    assert deployments.list_deployments(ctx) == ()
+
+
+def test_a_policy_changes_without_a_revision_and_is_recorded_once(ctx: Context, served: tuple[str, str, str]) -> None:
+    serve(ctx, served[0])
+    before = head(ctx)
+    view = deployments.set_policy(ctx, "chat", t.PolicyChange(pinned=True))
+    assert (view.policy, len(view.revisions)) == (t.Policy(pinned=True), 1)
+    deployments.set_policy(ctx, "chat", t.PolicyChange(pinned=True))
+    assert trail(ctx, since=before) == [("deployment.policy", "done")]
+    with pytest.raises(BadInput):
+        deployments.set_policy(ctx, "chat", t.PolicyChange(idle_timeout=-1))
+    with pytest.raises(NotFound):
+        deployments.set_policy(ctx, "absent", t.PolicyChange(pinned=True))
+
+
+def test_a_name_that_is_served_again_begins_without_its_old_policy(ctx: Context, served: tuple[str, str, str]) -> None:
+    serve(ctx, served[0])
+    deployments.set_policy(ctx, "chat", t.PolicyChange(pinned=True))
+    deployments.remove(ctx, "chat")
+    serve(ctx, served[0])
+    assert deployments.show(ctx, "chat").policy == t.Policy()
+
+
+def test_a_plan_says_what_would_be_served_and_records_nothing(ctx: Context, served: tuple[str, str, str]) -> None:
+    before = head(ctx)
+    planned = deployments.planned(ctx, "chat", t.PlanDeploy(model="tiny", options=t.OptionsChange(context=64)))
+    assert (planned.ref, planned.options.context, planned.artifact.size) == (served[2], 64, 1)
+    assert head(ctx) == before
+    with pytest.raises(NotFound):
+        deployments.planned(ctx, "chat", t.PlanDeploy(model="absent"))

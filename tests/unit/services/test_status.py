@@ -28,6 +28,11 @@ def attention(ctx: Context, *units: t.UnitView, isolated: bool = True) -> list[s
     return [item.text for item in status.status(ctx, units, isolated=isolated).attention]
 
 
+def test_a_deployment_that_memory_has_no_room_for_is_told(ctx: Context) -> None:
+    found = status.status(ctx, (), isolated=True, hindered={"chat": "needs 9 GiB"}).attention
+    assert ("WARN", "chat is not in memory: needs 9 GiB") in [(item.level, item.text) for item in found]
+
+
 def test_the_figures_are_counted(ctx: Context) -> None:
     imported_model(ctx, "tiny", WEIGHTS)
     queue_run(ctx, JobKind.TRAIN_SEED, {"corpus": imported_dataset(ctx)})

@@ -1,0 +1,241 @@
+"""The thread of a worker that encodes: take a micro-batch, compute it, hand the rows over. Keeps nothing of a text.
+
+Other threads talk to it through its inbox alone. Invariant: every request that entered ends with one `Finished` or
+`Failed`, unless its connection ended.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from appliance.engine.encoder import Encoder, Passage
+from appliance.engine.encoder_queue import MicroBatches, Taken
+from appliance.engine.frames import Failed, Finished, FinishReason, Rows, State
+from appliance.engine.outbox import Connection, Emitter
+from appliance.kernel.errors import InternalError
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class EncodeRequest:
+    """One request inside the worker. Times are seconds of one monotonic clock; zero means not yet."""
+
+    id: int
+    connection: Connection
+    tenant: str
+    passages: list[Passage]
+    submitted: float
+    started: float = 0.0
+    done: int = 0
+    tokens: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = sum(len(passage.tokens) for passage in self.passages)
+
+
+@dataclass(slots=True)
+class _Totals:
+    steps: int = 0
+    step_seconds: float = 0.0
+    tokens: int = 0
+    finished: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+class EncoderLoop(threading.Thread):
+    """Computes until it is drained, stopped or broken; then calls `on_end` from its thread."""
+
+    def __init__(self, encoder: Encoder, emitter: Emitter, on_end: Callable[[], None]) -> None:
+        super().__init__(name="encoder", daemon=True)
+        self._encoder = encoder
+        self._emitter = emitter
+        self._on_end = on_end
+        self._queue: MicroBatches[EncodeRequest] = MicroBatches(
+            tokens=encoder.batch, sequences=encoder.sequences, padded=encoder.padded
+        )
+        self._open: dict[EncodeRequest, None] = {}
+        self._totals = _Totals()
+        self._inbox: deque[Callable[[], None]] = deque()
+        self._bell = threading.Event()
+        self._warm = threading.Event()
+        self._draining = False
+        self._stopping = False
+        self.defect: str | None = None
+
+    def begin(self) -> None:
+        """Start the thread and return when it is warm. Raises InternalError when the model cannot compute."""
+        self.start()
+        self._warm.wait()
+        if self.defect is not None:
+            raise InternalError("engine.warm_up", f"The model cannot compute: {self.defect}.")
+
+    @property
+    def waiting_time(self) -> float:
+        """Nobody can tell; a batch is short."""
+        return 0.0
+
+    def submit(self, request: EncodeRequest) -> None:
+        """Queue a request; from the reader."""
+        self._tell(lambda: self._enter(request))
+
+    def cancel(self, connection: Connection, number: int) -> None:
+        """End a request of this connection if it is still there; from the reader."""
+        self._tell(lambda: self._cancel(connection, number))
+
+    def forget(self, connection: Connection) -> None:
+        """Drop everything of a connection that ended; from the reader."""
+        self._tell(lambda: self._forget(connection))
+
+    def report(self, connection: Connection, connections: int) -> None:
+        """Send one `State`; from the reader."""
+        self._tell(lambda: self._emitter.send(connection, self._state(connections)))
+
+    def drain(self) -> None:
+        """End when nothing is left to do; from the reader."""
+        self._draining = True
+        self._bell.set()
+
+    def stop(self) -> None:
+        """Fail what is left and end after the present batch; from the reader."""
+        self._stopping = True
+        self._bell.set()
+
+    def run(self) -> None:
+        """The thread."""
+        try:
+            self._warm_up()
+            self._warm.set()
+            self._loop()
+        except Exception as error:  # noqa: BLE001 - border: a defect here ends the process, cleanly
+            frames = traceback.extract_tb(error.__traceback__)
+            where = f"{frames[-1].name}:{frames[-1].lineno}"
+            self.defect = str(error) if isinstance(error, InternalError) else f"{type(error).__name__} in {where}"
+        try:
+            self._fail_all()
+        finally:
+            self._warm.set()
+            self._on_end()
+
+    def _warm_up(self) -> None:
+        """Touch every weight, and refuse what does not give the numbers that were announced."""
+        tokens = (0,) * min(16, self._encoder.context)
+        rows = self._encoder.compute([Passage(tokens, len(tokens))])
+        if rows.shape != (1, self._encoder.width) or not np.isfinite(rows).all():
+            raise InternalError("engine.rows", f"The model gives rows of shape {rows.shape}, or no numbers.")
+
+    def _tell(self, act: Callable[[], None]) -> None:
+        self._inbox.append(act)
+        self._bell.set()
+
+    def _loop(self) -> None:
+        while True:
+            while self._inbox:
+                self._inbox.popleft()()
+            if self._stopping or (self._draining and not self._open):
+                return
+            if batch := self._queue.take():
+                self._step(batch)
+            else:
+                self._bell.wait()
+                self._bell.clear()
+
+    def _step(self, batch: list[Taken[EncodeRequest]]) -> None:
+        began = time.monotonic()
+        passages = [passage for taken in batch for passage in taken.passages]
+        rows = self._encoder.compute(passages)
+        now = time.monotonic()
+        self._totals.steps += 1
+        self._totals.step_seconds += now - began
+        self._totals.tokens += sum(len(passage.tokens) for passage in passages)
+        packed = rows.astype("<f4", copy=False)
+        at = 0
+        for taken in batch:
+            request, count = taken.owner, len(taken.passages)
+            request.started = request.started or began
+            own = tuple(packed[number].tobytes() for number in range(at, at + count))
+            at += count
+            self._emitter.send(request.connection, Rows(id=request.id, first=taken.first, rows=own))
+            request.done += count
+            if request.done == len(request.passages):
+                self._leave(request, "stop", now)
+
+    def _enter(self, request: EncodeRequest) -> None:
+        self._open[request] = None
+        self._queue.add(request.tenant, request, request.passages)
+
+    def _leave(self, request: EncodeRequest, reason: FinishReason, now: float) -> None:
+        self._take_out(request)
+        if reason == "cancelled":
+            self._totals.cancelled += 1
+        else:
+            self._totals.finished += 1
+        started = request.started or now
+        self._emitter.send(
+            request.connection,
+            Finished(
+                id=request.id,
+                reason=reason,
+                prompt_tokens=request.tokens,
+                completion_tokens=0,
+                cached_tokens=0,
+                queue_seconds=started - request.submitted,
+                prompt_seconds=now - started,
+                generation_seconds=0.0,
+            ),
+        )
+
+    def _take_out(self, request: EncodeRequest) -> None:
+        self._queue.remove(request)
+        self._open.pop(request, None)
+        request.connection.requests.pop(request.id, None)
+
+    def _cancel(self, connection: Connection, number: int) -> None:
+        request = connection.requests.get(number)
+        if request is not None:
+            self._leave(request, "cancelled", time.monotonic())
+
+    def _forget(self, connection: Connection) -> None:
+        for request in list(connection.requests.values()):
+            self._take_out(request)
+            self._totals.cancelled += 1
+
+    def _fail_all(self) -> None:
+        """Nothing more will be computed: tell everybody who still waits."""
+        while self._inbox:
+            self._inbox.popleft()()
+        for request in list(self._open):
+            self._take_out(request)
+            self._totals.failed += 1
+            self._emitter.send(
+                request.connection,
+                Failed(id=request.id, code="engine.stopped", message="The engine stopped.", retryable=True),
+            )
+
+    def _state(self, connections: int) -> State:
+        totals = self._totals
+        active = sum(request.started > 0 for request in self._open)
+        return State(
+            active=active,
+            waiting=len(self._open) - active,
+            draining=self._draining,
+            cells=self._encoder.batch,
+            free_cells=self._encoder.batch,
+            cached_cells=0,
+            connections=connections,
+            steps=totals.steps,
+            step_seconds=totals.step_seconds,
+            prompt_tokens=totals.tokens,
+            cached_tokens=0,
+            completion_tokens=0,
+            finished=totals.finished,
+            failed=totals.failed,
+            cancelled=totals.cancelled,
+            preempted=0,
+        )

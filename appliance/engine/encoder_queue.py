@@ -1,0 +1,88 @@
+"""What the next micro-batch of an encoder holds: texts of all tenants in turn, within tokens and sequences.
+
+Pure: knows no model, no socket and no clock. Invariants: a tenant waits at most for one text of each other tenant in a
+batch, however many texts they sent; the texts of one request are computed in their order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from appliance.engine.encoder import Passage
+
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class _Entry(Generic[R]):
+    owner: R
+    passages: list[Passage]
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Taken(Generic[R]):
+    """Texts `first` … of one request, in a batch."""
+
+    owner: R
+    first: int
+    passages: list[Passage]
+
+
+@dataclass(slots=True, kw_only=True)
+class MicroBatches(Generic[R]):
+    """The queue. `tokens` and `sequences` bound a batch; where `padded`, every text counts as the longest one."""
+
+    tokens: int
+    sequences: int
+    padded: bool
+    _tenants: dict[str, deque[_Entry[R]]] = field(default_factory=dict)  # in order of their turn
+
+    @property
+    def waiting(self) -> int:
+        """Texts that are not computed yet."""
+        return sum(len(entry.passages) - entry.at for queue in self._tenants.values() for entry in queue)
+
+    def add(self, tenant: str, owner: R, passages: list[Passage]) -> None:
+        """Queue the texts of a request behind those of its tenant."""
+        self._tenants.setdefault(tenant, deque()).append(_Entry(owner, passages))
+
+    def remove(self, owner: R) -> None:
+        """Forget a request's texts that are not taken yet."""
+        for tenant, queue in list(self._tenants.items()):
+            kept = deque(entry for entry in queue if entry.owner is not owner)
+            if kept:
+                self._tenants[tenant] = kept
+            else:
+                del self._tenants[tenant]
+
+    def take(self) -> list[Taken[R]]:
+        """Return the next batch; empty when nothing waits. One text is taken whatever its length."""
+        chosen: dict[int, Taken[R]] = {}
+        count = longest = total = 0
+        turns = deque(self._tenants)
+        while turns and count < self.sequences:
+            tenant = turns.popleft()
+            entry = self._tenants[tenant][0]
+            passage = entry.passages[entry.at]
+            size = len(passage.tokens)
+            cost = max(longest, size) * (count + 1) if self.padded else total + size
+            if count and cost > self.tokens:
+                continue  # another tenant's next text may be shorter
+            taken = chosen.setdefault(id(entry), Taken(entry.owner, entry.at, []))
+            taken.passages.append(passage)
+            count, longest, total = count + 1, max(longest, size), total + size
+            entry.at += 1
+            self._rotate(tenant)
+            if tenant in self._tenants:
+                turns.append(tenant)
+        return list(chosen.values())
+
+    def _rotate(self, tenant: str) -> None:
+        queue = self._tenants.pop(tenant)
+        if queue[0].at == len(queue[0].passages):
+            queue.popleft()
+        if queue:
+            self._tenants[tenant] = queue  # at the end: the next batch begins with somebody else

@@ -1,0 +1,125 @@
+"""How much memory an engine will need, predicted from what the model's header says before anything is loaded.
+
+Sizes are bytes. The parts: `weights` (the mapped file, or torch's copy), `cache` (KV cells, 16-bit), `compute` (the
+graph's buffers for one physical batch) and `process` (interpreter, libraries, vocabulary). What llama.cpp repacks for
+the processor is a second copy of those weights. The daemon measures each engine and tells how far this was off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+MIB: Final = 1 << 20
+_UBATCH: Final = 512
+_TORCH_BATCH: Final = 2048
+_LLAMA_PROCESS: Final = 48 * MIB
+_TEMPLATE_PROCESS: Final = 20 * MIB
+_TORCH_PROCESS: Final = 330 * MIB
+_TOKEN_RECORD: Final = 120
+"""Bytes that one vocabulary entry costs in Python and in llama.cpp."""
+_REPACKED: Final = frozenset({"Q4_0", "IQ4_NL", "Q4_K_S", "Q4_K_M"})
+"""Formats for whose weights llama.cpp keeps a copy laid out for x86 matrix kernels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footprint:
+    """A prediction. `repacked` is the part of the weights that is there twice, `mapped` what lies in a mapped file."""
+
+    weights: int
+    mapped: int
+    repacked: int
+    cache: int
+    compute: int
+    process: int
+
+    @property
+    def total(self) -> int:
+        """All parts together."""
+        return self.weights + self.repacked + self.cache + self.compute + self.process
+
+    @property
+    def own(self) -> int:
+        """What the process allocates itself: the part that a memory limit bounds."""
+        return self.total - self.mapped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """The figures of a model that decide its memory; 0 where its files do not say."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    key_width: int
+    feed_forward: int
+    vocabulary: int
+    context: int
+    quantisation: str
+
+
+def shape_of(description: Mapping[str, Any]) -> Shape:
+    """Read a description (see `ModelDescription`); what is unsaid is taken as the usual proportion."""
+
+    def number(name: str) -> int:
+        value = description.get(name)
+        return value if isinstance(value, int) and value > 0 else 0
+
+    hidden, heads = number("hidden"), number("heads") or 1
+    return Shape(
+        parameters=number("parameters"),
+        layers=number("layers"),
+        hidden=hidden,
+        heads=heads,
+        kv_heads=number("kv_heads") or heads,
+        key_width=number("key_width") or 2 * hidden // heads,
+        feed_forward=number("feed_forward") or 4 * hidden,
+        vocabulary=number("vocabulary"),
+        context=number("context_length"),
+        quantisation=str(description.get("quantisation", "")),
+    )
+
+
+def generator(shape: Shape, *, file: int, cells: int, sequences: int, chats: bool) -> Footprint:
+    """An engine that generates: `cells` of KV, logits for `sequences` rows."""
+    activations = _UBATCH * (8 * shape.hidden + 3 * shape.feed_forward) * 4
+    mask = _UBATCH * cells * (4 + 2)
+    logits = 2 * sequences * shape.vocabulary * 4
+    return Footprint(
+        weights=file,
+        mapped=file,
+        repacked=file if shape.quantisation in _REPACKED else 0,
+        cache=cells * shape.layers * shape.kv_heads * shape.key_width * 2,
+        compute=activations + mask + logits,
+        process=_LLAMA_PROCESS + shape.vocabulary * _TOKEN_RECORD + (_TEMPLATE_PROCESS if chats else 0),
+    )
+
+
+def llama_encoder(shape: Shape, *, file: int, context: int) -> Footprint:
+    """An encoder in GGUF: it keeps no cells but those of one batch."""
+    batch = max(_UBATCH, min(context, shape.context or context))
+    return Footprint(
+        weights=file,
+        mapped=file,
+        repacked=file if shape.quantisation in _REPACKED else 0,
+        cache=0,
+        compute=batch * (8 * shape.hidden + 3 * shape.feed_forward) * 4 + shape.heads * batch * batch * 4,
+        process=_LLAMA_PROCESS + shape.vocabulary * _TOKEN_RECORD,
+    )
+
+
+def torch_encoder(shape: Shape, *, context: int) -> Footprint:
+    """An encoder in a Hugging Face folder: weights as 32-bit floats, one padded batch."""
+    longest = min(context, shape.context or context)
+    batch = max(_TORCH_BATCH, longest)
+    return Footprint(
+        weights=4 * shape.parameters,
+        mapped=0,
+        repacked=0,
+        cache=0,
+        compute=batch * (6 * shape.hidden + 2 * shape.feed_forward) * 4 + shape.heads * batch * longest * 4,
+        process=_TORCH_PROCESS + shape.vocabulary * _TOKEN_RECORD,
+    )

@@ -1,0 +1,174 @@
+"""The deployer's books: what is parked, what blocks, what is told once, and how predictions follow the options."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import msgspec
+import pytest
+
+from appliance.api import types as t
+from appliance.daemon.residency import Residency, Wanted, budget_of, predict, proportional_bytes
+from appliance.gateway.state import GatewayState, RevisionState
+from appliance.jobs.spec import FileEntry
+from appliance.kernel.settings import Settings
+from appliance.residency.plan import Place
+from appliance.services.serving_options import Artifact
+
+DESCRIBED = {"parameters": 10**6, "layers": 2, "hidden": 64, "heads": 4, "vocabulary": 1000, "context_length": 512}
+MIB = 1 << 20
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def wanted(number: int, *, starting: bool = False, size: int = 10 * MIB, **policy: Any) -> Wanted:
+    return Wanted(
+        number=number,
+        deployment=f"m{number}",
+        ref=f"m{number}@1",
+        starting=starting,
+        artifact=Artifact(digest="d", size=size),
+        options=t.ServingOptions(kind="embed"),
+        policy=t.Policy(**policy),
+        description=DESCRIBED,
+    )
+
+
+def gateway(**revisions: RevisionState) -> GatewayState:
+    named = {name.removeprefix("r"): state for name, state in revisions.items()}
+    return GatewayState(
+        pid=1, host="h", port=1, table="", table_problem="", draining=False, requests=0, revisions=named
+    )
+
+
+def seen(*, waiting: int = 0, used: float = 0.0, active: int = 0) -> RevisionState:
+    return RevisionState(active=active, connected=True, retired=False, waiting=waiting, used=used)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def books(clock: Clock, memory: int) -> Residency:
+    return Residency(Settings(serving_memory=memory * MIB), clock=clock)
+
+
+def test_a_model_that_was_never_in_comes_by_itself_and_is_not_parked(clock: Clock) -> None:
+    residency = books(clock, 200)
+    assert [one.action for one in residency.decide([wanted(1)])] == ["load"]
+    assert residency.parked([wanted(1)]) == {}
+
+
+def test_one_that_had_to_wait_is_parked_and_loads_only_when_asked_for(clock: Clock) -> None:
+    residency = books(clock, 100)
+    residency.place(1, Place.RESIDENT)
+    assert [one.action for one in residency.decide([wanted(1), wanted(2)])] == ["wait"]
+    assert residency.parked([wanted(1), wanted(2)]) == {2: ""}
+    assert residency.decide([wanted(1), wanted(2)]) == []
+    residency.observe(gateway(r2=seen(waiting=1)))
+    assert [(one.action, one.revision) for one in residency.decide([wanted(1), wanted(2)])] == [
+        ("unload", 1),
+        ("wait", 2),
+    ]
+
+
+def test_a_refusal_is_told_to_clients_for_a_while_and_then_tried_again(clock: Clock) -> None:
+    residency = books(clock, 100)
+    residency.place(1, Place.RESIDENT)
+    members = [wanted(1, pinned=True), wanted(2)]
+    residency.decide(members)
+    residency.observe(gateway(r2=seen(waiting=1)))
+    assert [one.action for one in residency.decide(members)] == ["refuse"]
+    assert "pinned" in residency.parked(members)[2]
+    clock.now += 11
+    assert residency.parked(members) == {2: ""}
+
+
+def test_a_decision_is_told_once_while_its_reason_stands(clock: Clock) -> None:
+    residency = books(clock, 100)
+    residency.place(1, Place.RESIDENT)
+    newcomer = wanted(2, starting=True, size=500 * MIB)
+    for _ in range(3):
+        residency.decide([wanted(1), newcomer])
+    assert [(one.action, one.deployment) for one in residency.decisions] == [("refuse", "m2")]
+
+
+def test_engines_that_only_end_their_streams_still_count(clock: Clock) -> None:
+    residency = books(clock, 100)
+    assert [one.action for one in residency.decide([wanted(1)], {7: 60 * MIB})] == ["wait"]
+    assert [one.action for one in residency.decide([wanted(1)], {})] == []
+    residency = books(clock, 100)
+    assert [one.action for one in residency.decide([wanted(1)], {})] == ["load"]
+
+
+def test_a_memory_limit_is_about_what_the_process_allocates_itself(clock: Clock) -> None:
+    residency = books(clock, 100)
+    limited = msgspec.structs.replace(wanted(1).options, memory_limit=64 * MIB)
+    assert residency.over_limit(wanted(1)) == ""
+    assert residency.over_limit(dataclasses.replace(wanted(1, size=10**12), options=limited)) == ""
+    tight = msgspec.structs.replace(limited, memory_limit=16 * MIB)
+    assert "its memory limit is 16 MiB" in residency.over_limit(dataclasses.replace(wanted(1), options=tight))
+
+
+def test_a_preview_leaves_no_trace(clock: Clock) -> None:
+    residency = books(clock, 100)
+    residency.place(1, Place.RESIDENT)
+    footprint, decisions = residency.preview([wanted(1)], wanted(0, starting=True))
+    assert footprint.total > 10 * MIB
+    assert [one.action for one in decisions] == ["unload", "wait"]
+    assert not residency.decisions
+    assert residency.parked([wanted(1)]) == {}
+
+
+def test_what_is_measured_counts_when_it_is_more_than_predicted(clock: Clock) -> None:
+    residency = books(clock, 10**6)
+    residency.place(1, Place.RESIDENT)
+    assert residency.member(wanted(1)).needs == predict(wanted(1), Settings()).total
+    residency.measure({1: os.getpid()})
+    view = residency.view(wanted(1))
+    assert view.measured > 0
+    assert view.error == pytest.approx(view.measured / view.predicted.total - 1)
+    assert residency.member(wanted(1)).needs == max(view.measured, view.predicted.total)
+    residency.place(1, Place.ABSENT)
+    assert residency.view(wanted(1)).measured == 0
+
+
+def test_the_kind_and_the_artifact_decide_how_memory_is_predicted() -> None:
+    settings = Settings(engine_context=4096)
+    llama = wanted(1)
+    folder = Artifact(digest="d", size=MIB, files=(FileEntry(path="config.json", digest="d", size=1),))
+
+    def total(artifact: Artifact, **options: Any) -> int:
+        entry = Wanted(
+            number=1,
+            deployment="m",
+            ref="m@1",
+            starting=False,
+            artifact=artifact,
+            options=t.ServingOptions(**options),
+            policy=t.Policy(),
+            description=DESCRIBED,
+        )
+        return predict(entry, settings).total
+
+    assert total(folder, kind="embed") > total(llama.artifact, kind="embed")
+    assert total(llama.artifact, kind="generate", context=8192) > total(llama.artifact, kind="generate")
+
+
+def test_the_box_keeps_memory_for_itself() -> None:
+    gib = 1 << 30
+    assert (budget_of(2 * gib), budget_of(100 * gib), budget_of(gib // 2)) == (gib, 80 * gib, 0)
+
+
+def test_a_process_that_is_gone_takes_nothing() -> None:
+    assert proportional_bytes(os.getpid()) > MIB
+    assert proportional_bytes(2**22 - 3) == 0

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from appliance.residency.footprint import MIB, generator, llama_encoder, shape_of, torch_encoder
+
+SEVEN_BILLION = {
+    "parameters": 7_000_000_000,
+    "layers": 32,
+    "hidden": 4096,
+    "heads": 32,
+    "kv_heads": 8,
+    "key_width": 256,
+    "feed_forward": 14336,
+    "vocabulary": 32000,
+    "context_length": 32768,
+    "quantisation": "Q8_0",
+}
+
+
+def test_the_cache_is_two_bytes_for_each_number_of_key_and_value() -> None:
+    predicted = generator(shape_of(SEVEN_BILLION), file=7 << 30, cells=8192, sequences=64, chats=True)
+    assert predicted.cache == 8192 * 32 * 8 * 256 * 2 == 1 << 30
+    assert predicted.weights == 7 << 30
+    assert predicted.repacked == 0
+    assert predicted.total == predicted.weights + predicted.cache + predicted.compute + predicted.process
+
+
+def test_repacked_formats_are_there_twice() -> None:
+    shape = shape_of(SEVEN_BILLION | {"quantisation": "Q4_0"})
+    assert generator(shape, file=100, cells=256, sequences=1, chats=False).repacked == 100
+
+
+def test_what_is_unsaid_is_taken_as_usual() -> None:
+    shape = shape_of({"hidden": 64, "heads": 4, "kv_heads": None, "layers": "two"})
+    assert (shape.kv_heads, shape.key_width, shape.feed_forward, shape.layers) == (4, 32, 256, 0)
+    assert shape_of({}).heads == 1
+
+
+def test_encoders_grow_with_the_longest_text_they_take() -> None:
+    shape = shape_of(SEVEN_BILLION)
+    llama = [llama_encoder(shape, file=1, context=length).total for length in (4096, 2048)]
+    torch = [torch_encoder(shape, context=length).total for length in (4096, 2048)]
+    assert llama[0] > llama[1] > MIB
+    assert torch[0] > torch[1] > MIB
+    assert torch_encoder(shape, context=64).weights == 4 * shape.parameters
