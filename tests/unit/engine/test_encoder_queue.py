@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.engine.encoder import Passage
@@ -57,6 +57,7 @@ def test_a_removed_request_leaves_the_others() -> None:
     assert taken(batches) == [("kept", 0, 1)]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 12), min_size=1, max_size=8)), max_size=8),
     st.booleans(),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.residency.plan import TURN, Decision, Member, Place, Room, decide, size, span
@@ -106,6 +106,7 @@ members_of = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(members_of, st.integers(0, 20), st.integers(0, 20))
 def test_loads_never_exceed_the_budget_and_nobody_pinned_or_asked_for_leaves(
     members: list[Member], budget: int, available: int
