@@ -146,21 +146,26 @@ def test_tang_server_with_another_key_is_not_trusted(box: EncryptedBox) -> None:
 
 def test_change_of_the_volume_key_goes_on_after_kill_9_and_a_power_cut(box: EncryptedBox) -> None:
     box.sh(f"head -c 64M /dev/urandom > {MOUNT}/big; sha256sum {MOUNT}/big > {MOUNT}/sum; sync")
+    half_way = "online-reencrypt"
     words = ["rotate", "volume-key", *box.with_recovery(), "--passphrase-file", box.key(box.passphrase, "present")]
     box.sh(
         f"""setsid intramuros storage {" ".join(words)} > /run/out 2>&1 < /dev/null &
-for i in $(seq 600); do cryptsetup luksDump {DISK} | grep -q online-reencrypt && break; sleep 0.2; done
+moving() {{ cryptsetup luksDump --dump-json-metadata {DISK} | grep -q in-reencryption; }}
+for i in $(seq 600); do moving && break; sleep 0.2; done
 sleep 4; pkill -9 -f 'storage rotate volume-key'; pkill -9 -x cryptsetup; true"""
     )
     assert "unfinished" in box.alerts()
+    assert half_way in box.sh(f"cryptsetup luksDump {DISK}").out
     assert box.sh(f"sha256sum --check {MOUNT}/sum").ok
     assert box.storage("reseal", *box.with_recovery(), check=False).status == 4
     box.machine.kill()
     box.machine.start(settled=False)
     box.wait(f"mountpoint -q {MOUNT}")  # Tang opens both keys
+    assert half_way in box.sh(f"cryptsetup luksDump {DISK}").out
     assert box.sh(f"sha256sum --check {MOUNT}/sum").ok
     words = ["rotate", "volume-key", *box.with_recovery(), "--passphrase-file", box.key(box.passphrase, "present")]
     box.storage(*words, timeout=1800)
+    assert half_way not in box.sh(f"cryptsetup luksDump {DISK}").out
     assert box.sh(f"sha256sum --check {MOUNT}/sum").ok
     assert box.alerts("--prove") == set()
 

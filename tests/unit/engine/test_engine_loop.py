@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from appliance.engine.answer import Answer
 from appliance.engine.block_store import BlockStore
-from appliance.engine.detokenise import TextStream
 from appliance.engine.engine_loop import EngineLoop
 from appliance.engine.frames import Failed, Finished, FromWorker, Sampling, State, Step, worker_stream
 from appliance.engine.llama_context import LlamaContext, LlamaModel
@@ -69,7 +69,7 @@ class Harness:
                 tenant=space, space=space, tokens=list(tokens), prompt=len(tokens), limit=len(tokens) + answer
             ),
             sampler=Sampler(params, vocabulary=self.model.vocabulary, ends=self.model.ends, prompt=tokens),
-            text=TextStream(),
+            answer=Answer(),
             submitted=time.monotonic(),
         )
         self.connection.requests[number] = request
