@@ -40,6 +40,10 @@ from appliance.engine.frames import (
 from appliance.kernel.errors import Unavailable
 
 CONNECT_SECONDS: Final = 5.0
+MOST_HELD: Final = 4 << 20
+"""characters of an answer that may wait for its client; an engine's longest answer is far shorter"""
+_PIECE: Final = 256
+"""what a piece costs besides its text"""
 
 Outcome = Accepted | Piece | Rows | Finished | Failed | Tokens
 """What a request hears of one of its choices, in order; the last is Finished, Failed or Tokens."""
@@ -53,10 +57,10 @@ class Exchange:
     """The submits of one HTTP request: gathers what the engine says of them until the request takes it.
 
     All that arrived since the last `take` is handed over at once, so a client that reads slowly costs fewer wake-ups,
-    not more.
+    not more. What waits is bounded: a client that lets more than `MOST_HELD` pile up counts as gone.
     """
 
-    __slots__ = ("_gone", "_outcomes", "_waiter", "ids")
+    __slots__ = ("_gone", "_held", "_outcomes", "_waiter", "ids")
 
     def __init__(self) -> None:
         self.ids: dict[int, int] = {}
@@ -64,9 +68,18 @@ class Exchange:
         self._outcomes: list[tuple[int, Outcome]] = []
         self._waiter: asyncio.Future[None] | None = None
         self._gone = False
+        self._held = 0
 
     def push(self, choice: int, outcome: Outcome) -> None:
         """Called by the link for each outcome."""
+        if self._gone:
+            return
+        if isinstance(outcome, Piece):
+            self._held += len(outcome.text) + _PIECE
+            if self._held > MOST_HELD:
+                self._outcomes.clear()
+                self.hang_up()
+                return
         self._outcomes.append((choice, outcome))
         self._wake()
 
@@ -85,7 +98,7 @@ class Exchange:
                 self._waiter = None
         if self._gone:
             raise ClientGone
-        outcomes, self._outcomes = self._outcomes, []
+        outcomes, self._outcomes, self._held = self._outcomes, [], 0
         return outcomes
 
     def _wake(self) -> None:

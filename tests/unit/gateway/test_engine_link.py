@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.engine.frames import Failed, Finished, Piece, Submit
-from appliance.gateway.engine_link import ClientGone, EngineLink, Exchange
+from appliance.gateway.engine_link import MOST_HELD, ClientGone, EngineLink, Exchange
 from appliance.kernel.errors import Unavailable
 from tests.factories.fake_engine import FakeEngine, Turn, fake_engine
 
@@ -118,3 +118,18 @@ async def test_something_else_on_the_socket_is_unavailable(tmp_path: Path, greet
         link = EngineLink(1, tmp_path / "s")
         with pytest.raises(Unavailable):
             await link.submit(link.hold(), [ask("x")])
+
+
+async def test_an_answer_that_nobody_takes_does_not_pile_up() -> None:
+    exchange = Exchange()
+    for _ in range(2 * MOST_HELD // 4096):
+        exchange.push(0, Piece(id=1, text="x" * 4096, tokens=1))
+    with pytest.raises(ClientGone):
+        await exchange.take()
+
+
+async def test_an_answer_that_is_taken_may_be_of_any_length() -> None:
+    exchange = Exchange()
+    for _ in range(2 * MOST_HELD // 4096):
+        exchange.push(0, Piece(id=1, text="x" * 4096, tokens=1))
+        assert len(await exchange.take()) == 1
