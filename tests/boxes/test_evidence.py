@@ -49,9 +49,8 @@ def test_drift_fails_the_daily_check_and_is_seen(rig: Rig, installed: Installed)
     box.sh("chmod o+r /etc/shadow")
     assert not box.sh("systemctl start intramuros-evidence.service", check=False).ok
     assert "intramuros-evidence.service" in box.sh("systemctl --failed --no-legend").out
-    box.sh(
-        "timeout 30 sh -c 'until journalctl -t intramuros-evidence | grep -q \"hardening has drifted\"; do sleep 1; done'"
-    )
+    seen = "journalctl -t intramuros-evidence | grep -q 'hardening has drifted'"
+    box.sh(f'timeout 30 sh -c "until {seen}; do sleep 1; done"')
     answer = box.sh("intramuros evidence status --json", check=False)
     assert not answer.ok
     assert json.loads(answer.out)["newly_failing"] == ["IM-FILE-05"]
