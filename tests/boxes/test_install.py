@@ -145,8 +145,8 @@ def test_revoked_client_is_refused_and_another_is_served(box: NspawnBox, outside
     for name in ("good", "bad"):
         write(outsider, f"/var/lib/{name}.pem", box.sh(f"cat /var/lib/{name}.pem").out, mode="0600")
     served = _answer(outsider, box, "/var/lib/good.pem")
-    state = box.sh("intramuros status; tail -n 20 $(cat /etc/intramuros/state)/logs/*.log", check=False)
-    assert served.get("tokens", 0) >= 1, f"{served}\n{state.out}"
+    state = box.sh("intramuros status; journalctl -b -u 'intramuros*' -n 60 --no-pager", check=False)
+    assert served.get("tokens", 0) >= 1, f"{served}\n{state.err}\n{state.out}"
     assert ask(outsider, box.address, "seed", more="/var/lib/bad.pem").get("tokens", 0) >= 1
     assert "error" in ask(outsider, box.address, "seed"), "served without a certificate"
     box.sh("intramuros tls revoke bad")

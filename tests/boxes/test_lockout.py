@@ -112,7 +112,7 @@ def test_pam_that_lets_only_root_in_is_undone(rig: Rig, bundle: Bundle, box: Nsp
     said = _install_over_ssh(rig, bundle, box, _wishes(rig, box))
     assert not said.ok, said.out + said.err
     _wait_for_login(rig, box)
-    assert "faillock" not in box.sh("cat /etc/pam.d/common-auth").out
+    assert "faillock" not in box.sh("cat /etc/pam.d/common-auth").out, said.out + said.err
 
 
 @pytest.mark.boxes

@@ -115,7 +115,7 @@ def test_whole_way_in_a_capable_terminal(draft: Path) -> None:
 def test_dumb_terminal_is_asked_line_by_line(draft: Path) -> None:
     with wizard(draft, term="dumb") as terminal:
         terminal.shows("line by line (TERM is dumb", "Host name [box-7]:")
-        terminal.type("box-9\n\n\npat\n" + "\n" * 27)
+        terminal.type("box-9\n\n\npat\n" + "\n" * 28)
         terminal.shows("Password for sudo:")
         terminal.type(f"{SECRET}\n")
         terminal.shows("The same again:")
@@ -134,7 +134,7 @@ def test_dumb_terminal_is_asked_line_by_line(draft: Path) -> None:
 def test_signal_at_a_hidden_prompt_leaves_the_echo_on(draft: Path, number: signal.Signals, code: int) -> None:
     with wizard(draft, term="dumb") as terminal:
         terminal.shows("Host name")
-        terminal.type("\n\n\npat\n" + "\n" * 27)
+        terminal.type("\n\n\npat\n" + "\n" * 28)
         terminal.shows("Password for sudo:")
         terminal.process.send_signal(number)
         assert terminal.ends() == code
