@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(3600)
 _LATER = 120.0
 """Seconds after which the old state has to be back."""
 _ARMED = 240
-"""Seconds the lifeline waits in the scenario of the power cut; they are counted anew from the boot."""
+"""Seconds the lifeline has in the scenarios that wait for it; after a power cut they count from the boot."""
 _RULES = "nft list ruleset 2>/dev/null || true"
 _DENY = """Name: A site's own rule
 Default: yes
