@@ -24,7 +24,7 @@ _FEW_PORTS = (
 )
 _UNITS = "systemctl list-units --all --plain --no-legend 'intramuros*.service' | cut -d' ' -f1"
 
-_ASK_FOR_CERTIFICATES = """set -e
+_ASK_FOR_CERTIFICATES = r"""set -e
 intramuros tls client good --out /var/lib/good.pem
 intramuros tls client bad --out /var/lib/bad.pem
 state=$(cat /etc/intramuros/state)
