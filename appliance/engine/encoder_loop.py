@@ -1,20 +1,17 @@
 """The thread of a worker that encodes: take a micro-batch, compute it, hand the rows over. Keeps nothing of a text.
 
-Other threads talk to it through its inbox alone. Invariant: every request that entered ends with one `Finished` or
-`Failed`, unless its connection ended.
+Invariant: every request that entered ends with one `Finished` or `Failed`, unless its connection ended.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-import traceback
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from appliance.engine.compute_thread import ComputeThread
 from appliance.engine.encoder import Encoder, Passage
 from appliance.engine.encoder_queue import MicroBatches, Taken
 from appliance.engine.frames import Failed, Finished, FinishReason, Rows, State
@@ -49,32 +46,17 @@ class _Totals:
     cancelled: int = 0
 
 
-class EncoderLoop(threading.Thread):
-    """Computes until it is drained, stopped or broken; then calls `on_end` from its thread."""
+class EncoderLoop(ComputeThread):
+    """The thread that turns passages into rows."""
 
     def __init__(self, encoder: Encoder, emitter: Emitter, on_end: Callable[[], None]) -> None:
-        super().__init__(name="encoder", daemon=True)
+        super().__init__("encoder", emitter, on_end)
         self._encoder = encoder
-        self._emitter = emitter
-        self._on_end = on_end
         self._queue: MicroBatches[EncodeRequest] = MicroBatches(
             tokens=encoder.batch, sequences=encoder.sequences, padded=encoder.padded
         )
         self._open: dict[EncodeRequest, None] = {}
         self._totals = _Totals()
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._bell = threading.Event()
-        self._warm = threading.Event()
-        self._draining = False
-        self._stopping = False
-        self.defect: str | None = None
-
-    def begin(self) -> None:
-        """Start the thread and return when it is warm. Raises InternalError when the model cannot compute."""
-        self.start()
-        self._warm.wait()
-        if self.defect is not None:
-            raise InternalError("engine.warm_up", f"The model cannot compute: {self.defect}.")
 
     @property
     def waiting_time(self) -> float:
@@ -93,36 +75,6 @@ class EncoderLoop(threading.Thread):
         """Drop everything of a connection that ended; from the reader."""
         self._tell(lambda: self._forget(connection))
 
-    def report(self, connection: Connection, connections: int) -> None:
-        """Send one `State`; from the reader."""
-        self._tell(lambda: self._emitter.send(connection, self._state(connections)))
-
-    def drain(self) -> None:
-        """End when nothing is left to do; from the reader."""
-        self._draining = True
-        self._bell.set()
-
-    def stop(self) -> None:
-        """Fail what is left and end after the present batch; from the reader."""
-        self._stopping = True
-        self._bell.set()
-
-    def run(self) -> None:
-        """The thread."""
-        try:
-            self._warm_up()
-            self._warm.set()
-            self._loop()
-        except Exception as error:  # noqa: BLE001 - border: a defect here ends the process, cleanly
-            frames = traceback.extract_tb(error.__traceback__)
-            where = f"{frames[-1].name}:{frames[-1].lineno}"
-            self.defect = str(error) if isinstance(error, InternalError) else f"{type(error).__name__} in {where}"
-        try:
-            self._fail_all()
-        finally:
-            self._warm.set()
-            self._on_end()
-
     def _warm_up(self) -> None:
         """Touch every weight, and refuse what does not give the numbers that were announced."""
         tokens = (0,) * min(16, self._encoder.context)
@@ -130,14 +82,9 @@ class EncoderLoop(threading.Thread):
         if rows.shape != (1, self._encoder.width) or not np.isfinite(rows).all():
             raise InternalError("engine.rows", f"The model gives rows of shape {rows.shape}, or no numbers.")
 
-    def _tell(self, act: Callable[[], None]) -> None:
-        self._inbox.append(act)
-        self._bell.set()
-
     def _loop(self) -> None:
         while True:
-            while self._inbox:
-                self._inbox.popleft()()
+            self._hear()
             if self._stopping or (self._draining and not self._open):
                 return
             if batch := self._queue.take():
@@ -207,9 +154,6 @@ class EncoderLoop(threading.Thread):
             self._totals.cancelled += 1
 
     def _fail_all(self) -> None:
-        """Nothing more will be computed: tell everybody who still waits."""
-        while self._inbox:
-            self._inbox.popleft()()
         for request in list(self._open):
             self._take_out(request)
             self._totals.failed += 1

@@ -1,22 +1,19 @@
 """The engine thread: plan, compute, sample, hand over. The only thread that touches the context.
 
-Owns the step. Other threads talk to it through its inbox alone, which it empties between two steps; frames leave
-through the emitter. Invariant: every request that entered ends with one `Finished` or `Failed`, unless its connection
-ended.
+Owns the step; how it is told things, begins and ends stands in `compute_thread`. Invariant: every request that entered
+ends with one `Finished` or `Failed`, unless its connection ended.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-import traceback
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from appliance.engine.compute_thread import ComputeThread
 from appliance.engine.frames import Failed, FinishReason, Piece, Priority, State, Step
 from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
 from appliance.engine.meters import Meters
@@ -36,8 +33,8 @@ GATHER_LONGEST: Final = 0.008
 """An idle engine begins when nothing has arrived for the first, at the latest after the second (seconds)."""
 
 
-class EngineLoop(threading.Thread):
-    """Runs requests until it is drained, stopped or broken; then calls `on_end` from its thread."""
+class EngineLoop(ComputeThread):
+    """The thread that generates."""
 
     def __init__(
         self,
@@ -48,32 +45,13 @@ class EngineLoop(threading.Thread):
         emitter: Emitter,
         on_end: Callable[[], None],
     ) -> None:
-        super().__init__(name="engine", daemon=True)
+        super().__init__("engine", emitter, on_end)
         self._model = model
         self._context = context
-        self._emitter = emitter
-        self._on_end = on_end
         self._scheduler = Scheduler(limits=limits, cache=cache)
         self._requests: dict[Sequence, Request] = {}
         self._meters = Meters(stall_after=2 * limits.decode_target)
         self._heavy: Sequence | None = None  # most of the batch that is being computed, if that is one prompt
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._bell = threading.Event()
-        self._warm = threading.Event()
-        self._draining = False
-        self._stopping = False
-        self.defect: str | None = None
-
-    def begin(self) -> None:
-        """Start the thread and return when it is warm. Raises InternalError when the model cannot compute.
-
-        The thread warms up itself: libgomp keeps a pool of threads for each thread that ever computed, and once all
-        pools together outnumber the cores it stops spinning at barriers, which costs a fifth of the speed.
-        """
-        self.start()
-        self._warm.wait()
-        if self.defect is not None:
-            raise InternalError("engine.warm_up", f"The model cannot compute: {self.defect}.")
 
     def _warm_up(self) -> None:
         """Touch every weight and measure what the scheduler predicts steps by."""
@@ -120,45 +98,14 @@ class EngineLoop(threading.Thread):
         if heavy is not None and any(request.sequence is heavy for request in list(connection.requests.values())):
             self._context.interrupt()
 
-    def report(self, connection: Connection, connections: int) -> None:
-        """Send one `State`; from the reader."""
-        self._tell(lambda: self._emitter.send(connection, self._state(connections)))
-
-    def drain(self) -> None:
-        """End when nothing is left to do; from the reader."""
-        self._draining = True
-        self._bell.set()
-
     def stop(self) -> None:
-        """Fail what is left and end after the present step; from the reader."""
-        self._stopping = True
-        self._bell.set()
+        """Fail what is left and end at once; from the reader."""
+        super().stop()
         self._context.interrupt()
-
-    def run(self) -> None:
-        """The thread."""
-        try:
-            self._warm_up()
-            self._warm.set()
-            self._loop()
-        except Exception as error:  # noqa: BLE001 - border: a defect here ends the process, cleanly
-            frames = traceback.extract_tb(error.__traceback__)
-            where = f"{frames[-1].name}:{frames[-1].lineno}"
-            self.defect = str(error) if isinstance(error, InternalError) else f"{type(error).__name__} in {where}"
-        try:
-            self._fail_all()
-        finally:
-            self._warm.set()
-            self._on_end()
-
-    def _tell(self, act: Callable[[], None]) -> None:
-        self._inbox.append(act)
-        self._bell.set()
 
     def _loop(self) -> None:
         while True:
-            while self._inbox:
-                self._inbox.popleft()()
+            self._hear()
             if self._stopping or (self._draining and not self._scheduler.busy):
                 return
             if self._scheduler.busy:
@@ -296,9 +243,6 @@ class EngineLoop(threading.Thread):
             self._meters.cancelled += 1
 
     def _fail_all(self) -> None:
-        """Nothing more will be computed: tell everybody who still waits."""
-        while self._inbox:
-            self._inbox.popleft()()
         for request in list(self._requests.values()):
             self._meters.failed += 1
             self._fail(request, "engine.stopped", "The engine stopped.")
