@@ -2,26 +2,20 @@
 
 llguidance's own budgets miss some grammars (intersections of many patterns compile for minutes), and a compilation
 cannot be stopped where it runs. Here the kernel stops it: what this process could not compile within its CPU time and
-memory, the engine never sees. Invariant: the owner never waits longer than the limits allow.
-
-Wire: as in `template_process`, one msgpack string each way: the grammar, and what is wrong with it.
+memory, the engine never sees. The frames (`limited_child`) are one msgpack string each way: the grammar, and what is
+wrong with it.
 """
 
 from __future__ import annotations
 
-import contextlib
-import resource
-import signal
-import subprocess
 import sys
 from typing import IO, Final
 
 import llguidance
 import msgspec
 
-from appliance.engine.template_process import CpuLimit, read_frame, write_frame
+from appliance.engine.limited_child import CpuLimit, LimitedChild, limit_this_process, read_frame, write_frame
 from appliance.kernel.errors import BadInput
-from appliance.kernel.process import child_environment
 
 CPU_SECONDS: Final = 0.5
 MEMORY_BYTES: Final = 1024 * 1024 * 1024
@@ -43,20 +37,12 @@ class GrammarProcess:
 
     def __init__(self, vocabulary: int) -> None:
         """`vocabulary`: how many tokens the model has, for grammars name some by number."""
-        self._vocabulary = vocabulary
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child = LimitedChild("appliance.engine.grammar_process", str(vocabulary))
 
     def fault_of(self, grammar: str) -> str:
         """What is wrong with a grammar; empty for nothing. BadInput `engine.grammar` if it costs too much."""
-        child = self._child or self._start()
-        assert child.stdin is not None
-        assert child.stdout is not None
-        body = None
-        with contextlib.suppress(BrokenPipeError):
-            write_frame(child.stdin, msgspec.msgpack.encode(grammar))
-            body = read_frame(child.stdout)
+        body = self._child.ask(msgspec.msgpack.encode(grammar))
         if body is None:
-            self.close()
             raise BadInput(
                 "engine.grammar", f"The schema takes more than {CPU_SECONDS:g} s to prepare; make it simpler."
             )
@@ -64,27 +50,7 @@ class GrammarProcess:
 
     def close(self) -> None:
         """End the child; safe to repeat."""
-        child, self._child = self._child, None
-        if child is None:
-            return
-        child.kill()
-        child.wait()
-        for stream in (child.stdin, child.stdout):
-            if stream is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    stream.close()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        flags = ["-I"] if sys.flags.isolated else []
-        self._child = subprocess.Popen(
-            [sys.executable, *flags, "-m", "appliance.engine.grammar_process", str(self._vocabulary)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=child_environment(),
-            start_new_session=True,
-        )
-        return self._child
+        self._child.close()
 
 
 def serve(requests: IO[bytes], replies: IO[bytes], vocabulary: int) -> None:
@@ -114,10 +80,7 @@ class _Bytes:
 
 def main() -> None:
     """Limit this process, then serve on its standard streams."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    limit_this_process(MEMORY_BYTES)
     serve(sys.stdin.buffer, sys.stdout.buffer, int(sys.argv[1]))
 
 
