@@ -9,10 +9,8 @@ the two libraries is ever loaded. Frames, signals and exit status are those of `
 from __future__ import annotations
 
 import argparse
-import gc
 import hashlib
 import os
-import signal
 import socket
 import sys
 import time
@@ -25,16 +23,9 @@ from appliance.engine.encoder_loop import EncodeRequest, EncoderLoop
 from appliance.engine.frames import VERSION, Accepted, Encode, Info, Submit
 from appliance.engine.outbox import Connection, Emitter
 from appliance.engine.reader import Reader
-from appliance.engine.worker_socket import (
-    digest_name,
-    limit_memory,
-    listen_at,
-    positive,
-    socket_names,
-    unlink_own,
-)
+from appliance.engine.worker_socket import digest_name, limit_memory, listen_at, positive, serve, socket_names
 from appliance.kernel.canonical import digest_of
-from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError, IntramurosError, storage_errors
+from appliance.kernel.errors import BadInput, IntegrityFailure, IntramurosError, storage_errors
 from appliance.kernel.standard_error import report_without_failing
 
 QUEUE: Final = 256
@@ -95,25 +86,9 @@ def _serve(options: argparse.Namespace) -> None:
     encoder = _load(options)
     emitter = Emitter()
     loop = EncoderLoop(encoder, emitter, on_end=lambda: intake.engine_ended())
-    with storage_errors("creating the engine's socket"):
-        listener = listen_at(staged)
-        identity = staged.stat()
-    intake = _Intake(encoder, loop, emitter, listener, options)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: intake.terminate())
-    gc.collect()
-    gc.freeze()
-    emitter.start()
-    loop.begin()
-    staged.rename(path)
-    print(f"Engine {options.name} ({encoder.kind}) takes {encoder.context} tokens a text.", file=sys.stderr)
-    try:
-        intake.run()
-    finally:
-        unlink_own(path, identity)
-        emitter.finish()
-    if loop.defect is not None:
-        raise InternalError("engine.defect", f"The engine thread failed: {loop.defect}.")
+    intake = _Intake(encoder, loop, emitter, listen_at(staged), options)
+    said = f"Engine {options.name} ({encoder.kind}) takes {encoder.context} tokens a text."
+    serve(intake, loop, emitter, path=path, staged=staged, said=said)
 
 
 def _load(options: argparse.Namespace) -> Encoder:

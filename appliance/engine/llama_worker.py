@@ -13,10 +13,8 @@ Exit status: 0 drained, 2 wrong arguments, 7 the file is not what its digest say
 from __future__ import annotations
 
 import argparse
-import gc
 import hashlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,8 +31,8 @@ from appliance.engine.outbox import Emitter
 from appliance.engine.prefix_cache import Bounds, PrefixCache
 from appliance.engine.prompt import PromptMaker
 from appliance.engine.scheduler import Limits
-from appliance.engine.worker_socket import digest_name, limit_memory, listen_at, positive, socket_names, unlink_own
-from appliance.kernel.errors import IntegrityFailure, InternalError, IntramurosError, storage_errors
+from appliance.engine.worker_socket import digest_name, limit_memory, listen_at, positive, serve, socket_names
+from appliance.kernel.errors import IntegrityFailure, IntramurosError, storage_errors
 from appliance.kernel.standard_error import report_without_failing
 
 BATCH: Final = 2048
@@ -84,11 +82,8 @@ def _serve(options: argparse.Namespace) -> None:
     engine = EngineLoop(
         model, context, limits, _cache(options, model, context, store), emitter, on_end=lambda: intake.engine_ended()
     )
-    with storage_errors("creating the engine's socket"):
-        listener = listen_at(staged)
-        identity = staged.stat()
     intake = Intake(
-        listener=listener,
+        listener=listen_at(staged),
         engine=engine,
         emitter=emitter,
         model=model,
@@ -97,24 +92,13 @@ def _serve(options: argparse.Namespace) -> None:
         most_open=options.slots + QUEUE,
         drain_timeout=options.drain_timeout,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: intake.terminate())
-    gc.collect()
-    gc.freeze()
     sys.setswitchinterval(0.0005)  # a step's result should not wait five milliseconds for the reader's Python
-    emitter.start()
-    engine.begin()
-    staged.rename(path)
-    print(f"Engine {options.name} serves {longest} tokens a sequence, {limits.cells} in all.", file=sys.stderr)
+    said = f"Engine {options.name} serves {longest} tokens a sequence, {limits.cells} in all."
     try:
-        intake.run()
+        serve(intake, engine, emitter, path=path, staged=staged, said=said)
     finally:
-        unlink_own(path, identity)
-        emitter.finish()
         prompts.close()
         store.close()
-    if engine.defect is not None:
-        raise InternalError("engine.defect", f"The engine thread failed: {engine.defect}.")
 
 
 def _store(options: argparse.Namespace) -> BlockStore:

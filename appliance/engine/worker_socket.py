@@ -1,17 +1,23 @@
-"""What every worker process needs at its edges: its socket's name on the disk, checked arguments, its memory limit.
+"""What every worker process needs at its edges: its socket, checked arguments, its memory limit, and how it serves.
 
 Invariant: a socket's name appears only when requests can be served, and a worker removes no name but its own.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
+import signal
 import socket
+import sys
 from pathlib import Path
 from typing import Final
 
-from appliance.kernel.errors import BadInput
+from appliance.engine.compute_thread import ComputeThread
+from appliance.engine.outbox import Emitter
+from appliance.engine.reader import Reader
+from appliance.kernel.errors import BadInput, InternalError, storage_errors
 from appliance.kernel.sharing import shared_mode
 
 _LONGEST_SOCKET_PATH: Final = 107
@@ -27,7 +33,35 @@ def socket_names(name: str) -> tuple[Path, Path]:
 
 
 def listen_at(path: Path) -> socket.socket:
-    """Bind and listen, open to the folder's group where that is shared. Raises OSError."""
+    """Bind and listen, open to the folder's group where that is shared. Raises StorageFailure."""
+    with storage_errors("creating the engine's socket"):
+        return _listen_at(path)
+
+
+def serve(reader: Reader, thread: ComputeThread, emitter: Emitter, *, path: Path, staged: Path, said: str) -> None:
+    """Warm up, show the socket under its name, say so on stderr, and serve until SIGTERM or SIGINT has drained all.
+
+    Raises InternalError `engine.warm_up` or `engine.defect`.
+    """
+    identity = staged.stat()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: reader.terminate())
+    gc.collect()
+    gc.freeze()
+    emitter.start()
+    thread.begin()
+    staged.rename(path)
+    print(said, file=sys.stderr)
+    try:
+        reader.run()
+    finally:
+        unlink_own(path, identity)
+        emitter.finish()
+    if thread.defect is not None:
+        raise InternalError("engine.defect", f"The engine thread failed: {thread.defect}.")
+
+
+def _listen_at(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
     before = os.umask(0o777 & ~shared_mode(path.parent, private=0o600, shared=0o660))
