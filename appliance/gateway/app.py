@@ -146,7 +146,8 @@ class PublicSide:
             system_fingerprint=f"r{route.revision}-{route.digest[:12]}",
         )
         form = endpoint.form(identity, plan)
-        await Generation(plan, form, visit).run(self._board.link(route), key.id, inlet.receive, reply)
+        generation = Generation(plan, form, visit, adapter=route.adapter)
+        await generation.run(self._board.link(route), key.id, inlet.receive, reply)
 
     async def _encode(self, path: str, body: bytes, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit) -> None:
         plan = ENCODINGS[path](body)
