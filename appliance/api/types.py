@@ -281,6 +281,9 @@ class FootprintView(View, frozen=True, kw_only=True):
     compute: int
     process: int
     total: int
+    """what a fresh engine takes"""
+    saved: int = 0
+    """kept besides for prefixes that leave its KV cache"""
 
 
 class EngineLoad(View, frozen=True, kw_only=True):
