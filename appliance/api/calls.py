@@ -136,6 +136,11 @@ def submit_job(body: t.SubmitJob) -> Call[t.JobView]:
     return _post("/v1/jobs", t.JobView, body)
 
 
+def plan_training(body: t.SubmitJob) -> Call[t.TrainingPlanView]:
+    """What a training run would be and need, every default written out; nothing is queued."""
+    return _post("/v1/jobs/plan", t.TrainingPlanView, body)
+
+
 def cancel_job(job_id: str) -> Call[t.JobView]:
     """Stop a job; its checkpoints stay, so it can be resumed."""
     return _post(f"/v1/jobs/{_part(job_id)}/cancel", t.JobView)

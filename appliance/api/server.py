@@ -35,7 +35,18 @@ from appliance.kernel.errors import (
 )
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import problem_of
-from appliance.services import audit, backups, datasets, deployments, jobs, keys, models, promotion, status
+from appliance.services import (
+    audit,
+    backups,
+    datasets,
+    deployments,
+    jobs,
+    keys,
+    models,
+    promotion,
+    status,
+    training_plans,
+)
 from appliance.services.context import Appliance, Caller, Context
 
 _HOLD_LIMIT = 60.0
@@ -123,6 +134,7 @@ class _Routes:
             self._route("GET", "/v1/datasets/{ref}", self._named("ref", datasets.show)),
             self._route("GET", "/v1/jobs", self._read(lambda ctx: jobs.list_jobs(ctx, live()))),
             self._route("POST", "/v1/jobs", self._write(t.SubmitJob, jobs.submit)),
+            self._route("POST", "/v1/jobs/plan", self._write(t.SubmitJob, training_plans.plan_training)),
             self._route("GET", "/v1/jobs/{id}", self._named("id", lambda ctx, job: jobs.show(ctx, job, live()))),
             self._route("GET", "/v1/jobs/{id}/events", self._job_events),
             self._route("POST", "/v1/jobs/{id}/cancel", self._named("id", jobs.cancel)),

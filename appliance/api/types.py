@@ -123,6 +123,54 @@ class JobEvents(View, frozen=True, kw_only=True):
     state: str
 
 
+class TrainingInput(View, frozen=True, kw_only=True):
+    """An input of a planned run, resolved: the word for it, what it is, its digest; rows where it is a data set."""
+
+    word: str
+    ref: str
+    digest: str
+    form: str = ""
+    train_rows: int = 0
+    heldout_rows: int = 0
+
+
+class TrainingMemory(View, frozen=True, kw_only=True):
+    """Predicted memory at the peak by part, in bytes, and what is available."""
+
+    weights: int
+    training_state: int
+    activations: int
+    process: int
+    total: int
+    available: int
+    fits: bool
+
+
+class TrainingPlanView(View, frozen=True, kw_only=True):
+    """A training run before it is queued: everything it would be, and what it would need."""
+
+    kind: str
+    run_id: str
+    inputs: tuple[TrainingInput, ...]
+    recipe: dict[str, Any]
+    """every field, defaults included"""
+    given: tuple[str, ...]
+    """fields that were not left to their defaults"""
+    seed: int
+    threads: int
+    steps: int | None
+    """optimiser steps; null where only the tokens will tell"""
+    tokens: int | None
+    """most tokens that are read in all; null where the steps are not known"""
+    memory: TrainingMemory
+    proposals: tuple[str, ...]
+    """what would fit, where it does not"""
+    equal_job: str = ""
+    """the job whose result this run would be given instead of being run, or that it would join"""
+    file: str = ""
+    """the recipe file that says all of it"""
+
+
 class ModelView(View, frozen=True, kw_only=True):
     """One registered, immutable model version."""
 

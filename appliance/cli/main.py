@@ -30,7 +30,7 @@ _VERBS: dict[str, tuple[str, str, str]] = {
     "tour": ("appliance.cli.tour", "tour", "Walk the whole way once: data, tune, gate, serve, roll back, restore."),
     "model": ("appliance.cli.model", "model", "Import, register, promote, convert and remove models."),
     "dataset": ("appliance.cli.dataset", "dataset", "Import and inspect data sets."),
-    "train": ("appliance.cli.train", "train", "Train a seed model, or fine-tune one by LoRA."),
+    "train": ("appliance.cli.train", "train", "Train from nothing, fine-tune, and plan both."),
     "eval": ("appliance.cli.train", "evaluate", "Measure a model on a data set's held-out part."),
     "job": ("appliance.cli.job", "job", "Follow, cancel and resume jobs."),
     "deploy": ("appliance.cli.deploy", "deploy", "Serve a model version under a name."),
