@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +27,24 @@ _RECENT = 10
 """Steps whose mean loss is reported as the final one."""
 
 
+class Learnable(Protocol):
+    """What the loop must know of a batch: what is read, and how many values carry loss."""
+
+    @property
+    def tokens(self) -> Tensor: ...
+
+    @property
+    def targets(self) -> int: ...
+
+
 class Sampler(Protocol):
     """Where batches come from."""
 
-    def batches(self, step: int) -> Sequence[Batch]: ...
+    def batches(self, step: int) -> Sequence[Learnable]: ...
+
+
+Objective = Callable[[nn.Module, Any], Tensor]
+"""The loss of one batch of the sampler's, summed over its targets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +94,11 @@ def train(
     settings: LoopSettings,
     store: CheckpointStore,
     supervision: Supervision,
+    *,
+    objective: Objective | None = None,
 ) -> LoopResult:
-    """Train `model` in place from its newest valid checkpoint to the last step.
+    """Train `model` in place from its newest valid checkpoint to the last step. Without an objective it learns to
+    continue texts.
 
     Raises IntegrityFailure (`training.diverged`) when loss, gradient or weights are not finite, and
     StorageFailure when a checkpoint cannot be written.
@@ -95,7 +112,9 @@ def train(
     saved_step, saved_at = counters.step, time.monotonic()
     while counters.step < settings.steps:
         rate = settings.schedule.rate(counters.step)
-        loss, tokens = _step(model, weights, optimizer, sampler, settings, counters.step, rate)
+        loss, tokens = _step(
+            model, weights, optimizer, sampler, settings, counters.step, rate, objective or summed_loss
+        )
         seconds, cpu_seconds = pace.lap()
         counters.step += 1
         counters.tokens += tokens
@@ -152,6 +171,7 @@ def _step(
     settings: LoopSettings,
     step: int,
     rate: float,
+    objective: Objective,
 ) -> tuple[float, int]:
     """Do one optimiser step; return the mean loss and how many tokens were read."""
     torch.manual_seed(derive_seed(settings.seed, "dropout", step))
@@ -162,7 +182,7 @@ def _step(
     targets = max(1, sum(batch.targets for batch in batches))
     loss = 0.0
     for batch in batches:
-        part = summed_loss(model, batch) / targets
+        part = objective(model, batch) / targets
         part.backward()  # type: ignore[no-untyped-call]
         loss += float(part.detach())
     norm = float(nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm))

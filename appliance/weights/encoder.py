@@ -58,11 +58,11 @@ class TextClassifier(nn.Module):
         scores: Tensor = self.head(self.dropout(unit_mean(self.encoder, tokens, mask)))
         return scores
 
-    def set_head(self, weight: Tensor, bias: Tensor) -> None:
+    def set_head(self, head: Head) -> None:
         """Take up a head's numbers."""
         with torch.no_grad():
-            self.head.weight.copy_(weight)
-            self.head.bias.copy_(bias)
+            self.head.weight.copy_(torch.from_numpy(head.weight))
+            self.head.bias.copy_(torch.from_numpy(head.bias))
 
     def as_head(self, config: HeadConfig) -> Head:
         """Return the matrix as it is written beside the encoder."""
@@ -116,7 +116,7 @@ def load_classifier(folder: Path) -> tuple[TextClassifier, LoadedEncoder, HeadCo
     loaded = load_encoder(folder)
     head = read_head(folder, hidden=loaded.hidden)
     classifier = TextClassifier(loaded.model, hidden=loaded.hidden, labels=len(head.config.labels))
-    classifier.set_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias))
+    classifier.set_head(head)
     return classifier.eval(), loaded, head.config
 
 
@@ -124,7 +124,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """Load tokenizer.json without its padding and truncation. Raises IntegrityFailure `model.unreadable`."""
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # noqa: BLE001 - the library raises no narrower class
+    except Exception as error:
         raise _unreadable(error) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()

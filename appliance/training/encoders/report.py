@@ -1,4 +1,4 @@
-"""What a classification run leaves for people: `report/report.json`, `report/confusion.csv`, `report/predictions.jsonl`.
+"""What a classification run leaves for people below `report/`: report.json, confusion.csv, predictions.jsonl.
 
 The figures of each method on the held-out rows, the verdict between them, and every single prediction. The same
 numbers give the same bytes.

@@ -14,8 +14,12 @@ import msgspec
 
 from appliance.kernel.errors import BadInput
 from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.classify import ClassifyRecipe
+from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.recipes.lora import LoraRecipe
+from appliance.training.recipes.prune import PruneRecipe
 from appliance.training.recipes.seed import SeedRecipe
+from appliance.training.recipes.tag import TagRecipe
 
 R = TypeVar("R", bound=Recipe)
 
@@ -50,6 +54,23 @@ RECIPES: Mapping[str, RecipeKind] = {
         purpose="A small Llama and its byte-level BPE tokenizer, from nothing.",
     ),
     "lora": RecipeKind(form=LoraRecipe, inputs=_ON_DATA, purpose="Low-rank adapters on a base model, merged into it."),
+    "classify": RecipeKind(
+        form=ClassifyRecipe,
+        inputs=_ON_DATA,
+        purpose="A text classifier on an encoder: a regression on its vectors, then the whole encoder if it helps.",
+    ),
+    "tag": RecipeKind(form=TagRecipe, inputs=_ON_DATA, purpose="An encoder that marks spans of a text, such as names."),
+    "distil": RecipeKind(
+        form=DistilRecipe,
+        inputs={"teacher": "teacher", "base": "base", "data": "dataset"},
+        purpose="A smaller model that learns to answer as its teacher does.",
+        optional=frozenset({"base"}),
+    ),
+    "prune": RecipeKind(
+        form=PruneRecipe,
+        inputs=_ON_DATA,
+        purpose="A model made smaller by taking out layers, key-value groups or feed-forward channels.",
+    ),
 }
 """Name of a recipe -> what it is. The job kind is `train.NAME`."""
 
