@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, AutoModelForTokenClassification
 from transformers.utils import logging as transformers_logging
 
 from appliance.kernel.errors import BadInput, IntegrityFailure
@@ -118,6 +118,35 @@ def load_classifier(folder: Path) -> tuple[TextClassifier, LoadedEncoder, HeadCo
     classifier = TextClassifier(loaded.model, hidden=loaded.hidden, labels=len(head.config.labels))
     classifier.set_head(head)
     return classifier.eval(), loaded, head.config
+
+
+def load_token_classifier(folder: Path, names: Sequence[str]) -> Any:
+    """Return transformers' own token classifier on the folder's encoder, with a new output layer by torch's seed.
+
+    Raises IntegrityFailure `model.unreadable`.
+    """
+    ids = {name: number for number, name in enumerate(names)}
+    transformers_logging.set_verbosity_error()  # that the output layer is new is meant
+    try:
+        model, loading = AutoModelForTokenClassification.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            id2label=dict(enumerate(names)),
+            label2id=ids,
+            ignore_mismatched_sizes=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except _UNREADABLE as error:
+        raise _unreadable(error) from error
+    missing = sorted(name for name in loading["missing_keys"] if not name.startswith("classifier."))
+    if missing:
+        raise unreadable(f"it has no weights for {missing[0]}")
+    for weight in model.parameters():
+        weight.data = weight.data.clone(memory_format=torch.contiguous_format)
+    return model
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

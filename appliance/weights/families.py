@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from appliance.kernel.errors import BadInput
@@ -43,7 +45,16 @@ def require_encoder(model_type: str) -> EncoderFamily:
     return family
 
 
-def describe(config: Mapping[str, Any], *, parameters: int) -> dict[str, Any]:
+def family_of_folder(folder: Path) -> str:
+    """Return the architecture that a model's folder names; empty where it names none."""
+    try:
+        named = json.loads((folder / "config.json").read_bytes()).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    return named if isinstance(named, str) else ""
+
+
+def describe(config: Mapping[str, Any], *, parameters: int, dtype: str) -> dict[str, Any]:
     """Return what the registry and the memory plan of serving want to know, from a folder's config.json."""
 
     def number(*names: str) -> int:
@@ -60,5 +71,5 @@ def describe(config: Mapping[str, Any], *, parameters: int) -> dict[str, Any]:
         "heads": heads,
         "kv_heads": number("num_key_value_heads") or heads,
         "feed_forward": number("intermediate_size", "hidden_dim"),
-        "quantisation": "F32",
+        "quantisation": dtype,
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,15 +53,13 @@ def describe_classifier(output: Path, head: HeadConfig) -> dict[str, Any]:
 def describe_folder(output: Path) -> dict[str, Any]:
     """Return what the registry wants to know of a model's folder, from its configuration and headers."""
     config = json.loads((output / "config.json").read_bytes())
-    parameters = 0
+    parameters: Counter[str] = Counter()
     for file in sorted(output.glob("*.safetensors")):
         with safe_open(file, framework="numpy") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - safetensors' object is no dictionary
-                size = 1
-                for side in tensors.get_slice(name).get_shape():
-                    size *= int(side)
-                parameters += size
-    return describe(config, parameters=parameters)
+                part = tensors.get_slice(name)
+                parameters[part.get_dtype()] += math.prod(part.get_shape())
+    return describe(config, parameters=parameters.total(), dtype=parameters.most_common(1)[0][0])
 
 
 def freeze_unused(encoder: Any) -> None:
