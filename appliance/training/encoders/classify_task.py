@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.canonical import digest_of
@@ -20,16 +20,17 @@ from appliance.kernel.events import Metric, Note, Progress
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders import folder
 from appliance.training.encoders.baseline import STRENGTHS, Baseline, fit_baseline
-from appliance.training.encoders.batches import RowSampler, TextBatch, labelled_batch
+from appliance.training.encoders.batches import RowSampler, labelled_batch
 from appliance.training.encoders.labelled import LabelledData, read_classification
+from appliance.training.encoders.objective import LabelOfText
 from appliance.training.encoders.report import Measured, measure, write_report
 from appliance.training.encoders.vectors import Numbers, frozen_vectors, scores_of
 from appliance.training.encoders.verdict import Comparison, compare
+from appliance.training.fitting import settings_of
 from appliance.training.loop import LoopResult, Supervision, train
 from appliance.training.recipes.classify import ClassifyRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import derive_seed, prepare
-from appliance.training.settings import loop_settings
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, encode_texts, load_encoder
 from appliance.weights.head import Head, HeadConfig
 
@@ -172,14 +173,14 @@ def _finetune(
         accumulation=recipe.accumulation,
     )
     steps = recipe.epochs * sampler.steps_per_epoch
-    settings = loop_settings(recipe, learning_rate=recipe.learning_rate, steps=steps, seed=seed)
+    settings = settings_of(recipe, steps=steps, seed=seed)
     result = train(
         classifier,
         sampler,
         settings,
         CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
         Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
-        objective=_objective(_weights(recipe, texts.numbers, labels=len(data.labels))),
+        objective=LabelOfText(_weights(recipe, texts.numbers, labels=len(data.labels))),
     )
     if not result.finished:
         raise Interrupted
@@ -189,15 +190,6 @@ def _finetune(
     measured = measure(scores, data, seed=derive_seed(seed, "interval"))
     head = classifier.as_head(start.config)
     return _Method(head=head, scores=scores, measured=measured, cpu_seconds=result.cpu_seconds), result
-
-
-def _objective(weights: Tensor | None) -> Any:
-    def loss(model: nn.Module, batch: TextBatch) -> Tensor:
-        return nn.functional.cross_entropy(
-            model(batch.tokens, batch.mask), batch.labels, weight=weights, reduction="sum"
-        )
-
-    return loss
 
 
 def _weights(recipe: ClassifyRecipe, numbers: list[int], *, labels: int) -> Tensor | None:

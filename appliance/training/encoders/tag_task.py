@@ -15,7 +15,6 @@ from typing import Any, Final
 import msgspec
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
 
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.canonical import canonical_json
@@ -27,15 +26,16 @@ from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders import folder
 from appliance.training.encoders.batches import RowSampler, TextBatch
 from appliance.training.encoders.labelled import Span, TaggedText, read_tagged
+from appliance.training.encoders.objective import LabelOfToken
 from appliance.training.encoders.report import FOLDER
 from appliance.training.encoders.spans import labels_of, score, spans_of, tag_names, token_tags
+from appliance.training.fitting import settings_of
 from appliance.training.loop import Supervision, train
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.recipes.tag import TagRecipe
 from appliance.training.runtime import derive_seed, prepare
 from appliance.training.sampler import IGNORED
 from appliance.training.sealed_chunks import by_length
-from appliance.training.settings import loop_settings
 from appliance.weights.encoder import CHARACTERS_PER_TOKEN, load_encoder, load_token_classifier, padded
 from appliance.weights.head import MOST_LABELS
 
@@ -102,10 +102,10 @@ def run(workspace: Workspace) -> dict[str, Any]:
     result = train(
         model,
         sampler,
-        loop_settings(recipe, learning_rate=recipe.learning_rate, steps=steps, seed=spec.seed),
+        settings_of(recipe, steps=steps, seed=spec.seed),
         CheckpointStore(workspace.checkpoints, fingerprint=spec.run_id),
         Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
-        objective=_loss,
+        objective=LabelOfToken(),
     )
     if not result.finished:
         raise Interrupted
@@ -178,13 +178,6 @@ def _encode(tokenizer: Tokenizer, text: str, length: int) -> _Encoded:
 def _learned(tags: Sequence[int], encoded: _Encoded) -> list[int]:
     """Return the tags that carry loss: those of the text's own tokens."""
     return [tag if own else IGNORED for tag, own in zip(tags, encoded.own, strict=True)]
-
-
-def _loss(model: nn.Module, batch: TextBatch) -> Tensor:
-    logits = model(input_ids=batch.tokens, attention_mask=batch.mask).logits.float()
-    return nn.functional.cross_entropy(
-        logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
 
 
 def _tag(

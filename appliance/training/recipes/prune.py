@@ -17,8 +17,9 @@ class PruneRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Layers that stay, counted from 0, such as [0, 2, 5]. Empty means that drop_layers chooses."""
     drop_layers: Annotated[int, Meta(ge=0, le=1024)] = 0
     """How many layers leave, those first that change what goes through them least."""
-    drop_channels: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    """Part of the feed-forward channels of each layer that leaves, the least important first."""
+    drop_channels: Annotated[float, Meta(ge=0, lt=1)] | None = None
+    """Part of the feed-forward channels of each layer that leaves, the least important first. Left out: a quarter
+    where nothing else is told to leave, else none."""
     drop_groups: Annotated[int, Meta(ge=0, le=1024)] = 0
     """Key-value groups of each layer that leave, each with its query heads; only for Llama-like models."""
     importance: Annotated[int, Meta(ge=1, le=100_000)] | Literal["weights"] = 64
@@ -27,6 +28,13 @@ class PruneRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
     max_length: Annotated[int, Meta(ge=8, le=131072)] = 128
     """Rows are cut to so many tokens while importance and quality are measured."""
     batch_size: Annotated[int, Meta(ge=1, le=1024)] = 16
+
+    @property
+    def channels_to_drop(self) -> float:
+        """Part of the channels that leaves."""
+        if self.drop_channels is not None:
+            return self.drop_channels
+        return 0.0 if self.keep_layers or self.drop_layers or self.drop_groups else 0.25
 
     def load(self) -> Load:
         """A model in memory twice, and no training state."""
@@ -42,7 +50,7 @@ class PruneRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True)
             return "keep_layers and drop_layers exclude each other"
         if len(set(self.keep_layers)) != len(self.keep_layers):
             return "keep_layers names a layer twice"
-        if not (self.keep_layers or self.drop_layers or self.drop_channels or self.drop_groups):
+        if not (self.keep_layers or self.drop_layers or self.drop_groups or self.channels_to_drop):
             return "nothing is taken out; set keep_layers, drop_layers, drop_channels or drop_groups"
         if self.drop_layers and self.importance == "weights":
             return "drop_layers needs rows; set importance to a number"

@@ -16,7 +16,10 @@ from appliance.kernel.errors import BadInput
 from appliance.training.recipes.base import Recipe
 from appliance.training.recipes.classify import ClassifyRecipe
 from appliance.training.recipes.distil import DistilRecipe
+from appliance.training.recipes.dpo import DpoRecipe
+from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.lora import LoraRecipe
+from appliance.training.recipes.pretrain import PretrainRecipe
 from appliance.training.recipes.prune import PruneRecipe
 from appliance.training.recipes.seed import SeedRecipe
 from appliance.training.recipes.tag import TagRecipe
@@ -25,6 +28,7 @@ R = TypeVar("R", bound=Recipe)
 
 _ON_CORPUS = {"corpus": "corpus"}
 _ON_DATA = {"base": "base", "data": "dataset"}
+_ON_BASE = {"base": "base", "corpus": "corpus"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,9 @@ RECIPES: Mapping[str, RecipeKind] = {
         purpose="A small Llama and its byte-level BPE tokenizer, from nothing.",
     ),
     "lora": RecipeKind(form=LoraRecipe, inputs=_ON_DATA, purpose="Low-rank adapters on a base model, merged into it."),
+    "full": RecipeKind(form=FullRecipe, inputs=_ON_DATA, purpose="Every weight of a base model, on conversations."),
+    "pretrain": RecipeKind(form=PretrainRecipe, inputs=_ON_BASE, purpose="Every weight of a base model, on text."),
+    "dpo": RecipeKind(form=DpoRecipe, inputs=_ON_DATA, purpose="Which of two answers is preferred, from pairs."),
     "classify": RecipeKind(
         form=ClassifyRecipe,
         inputs=_ON_DATA,

@@ -30,8 +30,8 @@ def plan_cut(recipe: PruneRecipe, parts: Parts, importance: Importance) -> Cut:
     layers = _kept_layers(recipe, parts, importance)
     channels: tuple[tuple[int, ...], ...] = ()
     groups: tuple[tuple[int, ...], ...] = ()
-    if recipe.drop_channels:
-        count = kept_channels(parts.channels, recipe.drop_channels)
+    if recipe.channels_to_drop:
+        count = kept_channels(parts.channels, recipe.channels_to_drop)
         channels = tuple(most_important(importance.channels[layer], count) for layer in layers)
     if recipe.drop_groups:
         if not parts.groups:

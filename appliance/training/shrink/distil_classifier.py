@@ -18,14 +18,15 @@ from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders import folder
 from appliance.training.encoders.batches import RowSampler, TextBatch, labelled_batch
 from appliance.training.encoders.labelled import LabelledData, read_classification
+from appliance.training.encoders.objective import Counting
 from appliance.training.encoders.report import Measured, measure, write_report
 from appliance.training.encoders.vectors import BATCH, scores_of
 from appliance.training.encoders.verdict import Comparison, compare
+from appliance.training.fitting import settings_of
 from appliance.training.loop import Supervision, train
 from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.runtime import derive_seed
 from appliance.training.sealed_chunks import by_length, sealed_chunks
-from appliance.training.settings import loop_settings
 from appliance.training.shrink.quality import with_labels
 from appliance.training.shrink.student import student_folder
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, encode_texts, load_classifier, load_encoder, padded
@@ -177,31 +178,34 @@ def _train(
     result = train(
         student,
         sampler,
-        loop_settings(recipe, learning_rate=recipe.learning_rate, steps=steps, seed=seed),
+        settings_of(recipe, steps=steps, seed=seed),
         CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
         Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
-        objective=_objective(recipe),
+        objective=_Taught(recipe),
     )
     if not result.finished:
         raise Interrupted
     return result
 
 
-def _objective(recipe: DistilRecipe) -> Any:
-    heat = recipe.temperature
+class _Taught(Counting):
+    """How far the student's softened scores are from the teacher's (KL), and, if asked for, from the labels."""
 
-    def loss(model: nn.Module, batch: _TaughtBatch) -> Tensor:
+    def __init__(self, recipe: DistilRecipe) -> None:
+        self._heat = recipe.temperature
+        self._hard = recipe.hard_fraction
+
+    def summed(self, model: nn.Module, batch: _TaughtBatch) -> Tensor:
+        """Return the sum over the texts."""
         scores = model(batch.tokens, batch.mask)
-        wanted = nn.functional.log_softmax(batch.taught.float() / heat, dim=-1)
-        given = nn.functional.log_softmax(scores / heat, dim=-1)
+        wanted = nn.functional.log_softmax(batch.taught.float() / self._heat, dim=-1)
+        given = nn.functional.log_softmax(scores / self._heat, dim=-1)
         # The square keeps the size of the gradient whatever the temperature.
-        soft = heat**2 * nn.functional.kl_div(given, wanted, reduction="sum", log_target=True)
-        if not recipe.hard_fraction:
+        soft = self._heat**2 * nn.functional.kl_div(given, wanted, reduction="sum", log_target=True)
+        if not self._hard:
             return soft
         hard = nn.functional.cross_entropy(scores, batch.labels, ignore_index=-1, reduction="sum")
-        return (1 - recipe.hard_fraction) * soft + recipe.hard_fraction * hard
-
-    return loss
+        return (1 - self._hard) * soft + self._hard * hard
 
 
 def _measure(

@@ -17,17 +17,18 @@ from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Metric, Note, Progress
 from appliance.training import export
+from appliance.training.base_model import Base, load_base
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders.batches import RowSampler
 from appliance.training.encoders.folder import describe_folder
+from appliance.training.encoders.objective import Counting
+from appliance.training.fitting import settings_of
 from appliance.training.loop import LoopResult, Supervision, train
 from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.sampler import IGNORED, Example, pad
 from appliance.training.sealed_chunks import by_length, sealed_chunks
-from appliance.training.settings import loop_settings
 from appliance.training.shrink.quality import perplexity, writing_examples
 from appliance.training.shrink.student import student_folder
-from appliance.weights.loading import LoadedModel, load_model
 
 _CHUNK = 64
 _BATCH = 8
@@ -60,7 +61,7 @@ def distil(workspace: Workspace, recipe: DistilRecipe) -> dict[str, Any]:
     """Teach a student and write it. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted."""
     workspace.emit(Progress(phase="load"))
     source = student_folder(workspace, recipe)
-    teacher, student = _load(workspace.input("teacher")), _load(source)
+    teacher, student = load_base(workspace.input("teacher")), load_base(source)
     _require_same_tokens(teacher, student)
     data = workspace.input("dataset")
     training = writing_examples(teacher.tokenizer, data / "train.jsonl", max_length=recipe.max_length)
@@ -71,7 +72,7 @@ def distil(workspace: Workspace, recipe: DistilRecipe) -> dict[str, Any]:
             f"The data set has no training or no held-out rows of at most {recipe.max_length} tokens.",
             hint="Use a data set with both parts, or a larger max_length.",
         )
-    padding = teacher.tokenizer.pad_token_id or teacher.tokenizer.eos_token_id or 0
+    padding = teacher.padding
 
     def measured(model: Any) -> float:
         return perplexity(model, heldout, batch_size=_BATCH, padding=padding)
@@ -126,14 +127,7 @@ def _agreement(one: Tensor, other: Tensor) -> float:
     return float((one == other).float().mean())
 
 
-def _load(folder: Any) -> LoadedModel:
-    loaded = load_model(folder)
-    for weight in loaded.model.parameters():
-        weight.data = weight.data.clone(memory_format=torch.contiguous_format)
-    return loaded
-
-
-def _require_same_tokens(teacher: LoadedModel, student: LoadedModel) -> None:
+def _require_same_tokens(teacher: Base, student: Base) -> None:
     if teacher.tokenizer.get_vocab() != student.tokenizer.get_vocab():
         raise BadInput(
             "training.other_tokenizer",
@@ -208,31 +202,34 @@ def _train(
     result = train(
         student,
         sampler,
-        loop_settings(recipe, learning_rate=recipe.learning_rate, steps=steps, seed=seed),
+        settings_of(recipe, steps=steps, seed=seed),
         CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
         Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
-        objective=_objective(recipe),
+        objective=_Taught(recipe),
     )
     if not result.finished:
         raise Interrupted
     return result
 
 
-def _objective(recipe: DistilRecipe) -> Any:
-    heat = recipe.temperature
+class _Taught(Counting):
+    """How far the student's softened next tokens are from the teacher's (KL), and, if asked for, from the text's."""
 
-    def loss(model: nn.Module, batch: _TaughtBatch) -> Tensor:
+    def __init__(self, recipe: DistilRecipe) -> None:
+        self._heat = recipe.temperature
+        self._hard = recipe.hard_fraction
+
+    def summed(self, model: nn.Module, batch: _TaughtBatch) -> Tensor:
+        """Return the sum over the places that carry loss."""
         scores = _places(model(input_ids=batch.tokens, use_cache=False).logits, batch.labels)
-        wanted = nn.functional.log_softmax(batch.scores.float() / heat, dim=-1)
-        given = nn.functional.log_softmax(scores / heat, dim=-1).gather(-1, batch.numbers.long())
-        soft = heat**2 * (wanted.exp() * (wanted - given)).sum()
-        if not recipe.hard_fraction:
+        wanted = nn.functional.log_softmax(batch.scores.float() / self._heat, dim=-1)
+        given = nn.functional.log_softmax(scores / self._heat, dim=-1).gather(-1, batch.numbers.long())
+        soft = self._heat**2 * (wanted.exp() * (wanted - given)).sum()
+        if not self._hard:
             return soft
         said = batch.labels[:, 1:][batch.labels[:, 1:] != IGNORED]
         hard = nn.functional.cross_entropy(scores, said, reduction="sum")
-        return (1 - recipe.hard_fraction) * soft + recipe.hard_fraction * hard
-
-    return loss
+        return (1 - self._hard) * soft + self._hard * hard
 
 
 def _places(logits: Tensor, labels: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def importance_by_rows(
     def carried(number: int, name: str) -> Tensor:
         weight: Tensor = layers[number].get_submodule(name).weight.detach().double()
         mean: Tensor = watch.carried[(number, name)] / watch.positions
-        size: Tensor = weight.norm(dim=0)  # type: ignore[no-untyped-call]
+        size: Tensor = weight.norm(dim=0)
         return mean * size
 
     return Importance(

@@ -18,13 +18,15 @@ import torch
 
 from appliance.jobs.workspace import Workspace
 from appliance.kernel.errors import BadInput
+from appliance.training.base_model import load_base
 from appliance.training.chat import encode_chats
+from appliance.training.chat import encode_texts as encode_documents
 from appliance.training.encoders.labelled import LabelledData, read_classification
 from appliance.training.encoders.report import measure
 from appliance.training.encoders.vectors import scores_of
-from appliance.training.loop import mean_loss
+from appliance.training.objective import NextToken, mean_loss
 from appliance.training.rows import read_rows
-from appliance.training.sampler import Example, pad
+from appliance.training.sampler import Example, in_batches
 from appliance.weights.encoder import (
     LoadedEncoder,
     encode_texts,
@@ -35,7 +37,6 @@ from appliance.weights.encoder import (
 )
 from appliance.weights.families import ENCODERS, family_of_folder
 from appliance.weights.head import HeadConfig, has_head
-from appliance.weights.loading import load_model
 
 _ROWS: Final = 512
 """Held-out rows that a plain encoder or a writing model is measured on at most."""
@@ -107,23 +108,22 @@ def texts_of(data: Path, part: str) -> list[str]:
 
 
 def writing_examples(tokenizer: Any, file: Path, *, max_length: int) -> tuple[Example, ...]:
-    """Return rows as a writing model learns them: answers of conversations, or whole texts cut to the length."""
+    """Return rows as a writing model learns them: answers of conversations, or texts in pieces."""
     rows = read_rows(file)
     if any(row.messages for row in rows):
         return encode_chats(tokenizer, rows, max_length=max_length).examples
-    encoded = [tokenizer.encode(row.text, add_special_tokens=False)[:max_length] for row in rows if row.text]
-    return tuple(Example(tokens=tuple(ids), labels=tuple(ids)) for ids in encoded if len(ids) > 1)
+    return encode_documents(tokenizer, [row.text for row in rows if row.text], max_length=max_length).examples
 
 
 def perplexity(model: Any, examples: Sequence[Example], *, batch_size: int, padding: int) -> float:
     """Return exp of the mean cross entropy of the target tokens."""
     ordered = sorted(examples, key=lambda example: len(example.tokens))
-    batches = [pad(ordered[at : at + batch_size], padding=padding) for at in range(0, len(ordered), batch_size)]
-    return math.exp(min(700.0, mean_loss(model, batches)))
+    batches = in_batches(ordered, batch_size=batch_size, padding=padding)
+    return math.exp(min(700.0, mean_loss(model, batches, NextToken())))
 
 
 def _writer(folder: Path, data: Path, *, rows: int, max_length: int, batch_size: int) -> Subject:
-    loaded = load_model(folder)
+    loaded = load_base(folder)
     training = writing_examples(loaded.tokenizer, data / "train.jsonl", max_length=max_length)
     heldout = writing_examples(loaded.tokenizer, data / "heldout.jsonl", max_length=max_length)[:_ROWS]
     if not training or not heldout:
@@ -132,11 +132,10 @@ def _writer(folder: Path, data: Path, *, rows: int, max_length: int, batch_size:
             f"The data set has no training or no held-out rows of at most {max_length} tokens.",
             hint="Use a data set with both parts, or a larger max_length.",
         )
-    padding = loaded.tokenizer.pad_token_id or loaded.tokenizer.eos_token_id or 0
     return Subject(
         model=loaded.model,
         rows=tuple(example.tokens for example in training[:rows]),
-        figures={"perplexity": perplexity(loaded.model, heldout, batch_size=batch_size, padding=padding)},
+        figures={"perplexity": perplexity(loaded.model, heldout, batch_size=batch_size, padding=loaded.padding)},
     )
 
 
