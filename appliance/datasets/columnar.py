@@ -30,7 +30,7 @@ def read_columnar(
     except (pa.ArrowException, OSError) as error:
         raise _damaged(name, error) from error
     shape = schema.require_columns(list(columns.names), name=name)
-    used = [column for column in columns.names if column in shape.used | {schema.split}]
+    used = [column for column in columns.names if column in schema.columns_of(shape)]
     names = names_in_schema(columns.metadata) | dict(class_names)
     return _records(batches, used, frozenset(columns.names) - set(used), names, name)
 
