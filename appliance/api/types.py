@@ -246,7 +246,7 @@ class DatasetRows(View, frozen=True, kw_only=True):
 
 
 class DatasetDiff(View, frozen=True, kw_only=True):
-    """What differs between two versions. Rows are the same when every byte of them is."""
+    """What differs between two versions. Columns that were only kept do not count."""
 
     before: DatasetDetail
     after: DatasetDetail

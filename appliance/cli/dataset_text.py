@@ -8,7 +8,7 @@ from typing import Any
 from appliance.api import types as t
 from appliance.kernel.terminal import size_text, table
 
-_LABELS = 12
+_LABELS = 8
 _SAMPLES = 3
 _REFUSED = 5
 _WIDTH = 110

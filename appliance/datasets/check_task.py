@@ -29,7 +29,9 @@ from appliance.kernel.events import Note, Progress
 _SHOWN = 20
 _CHECK_EVERY = 64
 _FAR = 3.0
-"""How many quartile ranges above the upper quartile a length is an outlier (Tukey's outer fence)."""
+_LEAST = 1.1
+"""A length is an outlier beyond Tukey's outer fence, taken of logarithms because lengths are skewed: three quartile
+ranges above the upper quartile, where a range is a factor of 1.1 at least."""
 _LABELS_SHOWN = 200
 
 
@@ -186,7 +188,8 @@ class _Check:
     def _outliers(self) -> _Marked:
         lengths = [*self._parts[HELDOUT].characters, *self._parts[TRAIN].characters]
         quantiles = spread(lengths)
-        fence = quantiles["p75"] + _FAR * max(1.0, quantiles["p75"] - quantiles["p25"])
+        lower, upper = max(1.0, quantiles["p25"]), max(1.0, quantiles["p75"])
+        fence = upper * max(_LEAST, upper / lower) ** _FAR
         marked = _Marked()
         for (side, line), length in zip(self._places, lengths, strict=True):
             if length > fence:

@@ -75,6 +75,6 @@ def _damaged(name: str, error: Exception, *, after: int = 0) -> BadInput:
     where = f" after row {after}" if after else ""
     return BadInput(
         "dataset.not_columnar",
-        f"{name} cannot be decoded{where}: {str(error).splitlines()[0][:160]}.",
+        f"{name} cannot be decoded{where}: {str(error).splitlines()[0][:160].rstrip('.')}.",
         hint="It is damaged, cut off, or no Parquet or Arrow file; copy or write it again.",
     )

@@ -15,41 +15,39 @@ def findings_of(report: dict[str, Any]) -> list[dict[str, str]]:
     def say(level: str, code: str, text: str) -> None:
         found.append({"level": level, "code": code, "text": text})
 
-    leakage = report["leakage"]
+    leakage, near = report["leakage"], report["near_duplicates"]
     if leakage["exact"]:
-        say("WARN", "leakage.exact", f"{_rows(leakage['exact'], 'training')} ask what a held-out row asks.")
+        count = _rows(leakage["exact"], "training row asks", "training rows ask")
+        say("WARN", "leakage.exact", f"{count} what a held-out row asks.")
     if leakage["near"]:
+        count = _rows(leakage["near"], "training row nearly asks", "training rows nearly ask")
         say(
             "WARN",
             "leakage.near",
-            f"{_rows(leakage['near'], 'training')} nearly ask what a held-out row asks; figures on the held-out part "
-            "will look better than they are. `dataset split --drop-near` takes them out.",
+            f"{count} what a held-out row asks; figures on the held-out part will look better than they are. "
+            "`dataset split --drop-near` takes them out.",
         )
     if not report["heldout"]["rows"]:
         say("WARN", "heldout.empty", "No row is held out, so nothing that is trained on it can be measured.")
-    if report["conflicts"]["rows"]:
+    if number := report["conflicts"]["rows"]:
         say(
             "WARN",
             "labels.conflict",
-            f"{_rows(report['conflicts']['rows'])} have the text of another, with another label.",
+            f"{_rows(number, 'row has', 'rows have')} the text of another, with another label.",
         )
     _speak_of_labels(report, say)
-    if report["personal"]["rows"]:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in report["personal"]["kinds"].items())
-        say("WARN", "personal", f"{_rows(report['personal']['rows'])} have personal data: {kinds}.")
-    near = report["near_duplicates"]
-    if near["rows"]:
-        say(
-            "INFO",
-            "duplicates.near",
-            f"{_rows(near['rows'])} nearly repeat an earlier one (likeness {near['threshold']}).",
-        )
-    if report["exact_duplicates"]["rows"]:
-        say("INFO", "duplicates.exact", f"{_rows(report['exact_duplicates']['rows'])} repeat an earlier one exactly.")
-    if report["outliers"]["rows"]:
-        say("INFO", "length.outliers", f"{_rows(report['outliers']['rows'])} are far longer than the others.")
-    if report.get("too_long"):
-        say("WARN", "tokens.too_long", f"{_rows(report['too_long'])} are longer than the model's context.")
+    if number := report["personal"]["rows"]:
+        kinds = ", ".join(f"{times} {kind}" for kind, times in report["personal"]["kinds"].items())
+        say("WARN", "personal", f"{_rows(number, 'row has', 'rows have')} personal data: {kinds}.")
+    if number := near["rows"]:
+        count = _rows(number, "row nearly repeats", "rows nearly repeat")
+        say("INFO", "duplicates.near", f"{count} an earlier one (likeness {near['threshold']}).")
+    if number := report["exact_duplicates"]["rows"]:
+        say("INFO", "duplicates.exact", f"{_rows(number, 'row repeats', 'rows repeat')} an earlier one exactly.")
+    if number := report["outliers"]["rows"]:
+        say("INFO", "length.outliers", f"{_rows(number, 'row is', 'rows are')} far longer than the others.")
+    if number := report.get("too_long", 0):
+        say("WARN", "tokens.too_long", f"{_rows(number, 'row is', 'rows are')} longer than the model's context.")
     return sorted(found, key=lambda one: one["level"] != "WARN")
 
 
@@ -74,5 +72,5 @@ def _labels(entries: list[dict[str, Any]]) -> str:
     return f"{len(entries)} labels are" if len(entries) > 1 else "1 label is"
 
 
-def _rows(count: int, kind: str = "") -> str:
-    return f"{count} {kind} row{'s' if count > 1 else ''}".replace("  ", " ")
+def _rows(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"

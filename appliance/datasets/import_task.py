@@ -104,6 +104,12 @@ def _read(
             behind += before.size
     if not reading.places:
         raise _no_rows(source.name, reading.aside)
+    if (undecodable := reading.aside.counts["row.encoding"]) > len(reading.places):
+        raise BadInput(
+            "dataset.encoding",
+            f"{source.name} is not UTF-8: {undecodable} rows cannot be read and {len(reading.places)} can.",
+            hint="It is probably Latin-1 or Windows-1252: save it as UTF-8 and import it again.",
+        )
 
 
 def _take(

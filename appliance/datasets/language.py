@@ -10,7 +10,8 @@ from collections import Counter
 from typing import Final
 
 _WORDS: Final = {
-    "en": "the of and to in is you that it for was on are with as this be have or can what how not",
+    "en": "the of and to in is you that it for was on are with as this be have or can what how not i my do does did me "
+    "we he she they your if will would an by from why there should people",
     "de": "der die und das ist nicht ich zu den mit sich auf für eine ein dem auch es an werden wie kann sie im",
     "fr": "le la les et des est un une du que pour dans qui sur pas plus par avec ce je vous il comment au",
     "es": "el los las que es una por con para no se su como más pero al del un puedo qué está mi",

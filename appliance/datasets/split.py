@@ -18,6 +18,7 @@ from appliance.datasets.prepare import HELDOUT, TRAIN, drawn_percent
 from appliance.kernel.errors import BadInput
 
 LEFT_OUT: Final = ""
+_FAR_OFF: Final = 0.1
 _WAYS: Final = "hash, stratified, group:COLUMN or time:COLUMN"
 
 
@@ -134,19 +135,30 @@ def _fill(sides: list[str], units: Sequence[list[int]], way: Way) -> None:
 
 
 def _by_time(rows: Sequence[Split], way: Way) -> list[str]:
-    """Hold the newest out; what has one time stays on one side."""
+    """Hold the newest out. What has one time stays on one side, so the share is met as nearly as the times allow."""
     order = sorted(range(len(rows)), key=lambda place: (rows[place].value, place))
-    heldout = round(len(rows) * way.heldout / 100)
-    train = round(len(rows) * way.train / 100)
-    cut = len(rows) - heldout
-    while 0 < cut < len(rows) and rows[order[cut]].value == rows[order[cut - 1]].value:
-        cut += 1
+    borders = [rank for rank in range(1, len(rows)) if rows[order[rank]].value != rows[order[rank - 1]].value]
+    if not borders:
+        raise BadInput(
+            "dataset.split_by",
+            f"All {len(rows)} rows have one time in {way.column}, so nothing is newer than the rest.",
+            hint="Split by another column, or by hash.",
+        )
+    wanted = len(rows) * (100 - way.heldout) / 100
+    cut = min(borders, key=lambda rank: (abs(rank - wanted), rank))
+    if abs(cut - wanted) > _FAR_OFF * len(rows):
+        share = round(100 * cut / len(rows))
+        raise BadInput(
+            "dataset.split_by",
+            f"The times in {way.column} allow no split near {100 - way.heldout}:{way.heldout}; "
+            f"the nearest is {share}:{100 - share}, because many rows have one time.",
+            hint="Ask for shares near that, or split by another column.",
+        )
+    begin = 0 if way.train + way.heldout == 100 else max(0, cut - round(len(rows) * way.train / 100))
     sides = [LEFT_OUT] * len(rows)
     for rank, place in enumerate(order):
-        if rank >= cut:
-            sides[place] = HELDOUT
-        elif rank >= cut - train or way.train + way.heldout == 100:
-            sides[place] = TRAIN
+        if rank >= begin:
+            sides[place] = HELDOUT if rank >= cut else TRAIN
     return sides
 
 
