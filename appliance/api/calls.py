@@ -116,6 +116,36 @@ def import_dataset(body: t.ImportDataset) -> Call[t.JobView]:
     return _post("/v1/datasets/import", t.JobView, body)
 
 
+def dataset_rows(ref: str, part: str, *, after: int = 0, limit: int = 500) -> Call[t.DatasetRows]:
+    """Rows of a part, from where the page before ended. Audited: it is how data leave the appliance."""
+    return _get(f"/v1/datasets/{_part(ref)}/rows", t.DatasetRows, part=part, after=after, limit=limit)
+
+
+def diff_datasets(before: str, after: str) -> Call[t.DatasetDiff]:
+    """What differs between two versions."""
+    return _get(f"/v1/datasets/{_part(before)}/diff/{_part(after)}", t.DatasetDiff, wait=60.0)
+
+
+def check_dataset(ref: str, body: t.CheckDataset) -> Call[t.JobView]:
+    """Examine a data set; the report is the job's summary."""
+    return _post(f"/v1/datasets/{_part(ref)}/check", t.JobView, body)
+
+
+def split_dataset(ref: str, body: t.SplitDataset) -> Call[t.JobView]:
+    """Divide a data set anew; the summary names the new version."""
+    return _post(f"/v1/datasets/{_part(ref)}/split", t.JobView, body)
+
+
+def generate_dataset(body: t.GenerateDataset) -> Call[t.JobView]:
+    """Have a local model write a data set; follow the job."""
+    return _post("/v1/datasets/generate", t.JobView, body)
+
+
+def remove_dataset(ref: str) -> Call[t.DatasetView]:
+    """Remove a version that nothing depends on."""
+    return Call(method="DELETE", path=f"/v1/datasets/{_part(ref)}", answer=t.DatasetView)
+
+
 def jobs() -> Call[tuple[t.JobView, ...]]:
     """Queue and history, newest first."""
     return _get("/v1/jobs", tuple[t.JobView, ...])

@@ -244,7 +244,7 @@ class DatasetView(View, frozen=True, kw_only=True):
     version: int
     digest: str
     form: str
-    """chat | text"""
+    """chat | text | preference | classification | tags | completion"""
     train_rows: int
     heldout_rows: int
     rejected_rows: int
@@ -252,16 +252,62 @@ class DatasetView(View, frozen=True, kw_only=True):
     size: int
     created_by: str
     created_at: str
+    labels: int = 0
+    """how many different labels the rows have"""
+    personal: int = 0
+    """how many pieces of personal data were found"""
+    synthetic: bool = False
+    """true when a model wrote it, or what it was made from"""
 
 
 class DatasetDetail(View, frozen=True, kw_only=True):
-    """A data set with statistics, samples and the rows that were refused."""
+    """A data set with statistics, samples, the rows that were refused, and what is known of where it comes from."""
 
     dataset: DatasetView
     statistics: dict[str, Any]
     samples: tuple[dict[str, Any], ...]
     rejected: tuple[dict[str, Any], ...]
     files: tuple[FileEntry, ...]
+    labels: tuple[dict[str, Any], ...] = ()
+    """label, train, heldout: the rows of each, the most frequent first, 200 at most"""
+    personal: dict[str, int] = {}
+    """kind of personal data -> how often it was found"""
+    redacted: dict[str, int] = {}
+    """kind -> how often it was replaced by a mark"""
+    origin: dict[str, Any] = {}
+    """how it was made, when not by an import: kind (split | generate), from, and the choices"""
+    synthetic: dict[str, Any] = {}
+    """which model wrote it, empty for what people wrote"""
+    check: dict[str, Any] = {}
+    """the newest check's report, empty before one ran"""
+    check_job: str = ""
+    used_by: tuple[str, ...] = ()
+    """what would lose it: models trained on it, jobs that wait for it"""
+
+
+class DatasetRows(View, frozen=True, kw_only=True):
+    """Rows of one part as they are stored; ask again with `after=next`; `next` is 0 at the end."""
+
+    part: str
+    rows: tuple[dict[str, Any], ...]
+    next: int = 0
+
+
+class DatasetDiff(View, frozen=True, kw_only=True):
+    """What differs between two versions. Columns that were only kept do not count."""
+
+    before: DatasetDetail
+    after: DatasetDetail
+    added: dict[str, int]
+    """part -> rows that only the second has"""
+    removed: dict[str, int]
+    """part -> rows that only the first has"""
+    moved: dict[str, int]
+    """part -> rows that stand there in the second, and in the other part in the first"""
+    kept: dict[str, int]
+    """part -> rows that both have there"""
+    columns: dict[str, tuple[str, ...]]
+    """added, removed: parts of a row that only one of them has"""
 
 
 class ServingOptions(View, frozen=True, kw_only=True):
@@ -499,8 +545,49 @@ class ImportDataset(Request, frozen=True, kw_only=True):
     """chat | text | preference | classification | tags | completion; empty: found from the columns"""
     labels: tuple[str, ...] = ()
     """the labels that are allowed; empty allows every one"""
+    keep: tuple[str, ...] = ()
+    """columns that stay with each row, for splits by group or time"""
     redact: bool = False
     """replace personal data by marks such as <EMAIL>"""
+
+
+class CheckDataset(Request, frozen=True, kw_only=True):
+    """Examine a stored data set. `model` gives the tokenizer that lengths are counted with."""
+
+    model: str = ""
+    near: float = 0.85
+    """likeness (Jaccard index of pieces of five characters) from which two texts are nearly the same"""
+
+
+class SplitDataset(Request, frozen=True, kw_only=True):
+    """Divide a data set anew, into a new version. Shares are per cent of the rows."""
+
+    by: str = "hash"
+    """hash | stratified | group:COLUMN | time:COLUMN"""
+    train: int = 80
+    heldout: int = 20
+    seed: int = 0
+    name: str = ""
+    """name of the new version; empty means the same name"""
+    drop_near: float = 0.0
+    """likeness from which training rows that nearly repeat others, or a held-out one, are set aside; 0 keeps them"""
+
+
+class GenerateDataset(Request, frozen=True, kw_only=True):
+    """Have a local model write instruction rows, from a data set's questions or from prompts."""
+
+    name: str
+    model: str
+    data: str = ""
+    prompts: tuple[str, ...] = ()
+    count: int = 100
+    seed: int = 0
+    temperature: float = 0.8
+    top_p: float = 0.95
+    max_tokens: int = 128
+    vary: bool = False
+    """first write a question like those that are there, then answer it; else theirs are answered"""
+    heldout_percent: int = 0
 
 
 class SubmitJob(Request, frozen=True, kw_only=True):

@@ -19,6 +19,9 @@ class JobKind(StrEnum):
 
     IMPORT_MODEL = "model.import"
     IMPORT_DATASET = "dataset.import"
+    CHECK_DATASET = "dataset.check"
+    SPLIT_DATASET = "dataset.split"
+    GENERATE_DATASET = "dataset.generate"
     TRAIN_SEED = "train.seed"
     TRAIN_LORA = "train.lora"
     TRAIN_FULL = "train.full"

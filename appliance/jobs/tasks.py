@@ -11,6 +11,9 @@ from appliance.jobs.workspace import Task
 _MODULES: dict[JobKind, str] = {
     JobKind.IMPORT_MODEL: "appliance.catalog.import_task",
     JobKind.IMPORT_DATASET: "appliance.datasets.import_task",
+    JobKind.CHECK_DATASET: "appliance.datasets.check_task",
+    JobKind.SPLIT_DATASET: "appliance.datasets.split_task",
+    JobKind.GENERATE_DATASET: "appliance.datasets.generate_task",
     JobKind.TRAIN_SEED: "appliance.training.seed_task",
     JobKind.TRAIN_LORA: "appliance.training.lora_task",
     JobKind.TRAIN_FULL: "appliance.training.full_task",

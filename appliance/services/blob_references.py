@@ -27,7 +27,10 @@ def release_unreferenced(connection: Connection, files: Iterable[FileEntry]) -> 
     """
     wanted = {entry.digest for entry in files}
     documents = connection.execute(select(models.c.files).where(models.c.removed_at == "")).scalars().all()
-    documents = [*documents, *connection.execute(select(datasets.c.files)).scalars().all()]
+    documents = [
+        *documents,
+        *connection.execute(select(datasets.c.files).where(datasets.c.removed_at == "")).scalars().all(),
+    ]
     lost = wanted - _digests(documents)
     finished = connection.execute(select(jobs.c.id, jobs.c.files).where(jobs.c.files.is_not(None))).all()
     emptied = [row for row in finished if lost & _digests([row.files])]

@@ -205,7 +205,7 @@ def resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, Inp
         raise BadInput("job.inputs", f"A {kind} job {what}.", hint=f"Inputs: {', '.join(sorted(required))}.")
     with ctx.appliance.database.read() as connection:
         return {
-            name: _dataset_input(connection, text)
+            name: dataset_input(connection, text)
             if name in DATASET_INPUTS
             else (_gguf_input if kind == JobKind.TUNE else model_input)(connection, text)
             for name, text in given.items()
@@ -232,7 +232,8 @@ def _figures(ctx: Context, text: str) -> dict[str, Any]:
     return {name: described[name] for name in ("parameters", "quantisation") if name in described}
 
 
-def _dataset_input(connection: Connection, text: str) -> InputRef:
+def dataset_input(connection: Connection, text: str) -> InputRef:
+    """Return a data set version as a job input."""
     row = find_dataset(connection, text)
     return InputRef(ref=ref_of(row), digest=row.digest, files=file_entries(row.files))
 

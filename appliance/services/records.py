@@ -36,7 +36,7 @@ def find_model(connection: Connection, text: str) -> Row[Any]:
 def find_dataset(connection: Connection, text: str) -> Row[Any]:
     """Return the row of a data set. Raises NotFound."""
     ref = parse_ref(text, what="data set")
-    query = select(datasets).where(datasets.c.name == ref.name)
+    query = select(datasets).where(datasets.c.name == ref.name, datasets.c.removed_at == "")
     if ref.version:
         query = query.where(datasets.c.version == ref.version)
     row = connection.execute(query.order_by(datasets.c.version.desc()).limit(1)).first()
@@ -104,6 +104,7 @@ def formats_of(files: Iterable[FileEntry]) -> tuple[str, ...]:
 def dataset_view(row: Row[Any]) -> t.DatasetView:
     """Return one data set version."""
     summary: dict[str, Any] = row.summary
+    figures: dict[str, Any] = summary.get("statistics", {})
     return t.DatasetView(
         ref=ref_of(row),
         name=row.name,
@@ -114,6 +115,9 @@ def dataset_view(row: Row[Any]) -> t.DatasetView:
         heldout_rows=summary["heldout_rows"],
         rejected_rows=summary["rejected_rows"],
         duplicate_rows=summary["duplicate_rows"],
+        labels=max(figures.get(part, {}).get("labels", 0) for part in ("train", "heldout")),
+        personal=sum(summary.get("personal", {}).values()),
+        synthetic="synthetic" in summary,
         size=sum(entry.size for entry in file_entries(row.files)),
         created_by=row.created_by,
         created_at=row.created_at,

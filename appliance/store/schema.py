@@ -2,7 +2,7 @@
 
 Times are RFC 3339 text in UTC, digests SHA-256 in hexadecimal, documents canonical JSON. A row of `models`,
 `datasets`, `evaluations`, `approvals`, `stages` or `audit_events` is never changed after it was written
-(except a model's `removed_at`).
+(except the `removed_at` of a model or data set).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0004"
 """The newest migration; a test keeps it equal to Alembic's head."""
 
 metadata = MetaData()
@@ -73,6 +74,7 @@ datasets = Table(
     Column("job_id", String(26), ForeignKey("jobs.id"), nullable=False),
     Column("created_by", String, nullable=False),
     Column("created_at", String, nullable=False),
+    Column("removed_at", String, nullable=False, default="", server_default=text("''")),
     UniqueConstraint("name", "version"),
 )
 
