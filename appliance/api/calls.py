@@ -146,6 +146,56 @@ def resume_job(job_id: str) -> Call[t.JobView]:
     return _post(f"/v1/jobs/{_part(job_id)}/resume", t.JobView)
 
 
+def run(run_id: str) -> Call[t.RunDetail]:
+    """Everything about a run."""
+    return _get(f"/v1/runs/{_part(run_id)}", t.RunDetail)
+
+
+def repeat_run(run_id: str) -> Call[t.JobView]:
+    """Queue the same recipe, inputs and seed in the present environment."""
+    return _post(f"/v1/runs/{_part(run_id)}/repeat", t.JobView)
+
+
+def verify_run(run_id: str) -> Call[t.PlanView]:
+    """Do a run again and compare every output file; follow the plan."""
+    return _post(f"/v1/runs/{_part(run_id)}/verify", t.PlanView)
+
+
+def plans(*, kind: str = "") -> Call[tuple[t.PlanView, ...]]:
+    """Runs that consist of runs, newest first."""
+    return _get("/v1/plans", tuple[t.PlanView, ...], kind=kind)
+
+
+def plan(plan_id: str, *, seen: str = "", wait: float = 0.0) -> Call[t.PlanDetail]:
+    """One plan; with `wait`, held until its mark is no longer `seen`."""
+    return _get(f"/v1/plans/{_part(plan_id)}", t.PlanDetail, wait=wait, seen=seen, hold=wait)
+
+
+def submit_search(body: t.SubmitSearch) -> Call[t.PlanView]:
+    """Start a search; follow the plan."""
+    return _post("/v1/plans/search", t.PlanView, body)
+
+
+def submit_kfold(body: t.SubmitKfold) -> Call[t.PlanView]:
+    """Start a cross-validation; follow the plan."""
+    return _post("/v1/plans/kfold", t.PlanView, body)
+
+
+def submit_pipeline(body: t.SubmitPipeline) -> Call[t.PlanView]:
+    """Start a pipeline; follow the plan."""
+    return _post("/v1/plans/pipeline", t.PlanView, body)
+
+
+def cancel_plan(plan_id: str) -> Call[t.PlanView]:
+    """Stop a plan and the jobs that it started."""
+    return _post(f"/v1/plans/{_part(plan_id)}/cancel", t.PlanView)
+
+
+def resume_plan(plan_id: str) -> Call[t.PlanView]:
+    """Go on with a failed or cancelled plan; what has succeeded is not done again."""
+    return _post(f"/v1/plans/{_part(plan_id)}/resume", t.PlanView)
+
+
 def deployments() -> Call[tuple[t.DeploymentView, ...]]:
     """Every served name."""
     return _get("/v1/deployments", tuple[t.DeploymentView, ...])

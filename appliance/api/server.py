@@ -35,7 +35,23 @@ from appliance.kernel.errors import (
 )
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import problem_of
-from appliance.services import audit, backups, datasets, deployments, jobs, keys, models, promotion, status
+from appliance.services import (
+    audit,
+    backups,
+    datasets,
+    deployments,
+    jobs,
+    keys,
+    kfolds,
+    models,
+    pipelines,
+    plans,
+    promotion,
+    reruns,
+    runs,
+    searches,
+    status,
+)
 from appliance.services.context import Appliance, Caller, Context
 
 _HOLD_LIMIT = 60.0
@@ -60,7 +76,11 @@ class Runtime(Protocol):
 
     def shut_down(self) -> None: ...
 
+    def log(self, job: str) -> tuple[t.JobEvent, ...]: ...
+
     async def job_events(self, ctx: Context, job: str, after: int, hold: float) -> t.JobEvents: ...
+
+    async def plan(self, ctx: Context, plan: str, seen: str, hold: float) -> t.PlanDetail: ...
 
     async def deployment(self, ctx: Context, name: str, revision: int, hold: float) -> t.DeploymentView: ...
 
@@ -127,6 +147,16 @@ class _Routes:
             self._route("GET", "/v1/jobs/{id}/events", self._job_events),
             self._route("POST", "/v1/jobs/{id}/cancel", self._named("id", jobs.cancel)),
             self._route("POST", "/v1/jobs/{id}/resume", self._named("id", jobs.resume)),
+            self._route("GET", "/v1/runs/{id}", self._named("id", lambda ctx, run: runs.show(ctx, run, self._runtime.log))),
+            self._route("POST", "/v1/runs/{id}/repeat", self._named("id", runs.repeat)),
+            self._route("POST", "/v1/runs/{id}/verify", self._named("id", reruns.verify)),
+            self._route("GET", "/v1/plans", self._plans),
+            self._route("POST", "/v1/plans/search", self._write(t.SubmitSearch, searches.submit)),
+            self._route("POST", "/v1/plans/kfold", self._write(t.SubmitKfold, kfolds.submit)),
+            self._route("POST", "/v1/plans/pipeline", self._write(t.SubmitPipeline, pipelines.submit)),
+            self._route("GET", "/v1/plans/{id}", self._plan),
+            self._route("POST", "/v1/plans/{id}/cancel", self._named("id", plans.cancel)),
+            self._route("POST", "/v1/plans/{id}/resume", self._named("id", plans.resume)),
             self._route("GET", "/v1/deployments", self._deployments),
             self._route("GET", "/v1/deployments/{name}", self._deployment),
             self._route("DELETE", "/v1/deployments/{name}", self._named("name", deployments.remove)),
@@ -239,6 +269,14 @@ class _Routes:
         ctx = self._context(request)
         after, hold = _number(request, "after", 0), _hold(request)
         return _answer(await self._runtime.job_events(ctx, request.path_params["id"], after, hold))
+
+    async def _plans(self, request: Request) -> Response:
+        ctx, kind = self._context(request), request.query_params.get("kind", "")
+        return _answer(await asyncio.to_thread(plans.list_plans, ctx, kind))
+
+    async def _plan(self, request: Request) -> Response:
+        ctx, seen = self._context(request), request.query_params.get("seen", "")
+        return _answer(await self._runtime.plan(ctx, request.path_params["id"], seen, _hold(request)))
 
     async def _deployments(self, request: Request) -> Response:
         return _answer(await self._runtime.deployments(self._context(request)))

@@ -21,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The newest migration; a test keeps it equal to Alembic's head."""
 
 metadata = MetaData()
@@ -57,9 +57,53 @@ jobs = Table(
     Column("summary", JSON),
     Column("files", JSON),
     Column("output_digest", String(64), nullable=False, default=""),
+    Column("plan_id", String(26), nullable=False, default="", server_default=""),
+    Column("repeats", String(26), nullable=False, default="", server_default=""),
+    Column("lock", String(64), nullable=False, default="", server_default=""),
 )
 Index("jobs_by_state", jobs.c.state)
 Index("jobs_by_run", jobs.c.run_id)
+Index("jobs_by_plan", jobs.c.plan_id)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+    Column("added_at", String, nullable=False),
+)
+
+plans = Table(
+    "plans",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("title", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created_by", String, nullable=False),
+    Column("created_uid", Integer, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("finished_at", String, nullable=False, default=""),
+    Column("problem", JSON),
+    Column("summary", JSON),
+)
+Index("plans_by_state", plans.c.state)
+
+plan_steps = Table(
+    "plan_steps",
+    metadata,
+    Column("plan_id", String(26), ForeignKey("plans.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("job_id", String(26), nullable=False, default=""),
+    Column("outcome", JSON),
+    Column("problem", JSON),
+    Column("at", String, nullable=False, default=""),
+)
+Index("plan_steps_by_job", plan_steps.c.job_id)
 
 datasets = Table(
     "datasets",
