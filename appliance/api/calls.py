@@ -136,6 +136,11 @@ def submit_job(body: t.SubmitJob) -> Call[t.JobView]:
     return _post("/v1/jobs", t.JobView, body)
 
 
+def plan_training(body: t.SubmitJob) -> Call[t.TrainingPlanView]:
+    """What a training run would be and need, every default written out; nothing is queued."""
+    return _post("/v1/jobs/plan", t.TrainingPlanView, body)
+
+
 def cancel_job(job_id: str) -> Call[t.JobView]:
     """Stop a job; its checkpoints stay, so it can be resumed."""
     return _post(f"/v1/jobs/{_part(job_id)}/cancel", t.JobView)
@@ -156,44 +161,44 @@ def repeat_run(run_id: str) -> Call[t.JobView]:
     return _post(f"/v1/runs/{_part(run_id)}/repeat", t.JobView)
 
 
-def verify_run(run_id: str) -> Call[t.PlanView]:
-    """Do a run again and compare every output file; follow the plan."""
-    return _post(f"/v1/runs/{_part(run_id)}/verify", t.PlanView)
+def verify_run(run_id: str) -> Call[t.CampaignView]:
+    """Do a run again and compare every output file; follow the campaign."""
+    return _post(f"/v1/runs/{_part(run_id)}/verify", t.CampaignView)
 
 
-def plans(*, kind: str = "") -> Call[tuple[t.PlanView, ...]]:
+def campaigns(*, kind: str = "") -> Call[tuple[t.CampaignView, ...]]:
     """Runs that consist of runs, newest first."""
-    return _get("/v1/plans", tuple[t.PlanView, ...], kind=kind)
+    return _get("/v1/campaigns", tuple[t.CampaignView, ...], kind=kind)
 
 
-def plan(plan_id: str, *, seen: str = "", wait: float = 0.0) -> Call[t.PlanDetail]:
-    """One plan; with `wait`, held until its mark is no longer `seen`."""
-    return _get(f"/v1/plans/{_part(plan_id)}", t.PlanDetail, wait=wait, seen=seen, hold=wait)
+def campaign(campaign_id: str, *, seen: str = "", wait: float = 0.0) -> Call[t.CampaignDetail]:
+    """One campaign; with `wait`, held until its mark is no longer `seen`."""
+    return _get(f"/v1/campaigns/{_part(campaign_id)}", t.CampaignDetail, wait=wait, seen=seen, hold=wait)
 
 
-def submit_search(body: t.SubmitSearch) -> Call[t.PlanView]:
-    """Start a search; follow the plan."""
-    return _post("/v1/plans/search", t.PlanView, body)
+def submit_search(body: t.SubmitSearch) -> Call[t.CampaignView]:
+    """Start a search; follow the campaign."""
+    return _post("/v1/campaigns/search", t.CampaignView, body)
 
 
-def submit_kfold(body: t.SubmitKfold) -> Call[t.PlanView]:
-    """Start a cross-validation; follow the plan."""
-    return _post("/v1/plans/kfold", t.PlanView, body)
+def submit_kfold(body: t.SubmitKfold) -> Call[t.CampaignView]:
+    """Start a cross-validation; follow the campaign."""
+    return _post("/v1/campaigns/kfold", t.CampaignView, body)
 
 
-def submit_pipeline(body: t.SubmitPipeline) -> Call[t.PlanView]:
-    """Start a pipeline; follow the plan."""
-    return _post("/v1/plans/pipeline", t.PlanView, body)
+def submit_pipeline(body: t.SubmitPipeline) -> Call[t.CampaignView]:
+    """Start a pipeline; follow the campaign."""
+    return _post("/v1/campaigns/pipeline", t.CampaignView, body)
 
 
-def cancel_plan(plan_id: str) -> Call[t.PlanView]:
-    """Stop a plan and the jobs that it started."""
-    return _post(f"/v1/plans/{_part(plan_id)}/cancel", t.PlanView)
+def cancel_campaign(campaign_id: str) -> Call[t.CampaignView]:
+    """Stop a campaign and the jobs that it started."""
+    return _post(f"/v1/campaigns/{_part(campaign_id)}/cancel", t.CampaignView)
 
 
-def resume_plan(plan_id: str) -> Call[t.PlanView]:
-    """Go on with a failed or cancelled plan; what has succeeded is not done again."""
-    return _post(f"/v1/plans/{_part(plan_id)}/resume", t.PlanView)
+def resume_campaign(campaign_id: str) -> Call[t.CampaignView]:
+    """Go on with a failed or cancelled campaign; what has succeeded is not done again."""
+    return _post(f"/v1/campaigns/{_part(campaign_id)}/resume", t.CampaignView)
 
 
 def deployments() -> Call[tuple[t.DeploymentView, ...]]:

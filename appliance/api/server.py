@@ -38,6 +38,7 @@ from appliance.kernel.problem import problem_of
 from appliance.services import (
     audit,
     backups,
+    campaigns,
     datasets,
     deployments,
     jobs,
@@ -45,12 +46,12 @@ from appliance.services import (
     kfolds,
     models,
     pipelines,
-    plans,
     promotion,
     reruns,
     runs,
     searches,
     status,
+    training_plans,
 )
 from appliance.services.context import Appliance, Caller, Context
 
@@ -80,7 +81,7 @@ class Runtime(Protocol):
 
     async def job_events(self, ctx: Context, job: str, after: int, hold: float) -> t.JobEvents: ...
 
-    async def plan(self, ctx: Context, plan: str, seen: str, hold: float) -> t.PlanDetail: ...
+    async def campaign(self, ctx: Context, campaign: str, seen: str, hold: float) -> t.CampaignDetail: ...
 
     async def deployment(self, ctx: Context, name: str, revision: int, hold: float) -> t.DeploymentView: ...
 
@@ -143,20 +144,23 @@ class _Routes:
             self._route("GET", "/v1/datasets/{ref}", self._named("ref", datasets.show)),
             self._route("GET", "/v1/jobs", self._read(lambda ctx: jobs.list_jobs(ctx, live()))),
             self._route("POST", "/v1/jobs", self._write(t.SubmitJob, jobs.submit)),
+            self._route("POST", "/v1/jobs/plan", self._write(t.SubmitJob, training_plans.plan_training)),
             self._route("GET", "/v1/jobs/{id}", self._named("id", lambda ctx, job: jobs.show(ctx, job, live()))),
             self._route("GET", "/v1/jobs/{id}/events", self._job_events),
             self._route("POST", "/v1/jobs/{id}/cancel", self._named("id", jobs.cancel)),
             self._route("POST", "/v1/jobs/{id}/resume", self._named("id", jobs.resume)),
-            self._route("GET", "/v1/runs/{id}", self._named("id", lambda ctx, run: runs.show(ctx, run, self._runtime.log))),
+            self._route(
+                "GET", "/v1/runs/{id}", self._named("id", lambda ctx, run: runs.show(ctx, run, self._runtime.log))
+            ),
             self._route("POST", "/v1/runs/{id}/repeat", self._named("id", runs.repeat)),
             self._route("POST", "/v1/runs/{id}/verify", self._named("id", reruns.verify)),
-            self._route("GET", "/v1/plans", self._plans),
-            self._route("POST", "/v1/plans/search", self._write(t.SubmitSearch, searches.submit)),
-            self._route("POST", "/v1/plans/kfold", self._write(t.SubmitKfold, kfolds.submit)),
-            self._route("POST", "/v1/plans/pipeline", self._write(t.SubmitPipeline, pipelines.submit)),
-            self._route("GET", "/v1/plans/{id}", self._plan),
-            self._route("POST", "/v1/plans/{id}/cancel", self._named("id", plans.cancel)),
-            self._route("POST", "/v1/plans/{id}/resume", self._named("id", plans.resume)),
+            self._route("GET", "/v1/campaigns", self._campaigns),
+            self._route("POST", "/v1/campaigns/search", self._write(t.SubmitSearch, searches.submit)),
+            self._route("POST", "/v1/campaigns/kfold", self._write(t.SubmitKfold, kfolds.submit)),
+            self._route("POST", "/v1/campaigns/pipeline", self._write(t.SubmitPipeline, pipelines.submit)),
+            self._route("GET", "/v1/campaigns/{id}", self._campaign),
+            self._route("POST", "/v1/campaigns/{id}/cancel", self._named("id", campaigns.cancel)),
+            self._route("POST", "/v1/campaigns/{id}/resume", self._named("id", campaigns.resume)),
             self._route("GET", "/v1/deployments", self._deployments),
             self._route("GET", "/v1/deployments/{name}", self._deployment),
             self._route("DELETE", "/v1/deployments/{name}", self._named("name", deployments.remove)),
@@ -270,13 +274,13 @@ class _Routes:
         after, hold = _number(request, "after", 0), _hold(request)
         return _answer(await self._runtime.job_events(ctx, request.path_params["id"], after, hold))
 
-    async def _plans(self, request: Request) -> Response:
+    async def _campaigns(self, request: Request) -> Response:
         ctx, kind = self._context(request), request.query_params.get("kind", "")
-        return _answer(await asyncio.to_thread(plans.list_plans, ctx, kind))
+        return _answer(await asyncio.to_thread(campaigns.list_campaigns, ctx, kind))
 
-    async def _plan(self, request: Request) -> Response:
+    async def _campaign(self, request: Request) -> Response:
         ctx, seen = self._context(request), request.query_params.get("seen", "")
-        return _answer(await self._runtime.plan(ctx, request.path_params["id"], seen, _hold(request)))
+        return _answer(await self._runtime.campaign(ctx, request.path_params["id"], seen, _hold(request)))
 
     async def _deployments(self, request: Request) -> Response:
         return _answer(await self._runtime.deployments(self._context(request)))

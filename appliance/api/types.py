@@ -98,7 +98,7 @@ class JobView(View, frozen=True, kw_only=True):
     cached: bool = False
     """true when an equal run had already succeeded and its result is returned"""
     parent: str = ""
-    """the plan that it is a part of, or empty"""
+    """the campaign that it is a part of, or empty"""
     repeats: str = ""
     """the job whose run it does again to compare the bytes, or empty"""
 
@@ -127,7 +127,7 @@ class JobEvents(View, frozen=True, kw_only=True):
     state: str
 
 
-class PlanView(View, frozen=True, kw_only=True):
+class CampaignView(View, frozen=True, kw_only=True):
     """A run that consists of runs: search | kfold | pipeline | rerun.
 
     running | waiting (for an approval) | succeeded | failed | cancelled
@@ -146,7 +146,7 @@ class PlanView(View, frozen=True, kw_only=True):
     problem: Problem | None = None
 
 
-class PlanStepView(View, frozen=True, kw_only=True):
+class CampaignStepView(View, frozen=True, kw_only=True):
     """One trial, fold or step: pending | running | waiting | succeeded | failed | pruned | cancelled."""
 
     number: int
@@ -159,19 +159,19 @@ class PlanStepView(View, frozen=True, kw_only=True):
     progress: Progress | None = None
 
 
-class PlanDetail(View, frozen=True, kw_only=True):
-    """A plan with its steps. `mark` changes whenever a state does: ask again with `seen=mark` to wait for that."""
+class CampaignDetail(View, frozen=True, kw_only=True):
+    """A campaign with its steps. `mark` changes whenever a state does: ask again with `seen=mark` to wait for that."""
 
-    plan: PlanView
+    campaign: CampaignView
     spec: dict[str, Any]
-    steps: tuple[PlanStepView, ...]
+    steps: tuple[CampaignStepView, ...]
     mark: str
 
 
 class VerificationView(View, frozen=True, kw_only=True):
     """A run that was done again, and whether every output file had the same bytes."""
 
-    plan: str
+    campaign: str
     run: str
     by: str
     at: str
@@ -229,6 +229,54 @@ class RunDetail(View, frozen=True, kw_only=True):
     verifications: tuple[VerificationView, ...]
     differences: tuple[str, ...]
     """what keeps it from being repeated to the bit here and now"""
+
+
+class TrainingInput(View, frozen=True, kw_only=True):
+    """An input of a planned run, resolved: the word for it, what it is, its digest; rows where it is a data set."""
+
+    word: str
+    ref: str
+    digest: str
+    form: str = ""
+    train_rows: int = 0
+    heldout_rows: int = 0
+
+
+class TrainingMemory(View, frozen=True, kw_only=True):
+    """Predicted memory at the peak by part, in bytes, and what is available."""
+
+    weights: int
+    training_state: int
+    activations: int
+    process: int
+    total: int
+    available: int
+    fits: bool
+
+
+class TrainingPlanView(View, frozen=True, kw_only=True):
+    """A training run before it is queued: everything it would be, and what it would need."""
+
+    kind: str
+    run_id: str
+    inputs: tuple[TrainingInput, ...]
+    recipe: dict[str, Any]
+    """every field, defaults included"""
+    given: tuple[str, ...]
+    """fields that were not left to their defaults"""
+    seed: int
+    threads: int
+    steps: int | None
+    """optimiser steps; null where only the tokens will tell"""
+    tokens: int | None
+    """most tokens that are read in all; null where the steps are not known"""
+    memory: TrainingMemory
+    proposals: tuple[str, ...]
+    """what would fit, where it does not"""
+    equal_job: str = ""
+    """the job whose result this run would be given instead of being run, or that it would join"""
+    file: str = ""
+    """the recipe file that says all of it"""
 
 
 class ModelView(View, frozen=True, kw_only=True):

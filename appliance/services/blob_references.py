@@ -40,28 +40,30 @@ def release_unreferenced(connection: Connection, files: Iterable[FileEntry]) -> 
     return tuple(sorted(gone))
 
 
-def drop_outputs(ctx: Context, plan_id: str, *, keep: Collection[str]) -> None:
-    """Give up the outputs of a plan's own jobs but those to keep: what nothing else names is deleted.
+def drop_outputs(ctx: Context, campaign_id: str, *, keep: Collection[str]) -> None:
+    """Give up the outputs of a campaign's own jobs but those to keep: what nothing else names is deleted.
 
     A job whose files a version or a waiting job needs keeps them. Doing it twice changes nothing.
     """
     with ctx.appliance.adopting:
         with ctx.appliance.database.write() as connection:
-            gone = _drop(connection, plan_id, keep)
+            gone = _drop(connection, campaign_id, keep)
         for digest in gone:
             ctx.appliance.blobs.remove(digest)
 
 
-def _drop(connection: Connection, plan_id: str, keep: Collection[str]) -> tuple[str, ...]:
+def _drop(connection: Connection, campaign_id: str, keep: Collection[str]) -> tuple[str, ...]:
     held = _digests(connection.execute(select(models.c.files).where(models.c.removed_at == "")).scalars())
     held |= _digests(connection.execute(select(datasets.c.files)).scalars())
     for spec in connection.execute(select(jobs.c.spec).where(jobs.c.state.in_(("queued", "running")))).scalars():
         held |= _digests(given["files"] for given in spec["inputs"].values())
     finished = connection.execute(
-        select(jobs.c.id, jobs.c.plan_id, jobs.c.files).where(jobs.c.files.is_not(None))
+        select(jobs.c.id, jobs.c.campaign_id, jobs.c.files).where(jobs.c.files.is_not(None))
     ).all()
     dropped = [
-        row for row in finished if row.plan_id == plan_id and row.id not in keep and not held & _digests([row.files])
+        row
+        for row in finished
+        if row.campaign_id == campaign_id and row.id not in keep and not held & _digests([row.files])
     ]
     left = held | _digests(row.files for row in finished if row not in dropped)
     for row in dropped:

@@ -1,4 +1,4 @@
-"""The job behind one step of a plan: started once, found again after a crash, gone on with after a failure."""
+"""The job behind one step of a campaign: started once, found again after a crash, gone on with after a failure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from appliance.api import types as t
 from appliance.jobs.spec import Fold
 from appliance.kernel.problem import Problem
 from appliance.services import jobs as job_service
+from appliance.services.campaigns import set_step
 from appliance.services.context import Context
-from appliance.services.plans import set_step
 from appliance.services.records import find_job
 from appliance.store.schema import jobs
 
@@ -35,10 +35,10 @@ def job_of(ctx: Context, step: Row[Any]) -> Row[Any]:
 
 
 def stop(ctx: Context, job: Row[Any]) -> None:
-    """Ask a job to stop, if it is this plan's own and still has something to do."""
+    """Ask a job to stop, if it is this campaign's own and still has something to do."""
     with ctx.appliance.database.write() as connection:
         row = find_job(connection, job.id)
-        if row.plan_id == ctx.plan and row.state in job_service.UNFINISHED and not row.cancel_requested:
+        if row.campaign_id == ctx.campaign and row.state in job_service.UNFINISHED and not row.cancel_requested:
             job_service.request_cancel(ctx, connection, row)
     ctx.appliance.doorbell.ring()
 
@@ -60,5 +60,7 @@ def figures_of(job: Row[Any]) -> dict[str, float]:
     summary: dict[str, Any] = job.summary or {}
     flat = {name: value for name, value in summary.items() if name != "metrics"} | dict(summary.get("metrics") or {})
     return {
-        name: float(value) for name, value in flat.items() if isinstance(value, int | float) and not isinstance(value, bool)
+        name: float(value)
+        for name, value in flat.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
     }

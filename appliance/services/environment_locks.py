@@ -38,9 +38,7 @@ def keep_lock(connection: Connection, lock: dict[str, Any], *, at: str) -> str:
 
 def find_lock(connection: Connection, digest: str) -> dict[str, Any] | None:
     """Return a kept lock; None for a run that is older than locks."""
-    found: dict[str, Any] | None = connection.execute(
-        select(locks.c.document).where(locks.c.digest == digest)
-    ).scalar()
+    found: dict[str, Any] | None = connection.execute(select(locks.c.document).where(locks.c.digest == digest)).scalar()
     return found
 
 

@@ -19,47 +19,60 @@ from appliance.kernel.problem import Problem
 from appliance.services.context import Context
 from appliance.services.environment_locks import environment_lock, keep_lock
 from appliance.services.machine import environment
-from appliance.services.planning import check_plan
+from appliance.services.planning import memory_plan
 from appliance.services.records import file_entries, find_dataset, find_job, find_model, ref_of
 from appliance.store.schema import jobs
-from appliance.training.recipe import parse_recipe
+from appliance.training.recipes.registry import RECIPES, parse_recipe
 from appliance.tuning.ladder import parse as parse_tuning
 
 UNFINISHED = ("queued", "running")
 
 _WANTED: dict[JobKind, tuple[frozenset[str], frozenset[str]]] = {
-    JobKind.TRAIN_SEED: (frozenset({"corpus"}), frozenset()),
-    JobKind.TRAIN_LORA: (frozenset({"base", "dataset"}), frozenset()),
+    **{JobKind(f"train.{name}"): (kind.required_inputs, kind.optional_inputs) for name, kind in RECIPES.items()},
     JobKind.EVALUATE: (frozenset({"model", "dataset"}), frozenset()),
     JobKind.CONVERT_GGUF: (frozenset({"model"}), frozenset({"dataset"})),
     JobKind.TUNE: (frozenset({"model"}), frozenset()),
 }
-_DATASET_INPUTS = frozenset({"corpus", "dataset"})
-_OUTPUTS_OF_MODELS = (JobKind.TRAIN_SEED, JobKind.TRAIN_LORA)
+DATASET_INPUTS = frozenset({"corpus", "dataset"})
+TRAINS = frozenset(JobKind(f"train.{name}") for name in RECIPES)
+"""Kinds whose outputs are a model."""
 
 
 def submit(ctx: Context, body: t.SubmitJob, *, fold: Fold | None = None) -> t.JobView:
     """Queue a training, evaluation or conversion run; `fold` holds out a part of the training rows instead."""
     ctx.authorise("job.submit", body.kind)
-    kind = _kind(body.kind)
+    kind = kind_of(body.kind)
     inputs = resolve(ctx, kind, body.inputs)
     parameters = body.parameters
-    if kind in _OUTPUTS_OF_MODELS:
+    if kind in TRAINS:
         recipe = parse_recipe(kind, body.parameters)
-        check_plan(ctx, inputs, recipe)
+        memory_plan(ctx, inputs, recipe).require()
         parameters = msgspec.to_builtins(recipe)
     if kind == JobKind.TUNE:
         parameters = msgspec.to_builtins(parse_tuning(parameters)) | {"model": _figures(ctx, body.inputs["model"])}
-    spec = JobSpec(
+    spec = spec_of(ctx, kind, inputs, parameters, seed=body.seed, fold=fold)
+    title = " + ".join(ref.ref for name, ref in sorted(inputs.items(), key=lambda item: item[0] in DATASET_INPUTS))
+    return enqueue(ctx, spec, title=title, reuse=kind != JobKind.TUNE)  # a measurement is worth repeating
+
+
+def spec_of(
+    ctx: Context,
+    kind: JobKind,
+    inputs: dict[str, InputRef],
+    parameters: dict[str, Any],
+    *,
+    seed: int,
+    fold: Fold | None = None,
+) -> JobSpec:
+    """Return the specification of a run on this machine, with the threads that jobs have here."""
+    return JobSpec(
         kind=kind,
         inputs=inputs,
         parameters=parameters,
-        seed=body.seed,
+        seed=seed,
         environment=environment(ctx.appliance.settings.training_threads, ctx.appliance.code_digest),
         fold=fold,
     )
-    title = " + ".join(ref.ref for name, ref in sorted(inputs.items(), key=lambda item: item[0] in _DATASET_INPUTS))
-    return enqueue(ctx, spec, title=title, reuse=kind != JobKind.TUNE)  # a measurement is worth repeating
 
 
 def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool, repeats: str = "") -> t.JobView:
@@ -71,7 +84,7 @@ def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool, repeats: st
     job_id = new_id()
     lock = environment_lock()
     with ctx.appliance.database.write() as connection:
-        if reuse and (row := _equal_run(connection, run_id)) is not None:
+        if reuse and (row := equal_run(connection, run_id)) is not None:
             return job_view(row, cached=row.state == "succeeded")
         connection.execute(
             insert(jobs).values(
@@ -83,12 +96,12 @@ def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool, repeats: st
                 state="queued",
                 created_by=ctx.caller.user,
                 created_at=to_text(ctx.appliance.clock()),
-                plan_id=ctx.plan,
+                campaign_id=ctx.campaign,
                 repeats=repeats,
                 lock=keep_lock(connection, lock, at=to_text(ctx.appliance.clock())),
             )
         )
-        part_of = {"plan": ctx.plan} if ctx.plan else {}
+        part_of = {"campaign": ctx.campaign} if ctx.campaign else {}
         ctx.record(connection, "job.submit", job_id, kind=str(spec.kind), run_id=run_id, **part_of)
         view = job_view(find_job(connection, job_id))
     ctx.appliance.doorbell.ring()
@@ -175,7 +188,7 @@ def job_view(row: Row[Any], *, progress: Progress | None = None, cached: bool = 
         summary=row.summary or {},
         output_digest=row.output_digest,
         cached=cached,
-        parent=row.plan_id,
+        parent=row.campaign_id,
         repeats=row.repeats,
     )
 
@@ -185,7 +198,8 @@ def bare_environment(ctx: Context) -> Environment:
     return environment(1, ctx.appliance.code_digest)
 
 
-def _equal_run(connection: Connection, run_id: str) -> Row[Any] | None:
+def equal_run(connection: Connection, run_id: str) -> Row[Any] | None:
+    """Return the job that is or was the same run and whose result can be had, or None."""
     return connection.execute(
         select(jobs)
         .where(jobs.c.run_id == run_id, jobs.c.state.in_((*UNFINISHED, "succeeded")), jobs.c.spec.is_not(None))
@@ -199,14 +213,15 @@ def _equal_run(connection: Connection, run_id: str) -> Row[Any] | None:
     ).first()
 
 
-def _kind(text: str) -> JobKind:
+def kind_of(text: str) -> JobKind:
+    """Return the kind of work with that name. Raises BadInput (`job.kind`)."""
     if text not in {str(kind) for kind in _WANTED}:
         raise BadInput("job.kind", f"{text!r} is not a kind of job.", hint=f"Kinds: {', '.join(sorted(_WANTED))}.")
     return JobKind(text)
 
 
 def resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, InputRef]:
-    """Return a job's inputs by digest. Raises BadInput (`job.inputs`) for one that is missing or unknown, NotFound."""
+    """Return the inputs of a job by digest. Raises BadInput (`job.inputs`) or NotFound."""
     required, optional = _WANTED[kind]
     missing, unknown = required - given.keys(), given.keys() - required - optional
     if missing or unknown:
@@ -215,7 +230,7 @@ def resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, Inp
     with ctx.appliance.database.read() as connection:
         return {
             name: _dataset_input(connection, text)
-            if name in _DATASET_INPUTS
+            if name in DATASET_INPUTS
             else (_gguf_input if kind == JobKind.TUNE else model_input)(connection, text)
             for name, text in given.items()
         }
@@ -250,7 +265,7 @@ def model_input(connection: Connection, text: str) -> InputRef:
     """Return the Hugging Face part of a version's or a finished run's files as a job input."""
     if text.startswith("run:"):
         row = find_job(connection, text)
-        if row.state != "succeeded" or row.kind not in _OUTPUTS_OF_MODELS:
+        if row.state != "succeeded" or row.kind not in TRAINS:
             raise BadInput(
                 "ref.not_a_model",
                 f"{text} is {row.state} {row.kind}, not a finished training run.",

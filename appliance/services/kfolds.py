@@ -14,29 +14,29 @@ import msgspec
 from sqlalchemy import Row
 
 from appliance.api import types as t
+from appliance.campaigns.spread import spread_of
 from appliance.jobs.folds import TRAIN
 from appliance.jobs.spec import Fold, InputRef, JobKind
 from appliance.kernel.errors import BadInput
 from appliance.kernel.problem import Problem, problem_of
-from appliance.plans.spread import spread_of
 from appliance.services import child_jobs
 from appliance.services.blob_references import drop_outputs
+from appliance.services.campaigns import ENDED, finish, open_campaign, read_steps, set_step
 from appliance.services.context import Context
 from appliance.services.jobs import resolve
-from appliance.services.plans import ENDED, finish, open_plan, read_steps, set_step
 from appliance.training.recipe_file import parse_recipe_file
 
 _MOST = 20
 
 
-def submit(ctx: Context, body: t.SubmitKfold) -> t.PlanView:
+def submit(ctx: Context, body: t.SubmitKfold) -> t.CampaignView:
     """Start a cross-validation of a recipe file."""
-    ctx.authorise("plan.submit", "kfold")
+    ctx.authorise("campaign.submit", "kfold")
     if not 2 <= body.folds <= _MOST:
         raise BadInput("kfold.folds", f"{body.folds} folds cannot be made.", hint=f"Give 2 to {_MOST}.")
     run = parse_recipe_file(body.text.encode(), name=body.name)
     given = resolve(ctx, JobKind(run.kind), dict(run.inputs))
-    spec = {
+    spec: dict[str, Any] = {
         "kind": run.kind,
         "inputs": {name: ref.ref for name, ref in given.items()},
         "parameters": run.parameters,
@@ -47,18 +47,18 @@ def submit(ctx: Context, body: t.SubmitKfold) -> t.PlanView:
     steps: list[tuple[str, Mapping[str, Any]]] = [
         (f"fold {index + 1} of {body.folds}", {"index": index}) for index in range(body.folds)
     ]
-    return open_plan(ctx, "kfold", title=" + ".join(spec["inputs"].values()), spec=spec, steps=steps)
+    return open_campaign(ctx, "kfold", title=" + ".join(spec["inputs"].values()), spec=spec, steps=steps)
 
 
-def advance(ctx: Context, plan: Row[Any]) -> None:
+def advance(ctx: Context, campaign: Row[Any]) -> None:
     """Start the folds, take in those that ended, and sum up when all have."""
-    steps = read_steps(ctx, plan.id)
+    steps = read_steps(ctx, campaign.id)
     for step in steps:
         if step.state == "running":
             _look(ctx, step)
         elif step.state == "pending":
-            _launch(ctx, plan, step, steps)
-    steps = read_steps(ctx, plan.id)
+            _launch(ctx, campaign, step, steps)
+    steps = read_steps(ctx, campaign.id)
     if any(step.state not in ENDED for step in steps):
         return
     failed = [step for step in steps if step.state != "succeeded"]
@@ -66,24 +66,27 @@ def advance(ctx: Context, plan: Row[Any]) -> None:
         problem = Problem(
             code="kfold.failed",
             message=f"{failed[0].name} failed: {(failed[0].problem or {}).get('message', failed[0].state)}",
-            hint=f"`intramuros kfold resume {plan.id}` tries what failed again.",
+            hint=f"`intramuros kfold resume {campaign.id}` tries what failed again.",
             exit_code=4,
         )
-        finish(ctx, plan.id, "failed", summary={}, problem=problem)
+        finish(ctx, campaign.id, "failed", summary={}, problem=problem)
         return
-    drop_outputs(ctx, plan.id, keep=())
-    finish(ctx, plan.id, "succeeded", summary={"metrics": _spreads(steps)})
+    drop_outputs(ctx, campaign.id, keep=())
+    finish(ctx, campaign.id, "succeeded", summary={"metrics": _spreads(steps)})
 
 
-def _launch(ctx: Context, plan: Row[Any], step: Row[Any], steps: list[Row[Any]]) -> None:
+def _launch(ctx: Context, campaign: Row[Any], step: Row[Any], steps: list[Row[Any]]) -> None:
     body = t.SubmitJob(
-        kind=plan.spec["kind"],
-        inputs=plan.spec["inputs"],
-        parameters=plan.spec["parameters"],
-        seed=plan.spec["run_seed"],
+        kind=campaign.spec["kind"],
+        inputs=campaign.spec["inputs"],
+        parameters=campaign.spec["parameters"],
+        seed=campaign.spec["run_seed"],
     )
     fold = Fold(
-        input=plan.spec["input"], index=step.spec["index"], of=plan.spec["folds"], seed=plan.spec["run_seed"]
+        input=campaign.spec["input"],
+        index=step.spec["index"],
+        of=campaign.spec["folds"],
+        seed=campaign.spec["run_seed"],
     )
     try:
         child_jobs.start(ctx, step, body, fold=fold)

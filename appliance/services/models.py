@@ -15,7 +15,7 @@ from appliance.kernel.sources import resolve_source
 from appliance.registry.refs import check_name
 from appliance.services.blob_references import known_digests, release_unreferenced
 from appliance.services.context import Context
-from appliance.services.jobs import UNFINISHED, bare_environment, enqueue, huggingface_part
+from appliance.services.jobs import TRAINS, UNFINISHED, bare_environment, enqueue, huggingface_part
 from appliance.services.lineage import lineage_of
 from appliance.services.records import (
     approval_views,
@@ -233,7 +233,7 @@ def _registrable(connection: Connection, run: Row[Any]) -> tuple[tuple[FileEntry
     if run.state != "succeeded":
         raise Conflict("run.not_finished", f"Run {run.id} is {run.state}; only a finished run can be registered.")
     outputs = file_entries(run.files)
-    if run.kind in (JobKind.TRAIN_SEED, JobKind.TRAIN_LORA):
+    if run.kind in TRAINS:
         return outputs, None
     if run.kind != JobKind.CONVERT_GGUF:
         raise BadInput(

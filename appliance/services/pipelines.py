@@ -16,18 +16,19 @@ import msgspec
 from sqlalchemy import Row
 
 from appliance.api import types as t
+from appliance.campaigns import pipeline_file as form
 from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import BadInput, Conflict, GateRefused, IntramurosError, StorageFailure
 from appliance.kernel.problem import Problem, problem_of
-from appliance.plans import pipeline_file as form
 from appliance.registry.refs import check_name
 from appliance.registry.stages import Stage, parse_stage
 from appliance.services import child_jobs, datasets, deployments, models, promotion
+from appliance.services.campaigns import finish, jobs_of, open_campaign, read_steps, set_campaign, set_step
 from appliance.services.context import Context
-from appliance.services.plans import finish, jobs_of, open_plan, read_steps, set_plan, set_step
 from appliance.services.records import find_dataset, find_model, ref_of, stage_of
 from appliance.training.recipe_file import parse_recipe_file
 
+_EXAMPLES: Final = Path(__file__).parent.parent / "examples"
 _STAGES: Final = (Stage.DEV, Stage.TEST, Stage.PROD)
 _ACTIONS: Final = {
     "import": "dataset.import",
@@ -42,9 +43,9 @@ _ACTIONS: Final = {
 """Verb -> the action that its author must be allowed, asked before the first step and again at each."""
 
 
-def submit(ctx: Context, body: t.SubmitPipeline) -> t.PlanView:
+def submit(ctx: Context, body: t.SubmitPipeline) -> t.CampaignView:
     """Start a pipeline. Raises BadInput for a file with any fault, Forbidden for a step that its author may not do."""
-    ctx.authorise("plan.submit", "pipeline")
+    ctx.authorise("campaign.submit", "pipeline")
     file = form.parse_pipeline_file(body.text.encode(), name=body.name)
     steps = []
     for step in file.steps:
@@ -55,43 +56,45 @@ def submit(ctx: Context, body: t.SubmitPipeline) -> t.PlanView:
         if step.verb == "import":
             given["source"] = _source(given["source"], body.folder)
         steps.append((step.name, {"verb": step.verb, "given": given}))
-    return open_plan(ctx, "pipeline", title=file.name, spec={"text": body.text}, steps=steps)
+    return open_campaign(ctx, "pipeline", title=file.name, spec={"text": body.text}, steps=steps)
 
 
-def advance(ctx: Context, plan: Row[Any]) -> None:
+def advance(ctx: Context, campaign: Row[Any]) -> None:
     """Go as far as possible now: to the next job that must end, approval that is missing, or the end."""
-    for step in read_steps(ctx, plan.id):
+    for step in read_steps(ctx, campaign.id):
         if step.state == "succeeded":
             continue
         try:
-            outcome = _go_on(ctx, plan, step)
+            outcome = _go_on(ctx, campaign, step)
         except StorageFailure:
             raise  # a full disk is no fault of the pipeline; the coordinator tries again
         except IntramurosError as refused:
-            _fail(ctx, plan, step, problem_of(refused))
+            _fail(ctx, campaign, step, problem_of(refused))
             return
         if outcome is None:
             return
         set_step(ctx, step, state="succeeded", outcome=outcome, problem=None)
-        set_plan(ctx, plan.id, state="running", problem=None)
-    finish(ctx, plan.id, "succeeded", summary=_summary(read_steps(ctx, plan.id)))
+        if campaign.state == "waiting":
+            with ctx.appliance.database.write() as connection:
+                set_campaign(connection, campaign.id, state="running", problem=None)
+    finish(ctx, campaign.id, "succeeded", summary=_summary(read_steps(ctx, campaign.id)))
 
 
-def _go_on(ctx: Context, plan: Row[Any], step: Row[Any]) -> dict[str, Any] | None:
+def _go_on(ctx: Context, campaign: Row[Any], step: Row[Any]) -> dict[str, Any] | None:
     """Return what the step brought, or None while it is not done. Raises what its call raises."""
     if step.state == "running" and step.job_id:
         return _job_outcome(ctx, step)
     verb = step.spec["verb"]
     try:
-        body = form.form_of(verb, form.substitute(step.spec["given"], _values(ctx, plan)))
+        body = form.form_of(verb, form.substitute(step.spec["given"], _values(ctx, campaign)))
     except msgspec.ValidationError as error:
         raise BadInput("pipeline.value", f"Step {step.name}: {error}.", hint="Correct the step.") from error
     match verb:
         case "import":
-            _begin_import(ctx, plan, step, body)
+            _begin_import(ctx, campaign, step, body)
             return None
         case "train":
-            given = form.substitute(step.spec["given"], _values(ctx, plan))
+            given = form.substitute(step.spec["given"], _values(ctx, campaign))
             run = parse_recipe_file(json.dumps(given).encode(), name=f"step {step.name}")
             return _begin(ctx, step, run.kind, dict(run.inputs), run.parameters, run.seed)
         case "job":
@@ -110,9 +113,9 @@ def _go_on(ctx: Context, plan: Row[Any], step: Row[Any]) -> dict[str, Any] | Non
             model = models.register(ctx, t.RegisterModel(name=body.name, run=body.run, licence=body.licence)).model
             return {"ref": model.ref, "digest": model.digest}
         case "promote":
-            return _promote(ctx, plan, step, body)
+            return _promote(ctx, campaign, step, body)
         case _:
-            return _deploy(ctx, plan, step, body)
+            return _deploy(ctx, campaign, step, body)
 
 
 def _begin(
@@ -122,11 +125,11 @@ def _begin(
     return None
 
 
-def _begin_import(ctx: Context, plan: Row[Any], step: Row[Any], body: form.Import) -> None:
+def _begin_import(ctx: Context, campaign: Row[Any], step: Row[Any], body: form.Import) -> None:
     """Queue an import once: an import is no pure function, so the one that was queued before a crash is looked for."""
-    known = {other.job_id for other in read_steps(ctx, plan.id)}
+    known = {other.job_id for other in read_steps(ctx, campaign.id)}
     with ctx.appliance.database.read() as connection:
-        orphans = [job for job in jobs_of(connection, plan.id, unfinished=True) if job.id not in known]
+        orphans = [job for job in jobs_of(connection, campaign.id, unfinished=True) if job.id not in known]
     if orphans:
         job_id = orphans[-1].id
     else:
@@ -151,7 +154,7 @@ def _job_outcome(ctx: Context, step: Row[Any]) -> dict[str, Any] | None:
     return {"run": f"run:{job.id}", "digest": job.output_digest, "metrics": child_jobs.figures_of(job)}
 
 
-def _promote(ctx: Context, plan: Row[Any], step: Row[Any], body: form.Promote) -> dict[str, Any] | None:
+def _promote(ctx: Context, campaign: Row[Any], step: Row[Any], body: form.Promote) -> dict[str, Any] | None:
     """Move a version on, stage by stage. Waits where nothing but an approval is missing."""
     wanted = parse_stage(body.to)
     for stage in _STAGES[: _STAGES.index(wanted) + 1]:
@@ -162,13 +165,13 @@ def _promote(ctx: Context, plan: Row[Any], step: Row[Any], body: form.Promote) -
                 continue
             verdict = promotion.gate_verdict(ctx, connection, row, stage)
         if verdict.failures and all(check.name == "approvals" for check in verdict.failures):
-            _wait(ctx, plan, step, ref, stage)
+            _wait(ctx, campaign, step, ref, stage)
             return None
         promotion.promote(ctx, ref, t.Promote(stage=stage))
     return {"ref": ref, "stage": str(wanted)}
 
 
-def _wait(ctx: Context, plan: Row[Any], step: Row[Any], ref: str, stage: Stage) -> None:
+def _wait(ctx: Context, campaign: Row[Any], step: Row[Any], ref: str, stage: Stage) -> None:
     if step.state == "waiting":
         return
     problem = Problem(
@@ -178,13 +181,15 @@ def _wait(ctx: Context, plan: Row[Any], step: Row[Any], ref: str, stage: Stage) 
         exit_code=GateRefused.exit_code,
     )
     set_step(ctx, step, state="waiting", problem=msgspec.to_builtins(problem))
-    set_plan(ctx, plan.id, state="waiting", problem=msgspec.to_builtins(problem))
+    with ctx.appliance.database.write() as connection:
+        set_campaign(connection, campaign.id, state="waiting", problem=msgspec.to_builtins(problem))
+        ctx.record(connection, "campaign.wait", campaign.id, step=step.name, model=ref, stage=str(stage))
 
 
-def _deploy(ctx: Context, plan: Row[Any], step: Row[Any], body: form.Deploy) -> dict[str, Any] | None:
-    """Wish for a version and follow the wish. The attempt is part of the request's id, so a failed one can be made anew."""
+def _deploy(ctx: Context, campaign: Row[Any], step: Row[Any], body: form.Deploy) -> dict[str, Any] | None:
+    """Wish for a version and follow it. The request's id has the attempt, so that a failed one can be made anew."""
     attempt = (step.outcome or {}).get("attempt", 0)
-    request = f"{plan.id}-{step.number}-{attempt}"
+    request = f"{campaign.id}-{step.number}-{attempt}"
     view = deployments.deploy(ctx, body.name, t.Deploy(model=body.model, request_id=request))
     mine = next(entry for entry in view.revisions if entry.number == view.revision)
     if mine.state == "starting":
@@ -201,14 +206,14 @@ def _deploy(ctx: Context, plan: Row[Any], step: Row[Any], body: form.Deploy) -> 
     return {"name": body.name, "ref": mine.model, "revision": mine.number}
 
 
-def _fail(ctx: Context, plan: Row[Any], step: Row[Any], problem: Problem) -> None:
+def _fail(ctx: Context, campaign: Row[Any], step: Row[Any], problem: Problem) -> None:
     set_step(ctx, step, state="failed", problem=msgspec.to_builtins(problem))
     told = msgspec.structs.replace(problem, message=f"Step {step.name}: {problem.message}")
-    finish(ctx, plan.id, "failed", summary=_summary(read_steps(ctx, plan.id)), problem=told)
+    finish(ctx, campaign.id, "failed", summary=_summary(read_steps(ctx, campaign.id)), problem=told)
 
 
-def _values(ctx: Context, plan: Row[Any]) -> Callable[[str], str]:
-    outcomes = {step.name: step.outcome or {} for step in read_steps(ctx, plan.id)}
+def _values(ctx: Context, campaign: Row[Any]) -> Callable[[str], str]:
+    outcomes = {step.name: step.outcome or {} for step in read_steps(ctx, campaign.id)}
 
     def value_of(wanted: str) -> str:
         step, _, name = wanted.partition(".")
@@ -233,5 +238,7 @@ def _check(step: form.PipelineStep, *, name: str) -> None:
 
 
 def _source(source: str, folder: str) -> str:
-    """Return a source as the appliance takes it: an example, or an absolute path."""
-    return source if source.startswith("example:") or Path(source).is_absolute() else str(Path(folder) / source)
+    """Return a source as the appliance takes it, an absolute path: a shipped example, or a file beside the pipeline."""
+    if source.startswith("example:"):
+        return str(_EXAMPLES / f"{Path(source.removeprefix('example:')).name}.jsonl")
+    return str(Path(folder) / source)

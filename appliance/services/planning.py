@@ -9,17 +9,18 @@ import psutil
 
 from appliance.jobs.spec import InputRef
 from appliance.services.context import Context
-from appliance.training.plan import ModelShape, load_of, plan_memory, shape_of_folder, shape_of_seed
-from appliance.training.recipe import Recipe, SeedRecipe
+from appliance.training.plan import MemoryPlan, ModelShape, plan_memory, shape_of_folder, shape_of_seed
+from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.seed import SeedRecipe
 
 
-def check_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe) -> None:
-    """Raise BadInput (`training.memory`) with smaller settings when the run would not fit in free memory.
+def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe) -> MemoryPlan:
+    """Predict a run's memory from the headers of its base model.
 
     What running engines hold is not free; they keep it.
     """
     shape = shape_of_seed(recipe) if isinstance(recipe, SeedRecipe) else _shape_of_base(ctx, inputs["base"])
-    plan_memory(shape, load_of(recipe), available=psutil.virtual_memory().available).require()
+    return plan_memory(shape, recipe.load(), available=psutil.virtual_memory().available)
 
 
 def _shape_of_base(ctx: Context, base: InputRef) -> ModelShape:

@@ -17,24 +17,24 @@ from appliance.kernel.errors import BadInput, Conflict, IntramurosError
 from appliance.kernel.problem import problem_of
 from appliance.services import child_jobs
 from appliance.services.blob_references import known_digests
+from appliance.services.campaigns import finish, jobs_of, open_campaign, read_steps, set_step
 from appliance.services.context import Context
 from appliance.services.environment_locks import environment_lock, find_lock
 from appliance.services.jobs import enqueue
 from appliance.services.machine import environment
-from appliance.services.plans import finish, jobs_of, open_plan, read_steps, set_step
 from appliance.services.records import file_entries, find_job
 
 _MEASURED: Final = (JobKind.IMPORT_MODEL, JobKind.IMPORT_DATASET, JobKind.TUNE)
 """Kinds whose outcome depends on more than their specification: a medium, or time."""
 
 
-def verify(ctx: Context, text: str) -> t.PlanView:
+def verify(ctx: Context, text: str) -> t.CampaignView:
     """Start the repetition of a finished run. Raises Conflict naming every reason why it would prove nothing."""
     with ctx.appliance.database.read() as connection:
         job = find_job(connection, text)
-    ctx.authorise("plan.submit", job.id)
+    ctx.authorise("campaign.submit", job.id)
     require_repeatable(ctx, job)
-    return open_plan(ctx, "rerun", title=f"run:{job.id}", spec={"run": job.id}, steps=[("rerun", {})])
+    return open_campaign(ctx, "rerun", title=f"run:{job.id}", spec={"run": job.id}, steps=[("rerun", {})])
 
 
 def require_repeatable(ctx: Context, job: Row[Any]) -> None:
@@ -85,12 +85,12 @@ def differences(ctx: Context, connection: Connection, job: Row[Any]) -> tuple[st
     return tuple(found)
 
 
-def advance(ctx: Context, plan: Row[Any]) -> None:
+def advance(ctx: Context, campaign: Row[Any]) -> None:
     """Start the repetition, and compare when it has ended."""
-    (step,) = read_steps(ctx, plan.id)
+    (step,) = read_steps(ctx, campaign.id)
     with ctx.appliance.database.read() as connection:
-        original = find_job(connection, plan.spec["run"])
-        started = jobs_of(connection, plan.id)
+        original = find_job(connection, campaign.spec["run"])
+        started = jobs_of(connection, campaign.id)
     if step.state == "pending":
         if started and started[-1].state not in ("failed", "cancelled"):
             job_id = started[-1].id  # the daemon died between the job and the step's row
@@ -100,7 +100,7 @@ def advance(ctx: Context, plan: Row[Any]) -> None:
             except IntramurosError as refused:
                 problem = problem_of(refused)
                 set_step(ctx, step, state="failed", problem=msgspec.to_builtins(problem))
-                finish(ctx, plan.id, "failed", summary={}, problem=problem)
+                finish(ctx, campaign.id, "failed", summary={}, problem=problem)
                 return
             spec = msgspec.convert(original.spec, JobSpec)
             job_id = enqueue(ctx, spec, title=original.title, reuse=False, repeats=original.id).id
@@ -110,11 +110,11 @@ def advance(ctx: Context, plan: Row[Any]) -> None:
     if job.state == "succeeded":
         verdict = compare(file_entries(original.files), file_entries(job.files))
         set_step(ctx, step, state="succeeded", outcome=verdict)
-        finish(ctx, plan.id, "succeeded", summary=verdict | {"run": original.id, "job": job.id})
+        finish(ctx, campaign.id, "succeeded", summary=verdict | {"run": original.id, "job": job.id})
     elif job.state in ("failed", "cancelled"):
         problem = child_jobs.why_ended(job)
         set_step(ctx, step, state="failed", problem=msgspec.to_builtins(problem))
-        finish(ctx, plan.id, "failed", summary={}, problem=problem)
+        finish(ctx, campaign.id, "failed", summary={}, problem=problem)
 
 
 def compare(then: tuple[FileEntry, ...], now: tuple[FileEntry, ...]) -> dict[str, Any]:

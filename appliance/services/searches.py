@@ -15,17 +15,17 @@ import msgspec
 from sqlalchemy import Row
 
 from appliance.api import types as t
+from appliance.campaigns.ask_task import Question, Told
+from appliance.campaigns.pruning import pruned_at, upto
+from appliance.campaigns.search_file import Dimension, SearchFile, parse_search_file
 from appliance.jobs.spec import JobKind, JobSpec
 from appliance.kernel.errors import BadInput, IntramurosError
 from appliance.kernel.problem import Problem, problem_of
-from appliance.plans.ask_task import Question, Told
-from appliance.plans.pruning import pruned_at, upto
-from appliance.plans.search_file import Dimension, SearchFile, parse_search_file
 from appliance.services import child_jobs
 from appliance.services.blob_references import drop_outputs
+from appliance.services.campaigns import ENDED, add_steps, finish, open_campaign, read_steps, set_campaign, set_step
 from appliance.services.context import Context
 from appliance.services.jobs import bare_environment, enqueue, resolve
-from appliance.services.plans import ENDED, add_steps, finish, open_plan, read_steps, set_plan, set_step
 from appliance.services.records import find_job
 from appliance.training.recipe_file import RunFile, canonical_text, parse_recipe_file
 from appliance.training.recipes.registry import parse_recipe
@@ -34,12 +34,12 @@ Reports = Callable[[str, str], Mapping[int, float]]
 """(job, metric) -> step -> figure, as the job's log has it now."""
 
 _TOLD: Final = {"succeeded": "complete", "pruned": "pruned", "failed": "failed"}
-_OUTCOME: Final = {"value": None, "reports": {}}
+_OUTCOME: Final[dict[str, Any]] = {"value": None, "reports": {}}
 
 
-def submit(ctx: Context, body: t.SubmitSearch) -> t.PlanView:
+def submit(ctx: Context, body: t.SubmitSearch) -> t.CampaignView:
     """Start a search. Raises BadInput for a file, a recipe or a field that cannot be."""
-    ctx.authorise("plan.submit", "search")
+    ctx.authorise("campaign.submit", "search")
     file, document = parse_search_file(body.text.encode(), name=body.name)
     run = parse_recipe_file(json.dumps(file.recipe).encode(), name=f"{body.name}, recipe")
     for field, dimension in file.space.items():
@@ -48,7 +48,9 @@ def submit(ctx: Context, body: t.SubmitSearch) -> t.PlanView:
                 parse_recipe(run.kind, run.parameters | {field: value})
             except IntramurosError as refused:
                 where = document.where("space", field)
-                raise BadInput("search.file", f"{where}: {field} = {value}: {refused.message}", hint=refused.hint) from refused
+                raise BadInput(
+                    "search.file", f"{where}: {field} = {value}: {refused.message}", hint=refused.hint
+                ) from refused
     given = resolve(ctx, JobKind(run.kind), dict(run.inputs))
     spec = msgspec.to_builtins(file) | {
         "kind": run.kind,
@@ -56,20 +58,20 @@ def submit(ctx: Context, body: t.SubmitSearch) -> t.PlanView:
         "parameters": run.parameters,
         "run_seed": run.seed,
     }
-    return open_plan(ctx, "search", title=" + ".join(spec["inputs"].values()), spec=spec)
+    return open_campaign(ctx, "search", title=" + ".join(spec["inputs"].values()), spec=spec)
 
 
-def advance(ctx: Context, plan: Row[Any], reports: Reports) -> None:
+def advance(ctx: Context, campaign: Row[Any], reports: Reports) -> None:
     """Do what can be done now; called again whenever something may have changed."""
-    file = msgspec.convert({name: plan.spec[name] for name in SearchFile.__struct_fields__}, SearchFile)
-    steps = read_steps(ctx, plan.id)
+    file = msgspec.convert({name: campaign.spec[name] for name in SearchFile.__struct_fields__}, SearchFile)
+    steps = read_steps(ctx, campaign.id)
     for step in steps:
         if step.state == "running":
             _look(ctx, file, step, steps, reports)
     for step in steps:
         if step.state == "pending":
-            _launch(ctx, plan, step, steps)
-    steps = read_steps(ctx, plan.id)
+            _launch(ctx, campaign, step, steps)
+    steps = read_steps(ctx, campaign.id)
     if any(step.state not in ENDED for step in steps):
         return
     if len(steps) >= file.batch and all(step.state == "failed" for step in steps):
@@ -79,17 +81,17 @@ def advance(ctx: Context, plan: Row[Any], reports: Reports) -> None:
             hint="Correct the recipe or the space and start the search again.",
             exit_code=4,
         )
-        finish(ctx, plan.id, "failed", summary=_summary(file, plan, steps, {}), problem=problem)
+        finish(ctx, campaign.id, "failed", summary=_summary(file, campaign, steps, {}), problem=problem)
         return
-    _ask(ctx, file, plan, steps)
+    _ask(ctx, file, campaign, steps)
 
 
-def _launch(ctx: Context, plan: Row[Any], step: Row[Any], steps: list[Row[Any]]) -> None:
+def _launch(ctx: Context, campaign: Row[Any], step: Row[Any], steps: list[Row[Any]]) -> None:
     body = t.SubmitJob(
-        kind=plan.spec["kind"],
-        inputs=plan.spec["inputs"],
-        parameters=plan.spec["parameters"] | step.spec,
-        seed=plan.spec["run_seed"],
+        kind=campaign.spec["kind"],
+        inputs=campaign.spec["inputs"],
+        parameters=campaign.spec["parameters"] | step.spec,
+        seed=campaign.spec["run_seed"],
     )
     try:
         child_jobs.start(ctx, step, body)
@@ -114,11 +116,12 @@ def _look(ctx: Context, file: SearchFile, step: Row[Any], steps: list[Row[Any]],
     outcome: dict[str, Any] = {"value": None, "reports": {str(at): value for at, value in seen.items()}}
     match job.state:
         case "succeeded":
-            value = child_jobs.figures_of(job).get(file.metric)
+            figures = child_jobs.figures_of(job)
+            value = figures.get(file.metric)
             if value is None:
                 problem = Problem(
                     code="search.no_metric",
-                    message=f"Run {job.id} has no figure {file.metric}; it has {', '.join(child_jobs.figures_of(job))}.",
+                    message=f"Run {job.id} has no figure {file.metric}; it has {', '.join(figures)}.",
                     hint="Name one of these as metric.",
                     exit_code=2,
                 )
@@ -139,7 +142,7 @@ def _earlier(file: SearchFile, step: Row[Any], steps: list[Row[Any]]) -> list[Ma
     ]
 
 
-def _ask(ctx: Context, file: SearchFile, plan: Row[Any], steps: list[Row[Any]]) -> None:
+def _ask(ctx: Context, file: SearchFile, campaign: Row[Any], steps: list[Row[Any]]) -> None:
     """Have the next batch drawn, or the importance of the fields when there is none; then go on or end."""
     count = min(file.batch, file.trials - len(steps))
     question = Question(
@@ -149,7 +152,7 @@ def _ask(ctx: Context, file: SearchFile, plan: Row[Any], steps: list[Row[Any]]) 
         count=count,
         history=tuple(_told(step) for step in steps),
     )
-    asked = (plan.summary or {}).get("asking", "")
+    asked = (campaign.summary or {}).get("asking", "")
     if not asked:
         environment = bare_environment(ctx)
         packages = environment.packages | {"optuna": version("optuna")}
@@ -160,23 +163,27 @@ def _ask(ctx: Context, file: SearchFile, plan: Row[Any], steps: list[Row[Any]]) 
             seed=file.seed,
             environment=msgspec.structs.replace(environment, packages=packages),
         )
-        view = enqueue(ctx, spec, title=f"trials {len(steps) + 1} to {len(steps) + count}" if count else "importance", reuse=True)
-        set_plan(ctx, plan.id, summary={"asking": view.id})
+        title = f"trials {len(steps) + 1} to {len(steps) + count}" if count else "importance"
+        view = enqueue(ctx, spec, title=title, reuse=True)
+        with ctx.appliance.database.write() as connection:
+            set_campaign(connection, campaign.id, summary={"asking": view.id})
         asked = view.id
     with ctx.appliance.database.read() as connection:
         job = find_job(connection, asked)
     if job.state in ("failed", "cancelled"):
-        finish(ctx, plan.id, "failed", summary=_summary(file, plan, steps, {}), problem=child_jobs.why_ended(job))
+        problem = child_jobs.why_ended(job)
+        finish(ctx, campaign.id, "failed", summary=_summary(file, campaign, steps, {}), problem=problem)
     elif job.state == "succeeded" and count:
+        first = len(steps) + 1
+        drawn = [(f"trial {number}", given) for number, given in enumerate(job.summary["asked"], start=first)]
         with ctx.appliance.database.write() as connection:
-            drawn = [(f"trial {len(steps) + number}", given) for number, given in enumerate(job.summary["asked"], start=1)]
-            add_steps(connection, plan.id, drawn, first=len(steps) + 1)
-        set_plan(ctx, plan.id, summary={})
+            add_steps(connection, campaign.id, drawn, first=first)
+            set_campaign(connection, campaign.id, summary={})
     elif job.state == "succeeded":
-        summary = _summary(file, plan, steps, job.summary["importance"])
+        summary = _summary(file, campaign, steps, job.summary["importance"])
         best = summary.get("job", "")
-        drop_outputs(ctx, plan.id, keep={best})
-        finish(ctx, plan.id, "succeeded", summary=summary)
+        drop_outputs(ctx, campaign.id, keep={best})
+        finish(ctx, campaign.id, "succeeded", summary=summary)
 
 
 def _told(step: Row[Any]) -> Told:
@@ -185,7 +192,7 @@ def _told(step: Row[Any]) -> Told:
 
 
 def _summary(
-    file: SearchFile, plan: Row[Any], steps: list[Row[Any]], importance: Mapping[str, float]
+    file: SearchFile, campaign: Row[Any], steps: list[Row[Any]], importance: Mapping[str, float]
 ) -> dict[str, Any]:
     counts = {state: sum(step.state == state for step in steps) for state in ("succeeded", "pruned", "failed")}
     done = [step for step in steps if step.state == "succeeded"]
@@ -193,12 +200,12 @@ def _summary(
         return {"trials": counts}
     sign = 1 if file.direction == "minimize" else -1
     best = min(done, key=lambda step: (sign * step.outcome["value"], step.number))
-    parameters = plan.spec["parameters"] | best.spec
+    parameters = campaign.spec["parameters"] | best.spec
     run = RunFile(
-        kind=plan.spec["kind"],
-        inputs=plan.spec["inputs"],
-        recipe=parse_recipe(plan.spec["kind"], parameters),
-        seed=plan.spec["run_seed"],
+        kind=campaign.spec["kind"],
+        inputs=campaign.spec["inputs"],
+        recipe=parse_recipe(campaign.spec["kind"], parameters),
+        seed=campaign.spec["run_seed"],
     )
     return {
         "trials": counts,

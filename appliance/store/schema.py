@@ -57,13 +57,13 @@ jobs = Table(
     Column("summary", JSON),
     Column("files", JSON),
     Column("output_digest", String(64), nullable=False, default=""),
-    Column("plan_id", String(26), nullable=False, default="", server_default=""),
+    Column("campaign_id", String(26), nullable=False, default="", server_default=""),
     Column("repeats", String(26), nullable=False, default="", server_default=""),
     Column("lock", String(64), nullable=False, default="", server_default=""),
 )
 Index("jobs_by_state", jobs.c.state)
 Index("jobs_by_run", jobs.c.run_id)
-Index("jobs_by_plan", jobs.c.plan_id)
+Index("jobs_by_campaign", jobs.c.campaign_id)
 
 locks = Table(
     "locks",
@@ -73,8 +73,8 @@ locks = Table(
     Column("added_at", String, nullable=False),
 )
 
-plans = Table(
-    "plans",
+campaigns = Table(
+    "campaigns",
     metadata,
     Column("id", String(26), primary_key=True),
     Column("kind", String, nullable=False),
@@ -88,12 +88,12 @@ plans = Table(
     Column("problem", JSON),
     Column("summary", JSON),
 )
-Index("plans_by_state", plans.c.state)
+Index("campaigns_by_state", campaigns.c.state)
 
-plan_steps = Table(
-    "plan_steps",
+campaign_steps = Table(
+    "campaign_steps",
     metadata,
-    Column("plan_id", String(26), ForeignKey("plans.id"), primary_key=True),
+    Column("campaign_id", String(26), ForeignKey("campaigns.id"), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("name", String, nullable=False),
     Column("state", String, nullable=False),
@@ -103,7 +103,7 @@ plan_steps = Table(
     Column("problem", JSON),
     Column("at", String, nullable=False, default=""),
 )
-Index("plan_steps_by_job", plan_steps.c.job_id)
+Index("campaign_steps_by_job", campaign_steps.c.job_id)
 
 datasets = Table(
     "datasets",

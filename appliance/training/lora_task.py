@@ -21,7 +21,8 @@ from appliance.training.chat import Encoded, encode_chats
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.loop import LoopSettings, Supervision, mean_loss, train
 from appliance.training.merge import merge
-from appliance.training.recipe import LoraRecipe, parse_recipe
+from appliance.training.recipes.lora import LoraRecipe
+from appliance.training.recipes.registry import recipe_of
 from appliance.training.rows import read_rows
 from appliance.training.runtime import derive_seed, prepare
 from appliance.training.sampler import Batch, ChatSampler, Example, pad
@@ -37,7 +38,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
     """Fine-tune and merge. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted."""
     started = time.monotonic()
     spec = workspace.spec
-    recipe = parse_recipe("train.lora", spec.parameters)
+    recipe = recipe_of(LoraRecipe, spec.parameters)
     prepare(threads=spec.environment.threads, device=spec.environment.device)
 
     workspace.emit(Progress(phase="load"))
@@ -129,6 +130,7 @@ def _settings(recipe: LoraRecipe, *, steps: int, seed: int) -> LoopSettings:
             steps=steps,
             warmup_fraction=recipe.warmup_fraction,
             final_fraction=recipe.final_learning_rate_fraction,
+            shape=recipe.schedule,
         ),
         weight_decay=recipe.weight_decay,
         clip_norm=recipe.clip_norm,

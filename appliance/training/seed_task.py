@@ -17,7 +17,8 @@ from appliance.kernel.events import Progress
 from appliance.training import export
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.loop import LoopSettings, Supervision, train
-from appliance.training.recipe import SeedRecipe, parse_recipe
+from appliance.training.recipes.registry import recipe_of
+from appliance.training.recipes.seed import SeedRecipe
 from appliance.training.rows import Row, read_rows
 from appliance.training.runtime import derive_seed, prepare
 from appliance.training.sampler import TextSampler
@@ -30,7 +31,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
     """Train a seed model. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted."""
     started = time.monotonic()
     spec = workspace.spec
-    recipe = parse_recipe("train.seed", spec.parameters)
+    recipe = recipe_of(SeedRecipe, spec.parameters)
     prepare(threads=spec.environment.threads, device=spec.environment.device)
 
     workspace.emit(Progress(phase="tokenizer"))
@@ -52,6 +53,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
             steps=recipe.steps,
             warmup_fraction=recipe.warmup_fraction,
             final_fraction=recipe.final_learning_rate_fraction,
+            shape=recipe.schedule,
         ),
         weight_decay=recipe.weight_decay,
         clip_norm=recipe.clip_norm,

@@ -17,8 +17,8 @@ from appliance.kernel.canonical import sha256_file
 from appliance.kernel.errors import BadInput, IntegrityFailure
 from appliance.kernel.events import Event, Progress
 from appliance.training import lora_task, merge, seed_task
-from appliance.training.plan import load_of, plan_memory, shape_of_folder
-from appliance.training.recipe import LoraRecipe
+from appliance.training.plan import plan_memory, shape_of_folder
+from appliance.training.recipes.lora import LoraRecipe
 from appliance.training.sampler import Batch
 
 # Two of torch's and peft's own deprecations, seen by whoever imports them first.
@@ -202,5 +202,5 @@ def test_a_merge_that_answers_differently_is_refused() -> None:
 
 
 def test_the_planner_reads_the_base(base: Path) -> None:
-    plan = plan_memory(shape_of_folder(base), load_of(LoraRecipe()), available=1 << 20)
+    plan = plan_memory(shape_of_folder(base), LoraRecipe().load(), available=1 << 20)
     assert not plan.fits

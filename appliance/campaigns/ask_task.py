@@ -7,13 +7,13 @@ answer is a pure function of it. So a search is repeated, and survives any inter
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from appliance.campaigns.search_file import Dimension, Scalar
 from appliance.jobs.workspace import Workspace
 from appliance.kernel.events import Progress
-from appliance.plans.search_file import Dimension, Scalar
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """The job's parameters."""
 
     space: dict[str, Dimension]
-    direction: str
+    direction: Literal["minimize", "maximize"]
     startup: int
     count: int
     history: tuple[Told, ...] = ()
@@ -53,7 +53,7 @@ def ask(question: Question, *, seed: int) -> list[dict[str, Scalar]]:
 
 
 def importance(question: Question) -> dict[str, float]:
-    """Return each field's share of what decided the figure (PED-ANOVA), greatest first; empty when too little is known."""
+    """Return each field's share of what decided the figure (PED-ANOVA), greatest first; empty with too few trials."""
     import optuna
 
     complete = [told for told in question.history if told.state == "complete"]
@@ -101,7 +101,7 @@ def _distributions(space: dict[str, Dimension]) -> dict[str, Any]:
     for name, dimension in sorted(space.items()):
         if dimension.choices:
             found[name] = CategoricalDistribution(dimension.choices)
-        elif dimension.is_whole:
+        elif isinstance(dimension.low, int) and isinstance(dimension.high, int):
             found[name] = IntDistribution(dimension.low, dimension.high, log=dimension.log)
         else:
             found[name] = FloatDistribution(float(dimension.low or 0), float(dimension.high or 0), log=dimension.log)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -158,7 +159,7 @@ def parse_pipeline_file(data: bytes, *, name: str) -> PipelineFile:
         step = _step(document, index, entry)
         if step.name in steps:
             raise _invalid(document, f"two steps are called {step.name}; give one a name of its own", "steps", index)
-        substitute(step.given, lambda wanted, index=index: _known(document, index, wanted, steps))
+        substitute(step.given, partial(_known, document, index, steps))
         steps[step.name] = step
     return PipelineFile(name=title, steps=tuple(steps.values()))
 
@@ -197,7 +198,7 @@ def _step(document: PlainDocument, index: int, entry: Any) -> PipelineStep:
     return PipelineStep(name=name, verb=verb, given=given)
 
 
-def _known(document: PlainDocument, index: int, wanted: str, earlier: Mapping[str, PipelineStep]) -> str:
+def _known(document: PlainDocument, index: int, earlier: Mapping[str, PipelineStep], wanted: str) -> str:
     step, _, value = wanted.partition(".")
     if step not in earlier:
         raise _invalid(document, f"${{{wanted}}} names no earlier step", "steps", index)

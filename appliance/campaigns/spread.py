@@ -32,9 +32,7 @@ def spread_of(values: Sequence[float]) -> Spread:
     # One fold of k is tested, k - 1 are trained on: test rows over training rows is 1 / (k - 1).
     error = math.sqrt(variance * (1 / count + 1 / (count - 1)))
     reach = student_quantile((1 + _CONFIDENCE) / 2, count - 1) * error
-    return Spread(
-        mean=mean, deviation=math.sqrt(variance), low=mean - reach, high=mean + reach, values=tuple(values)
-    )
+    return Spread(mean=mean, deviation=math.sqrt(variance), low=mean - reach, high=mean + reach, values=tuple(values))
 
 
 def student_quantile(probability: float, freedom: int) -> float:

@@ -40,11 +40,6 @@ class Dimension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         if fault := _fault(self):
             raise ValueError(fault)
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether this is a range of whole numbers."""
-        return isinstance(self.low, int) and isinstance(self.high, int)
-
 
 class SearchFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole search."""

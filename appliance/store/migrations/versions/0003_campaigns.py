@@ -1,4 +1,4 @@
-"""Runs that consist of runs (plans and their steps), which run repeats which, and the lock of each run's packages."""
+"""Runs that consist of runs (campaigns), which run repeats which, and the lock of each run's packages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Add the tables and columns; the jobs that are there belong to no plan, repeat none, and have no lock."""
-    op.add_column("jobs", sa.Column("plan_id", sa.String(26), nullable=False, server_default=""))
+    """Add the tables and columns; the jobs that are there belong to no campaign, repeat none, and have no lock."""
+    op.add_column("jobs", sa.Column("campaign_id", sa.String(26), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("repeats", sa.String(26), nullable=False, server_default=""))
     op.add_column("jobs", sa.Column("lock", sa.String(64), nullable=False, server_default=""))
-    op.create_index("jobs_by_plan", "jobs", ["plan_id"])
+    op.create_index("jobs_by_campaign", "jobs", ["campaign_id"])
     op.create_table(
         "locks",
         sa.Column("digest", sa.String(64), primary_key=True),
@@ -22,7 +22,7 @@ def upgrade() -> None:
         sa.Column("added_at", sa.String(), nullable=False),
     )
     op.create_table(
-        "plans",
+        "campaigns",
         sa.Column("id", sa.String(26), primary_key=True),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("title", sa.String(), nullable=False),
@@ -35,10 +35,10 @@ def upgrade() -> None:
         sa.Column("problem", sa.JSON()),
         sa.Column("summary", sa.JSON()),
     )
-    op.create_index("plans_by_state", "plans", ["state"])
+    op.create_index("campaigns_by_state", "campaigns", ["state"])
     op.create_table(
-        "plan_steps",
-        sa.Column("plan_id", sa.String(26), sa.ForeignKey("plans.id"), primary_key=True),
+        "campaign_steps",
+        sa.Column("campaign_id", sa.String(26), sa.ForeignKey("campaigns.id"), primary_key=True),
         sa.Column("number", sa.Integer(), primary_key=True, autoincrement=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
@@ -48,4 +48,4 @@ def upgrade() -> None:
         sa.Column("problem", sa.JSON()),
         sa.Column("at", sa.String(), nullable=False),
     )
-    op.create_index("plan_steps_by_job", "plan_steps", ["job_id"])
+    op.create_index("campaign_steps_by_job", "campaign_steps", ["job_id"])
