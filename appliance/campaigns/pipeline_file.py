@@ -29,7 +29,7 @@ _VALUE: Final = re.compile(r"\$\{([^}]*)\}")
 _Text = Annotated[str, Meta(min_length=1)]
 
 
-class _Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class _Step(msgspec.Struct, frozen=True, kw_only=True):
     """Base of what a step is told."""
 
 

@@ -36,10 +36,6 @@ class Dimension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Draw evenly on a logarithmic scale."""
     choices: tuple[Scalar, ...] = ()
 
-    def __post_init__(self) -> None:
-        if fault := _fault(self):
-            raise ValueError(fault)
-
 
 class SearchFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A whole search."""
@@ -66,13 +62,17 @@ def parse_search_file(data: bytes, *, name: str) -> tuple[SearchFile, PlainDocum
     """Check a search file. Raises BadInput (`search.file`) naming file, line and field."""
     document = parse_plain_yaml(data, name=name)
     try:
-        return msgspec.convert(document.value, SearchFile), document
+        file = msgspec.convert(document.value, SearchFile)
     except msgspec.ValidationError as error:
-        raise BadInput(
-            "search.file",
-            f"{document.where(*_path(str(error)))}: {error}.",
-            hint="docs/operators/runs.md has the fields of a search.",
-        ) from error
+        raise _invalid(f"{document.where(*_path(str(error)))}: {error}") from error
+    for field, dimension in file.space.items():
+        if fault := _fault(dimension):
+            raise _invalid(f"{document.where('space', field)}: {field}: {fault}")
+    return file, document
+
+
+def _invalid(fault: str) -> BadInput:
+    return BadInput("search.file", f"{fault}.", hint="docs/operators/runs.md has the fields of a search.")
 
 
 def _path(message: str) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def follow(session: Session, view: t.CampaignView, *, patient: bool = False) -> 
         while True:
             detail = session.send(calls.campaign(view.id, seen=seen, wait=_HOLD))
             for step in detail.steps:
-                if told.get(step.number) != step.state:
+                if told.get(step.number, "pending") != step.state:
                     told[step.number] = step.state
                     session.say(f"{view.kind}: {step.name} {step.state}{_outcome(step)}")
             if detail.campaign.state in _ENDED or (detail.campaign.state == "waiting" and not patient):

@@ -64,3 +64,9 @@ def figures_of(job: Row[Any]) -> dict[str, float]:
         for name, value in flat.items()
         if isinstance(value, int | float) and not isinstance(value, bool)
     }
+
+
+def qualities_of(job: Row[Any]) -> dict[str, float]:
+    """Return what a finished job measured of its model: its metrics and losses, not its sizes and times."""
+    measured = set((job.summary or {}).get("metrics") or {})
+    return {name: value for name, value in figures_of(job).items() if name in measured or name.endswith("loss")}

@@ -99,20 +99,18 @@ def _launch(ctx: Context, campaign: Row[Any], step: Row[Any], steps: list[Row[An
 def _look(ctx: Context, step: Row[Any]) -> None:
     job = child_jobs.job_of(ctx, step)
     if job.state == "succeeded":
-        set_step(ctx, step, state="succeeded", outcome={"metrics": child_jobs.figures_of(job)})
+        set_step(ctx, step, state="succeeded", outcome={"metrics": child_jobs.qualities_of(job)})
     elif job.state in ("failed", "cancelled"):
         set_step(ctx, step, state="failed", problem=msgspec.to_builtins(child_jobs.why_ended(job)))
 
 
 def _spreads(steps: list[Row[Any]]) -> dict[str, Any]:
-    """Return the spread of every figure that each fold has; a constant of the recipe says nothing and is left out."""
+    """Return the spread of every figure that each fold has."""
     common = set.intersection(*(set(step.outcome["metrics"]) for step in steps))
-    found = {}
-    for name in sorted(common):
-        values = [step.outcome["metrics"][name] for step in steps]
-        if len(set(values)) > 1 or name in ("heldout_loss", "accuracy"):
-            found[name] = dataclasses.asdict(spread_of(values))
-    return found
+    return {
+        name: dataclasses.asdict(spread_of([step.outcome["metrics"][name] for step in steps]))
+        for name in sorted(common)
+    }
 
 
 def _folded_input(given: Mapping[str, InputRef]) -> str:

@@ -74,7 +74,7 @@ def advance(ctx: Context, campaign: Row[Any]) -> None:
         if outcome is None:
             return
         set_step(ctx, step, state="succeeded", outcome=outcome, problem=None)
-        if campaign.state == "waiting":
+        if campaign.state == "waiting" and step.state == "waiting":
             with ctx.appliance.database.write() as connection:
                 set_campaign(connection, campaign.id, state="running", problem=None)
     finish(ctx, campaign.id, "succeeded", summary=_summary(read_steps(ctx, campaign.id)))
@@ -172,7 +172,7 @@ def _promote(ctx: Context, campaign: Row[Any], step: Row[Any], body: form.Promot
 
 
 def _wait(ctx: Context, campaign: Row[Any], step: Row[Any], ref: str, stage: Stage) -> None:
-    if step.state == "waiting":
+    if step.state == "waiting" and campaign.state == "waiting":
         return
     problem = Problem(
         code="pipeline.approval",

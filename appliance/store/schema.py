@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 SCHEMA_REVISION = "0003"
@@ -57,9 +58,9 @@ jobs = Table(
     Column("summary", JSON),
     Column("files", JSON),
     Column("output_digest", String(64), nullable=False, default=""),
-    Column("campaign_id", String(26), nullable=False, default="", server_default=""),
-    Column("repeats", String(26), nullable=False, default="", server_default=""),
-    Column("lock", String(64), nullable=False, default="", server_default=""),
+    Column("campaign_id", String(26), nullable=False, default="", server_default=text("''")),
+    Column("repeats", String(26), nullable=False, default="", server_default=text("''")),
+    Column("lock", String(64), nullable=False, default="", server_default=text("''")),
 )
 Index("jobs_by_state", jobs.c.state)
 Index("jobs_by_run", jobs.c.run_id)

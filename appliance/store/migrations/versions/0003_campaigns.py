@@ -11,9 +11,9 @@ down_revision = "0002"
 
 def upgrade() -> None:
     """Add the tables and columns; the jobs that are there belong to no campaign, repeat none, and have no lock."""
-    op.add_column("jobs", sa.Column("campaign_id", sa.String(26), nullable=False, server_default=""))
-    op.add_column("jobs", sa.Column("repeats", sa.String(26), nullable=False, server_default=""))
-    op.add_column("jobs", sa.Column("lock", sa.String(64), nullable=False, server_default=""))
+    op.add_column("jobs", sa.Column("campaign_id", sa.String(26), nullable=False, server_default=sa.text("''")))
+    op.add_column("jobs", sa.Column("repeats", sa.String(26), nullable=False, server_default=sa.text("''")))
+    op.add_column("jobs", sa.Column("lock", sa.String(64), nullable=False, server_default=sa.text("''")))
     op.create_index("jobs_by_campaign", "jobs", ["campaign_id"])
     op.create_table(
         "locks",
