@@ -35,6 +35,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     checkpoint_seconds: Annotated[float, Meta(ge=0)] = 15.0
     """Longest time that a power cut may cost; 0 seals a checkpoint after every step."""
 
+    learning_rate: Annotated[float, Meta(gt=0, le=100)] = 1e-3
+    """Peak of the schedule."""
+
     def load(self) -> Load:
         """Return what this recipe asks of the machine's memory, at its longest sequences."""
         raise NotImplementedError
@@ -46,3 +49,34 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def fault(self) -> str:
         """Say which fields do not fit together, or return an empty string."""
         return ""
+
+
+class OnBase(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all kinds that start from a base model share."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the products in the forward and backward pass; weights and optimiser stay float32."""
+    gradient_checkpointing: bool = False
+    """Keep each layer's input alone and compute the rest again for the backward pass: less memory, about a third more
+    time."""
+    evaluate_every: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    """Measure the loss on the held-out part every so many steps and keep the best weights; 0 measures at the end
+    alone, and keeps the last."""
+    patience: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    """Stop when so many measurements in a row have brought nothing better; 0 never stops early."""
+
+    def fault(self) -> str:
+        """Patience counts measurements, so there must be some."""
+        return "patience needs evaluate_every" if self.patience and not self.evaluate_every else ""
+
+
+class Conversing(OnBase, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all kinds that learn from conversations share."""
+
+    max_length: Annotated[int, Meta(ge=16, le=131072)] = 512
+    """Longer conversations are left out, and counted."""
+    epochs: Annotated[int, Meta(ge=1, le=10_000)] = 3
+    """Passes over the training part."""
+    chat_template: str = ""
+    """A Jinja template to use in place of the base model's own, and to hand on with the result; for a base model that
+    has none."""

@@ -14,13 +14,17 @@ import msgspec
 
 from appliance.kernel.errors import BadInput
 from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.dpo import DpoRecipe
+from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.lora import LoraRecipe
+from appliance.training.recipes.pretrain import PretrainRecipe
 from appliance.training.recipes.seed import SeedRecipe
 
 R = TypeVar("R", bound=Recipe)
 
 _ON_CORPUS = {"corpus": "corpus"}
 _ON_DATA = {"base": "base", "data": "dataset"}
+_ON_BASE = {"base": "base", "corpus": "corpus"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,9 @@ RECIPES: Mapping[str, RecipeKind] = {
         purpose="A small Llama and its byte-level BPE tokenizer, from nothing.",
     ),
     "lora": RecipeKind(form=LoraRecipe, inputs=_ON_DATA, purpose="Low-rank adapters on a base model, merged into it."),
+    "full": RecipeKind(form=FullRecipe, inputs=_ON_DATA, purpose="Every weight of a base model, on conversations."),
+    "pretrain": RecipeKind(form=PretrainRecipe, inputs=_ON_BASE, purpose="Every weight of a base model, on text."),
+    "dpo": RecipeKind(form=DpoRecipe, inputs=_ON_DATA, purpose="Which of two answers is preferred, from pairs."),
 }
 """Name of a recipe -> what it is. The job kind is `train.NAME`."""
 

@@ -32,7 +32,6 @@ class SeedRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: Annotated[int, Meta(ge=1, le=10_000_000)] = 1000
     """Optimiser steps."""
     learning_rate: Annotated[float, Meta(gt=0, le=100)] = 2e-3
-    """Peak of the schedule."""
 
     def load(self) -> Load:
         """Every weight is trained on full sequences."""
