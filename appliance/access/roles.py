@@ -55,6 +55,8 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "dataset.remove": _RUNS,
         "job.submit": _BUILDS,
         "job.cancel": _BUILDS,
+        "campaign.submit": _BUILDS,
+        "campaign.cancel": _BUILDS,
         "model.register": _BUILDS,
         "model.promote": _BUILDS,
         "model.approve": frozenset({Role.APPROVER}),  # not the administrator: two people, or it is no approval

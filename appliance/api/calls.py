@@ -181,6 +181,56 @@ def resume_job(job_id: str) -> Call[t.JobView]:
     return _post(f"/v1/jobs/{_part(job_id)}/resume", t.JobView)
 
 
+def run(run_id: str) -> Call[t.RunDetail]:
+    """Everything about a run."""
+    return _get(f"/v1/runs/{_part(run_id)}", t.RunDetail)
+
+
+def repeat_run(run_id: str) -> Call[t.JobView]:
+    """Queue the same recipe, inputs and seed in the present environment."""
+    return _post(f"/v1/runs/{_part(run_id)}/repeat", t.JobView)
+
+
+def verify_run(run_id: str) -> Call[t.CampaignView]:
+    """Do a run again and compare every output file; follow the campaign."""
+    return _post(f"/v1/runs/{_part(run_id)}/verify", t.CampaignView)
+
+
+def campaigns(*, kind: str = "") -> Call[tuple[t.CampaignView, ...]]:
+    """Runs that consist of runs, newest first."""
+    return _get("/v1/campaigns", tuple[t.CampaignView, ...], kind=kind)
+
+
+def campaign(campaign_id: str, *, seen: str = "", wait: float = 0.0) -> Call[t.CampaignDetail]:
+    """One campaign; with `wait`, held until its mark is no longer `seen`."""
+    return _get(f"/v1/campaigns/{_part(campaign_id)}", t.CampaignDetail, wait=wait, seen=seen, hold=wait)
+
+
+def submit_search(body: t.SubmitSearch) -> Call[t.CampaignView]:
+    """Start a search; follow the campaign."""
+    return _post("/v1/campaigns/search", t.CampaignView, body)
+
+
+def submit_kfold(body: t.SubmitKfold) -> Call[t.CampaignView]:
+    """Start a cross-validation; follow the campaign."""
+    return _post("/v1/campaigns/kfold", t.CampaignView, body)
+
+
+def submit_pipeline(body: t.SubmitPipeline) -> Call[t.CampaignView]:
+    """Start a pipeline; follow the campaign."""
+    return _post("/v1/campaigns/pipeline", t.CampaignView, body)
+
+
+def cancel_campaign(campaign_id: str) -> Call[t.CampaignView]:
+    """Stop a campaign and the jobs that it started."""
+    return _post(f"/v1/campaigns/{_part(campaign_id)}/cancel", t.CampaignView)
+
+
+def resume_campaign(campaign_id: str) -> Call[t.CampaignView]:
+    """Go on with a failed or cancelled campaign; what has succeeded is not done again."""
+    return _post(f"/v1/campaigns/{_part(campaign_id)}/resume", t.CampaignView)
+
+
 def deployments() -> Call[tuple[t.DeploymentView, ...]]:
     """Every served name."""
     return _get("/v1/deployments", tuple[t.DeploymentView, ...])

@@ -38,14 +38,20 @@ from appliance.kernel.problem import problem_of
 from appliance.services import (
     audit,
     backups,
+    campaigns,
     dataset_jobs,
     dataset_rows,
     datasets,
     deployments,
     jobs,
     keys,
+    kfolds,
     models,
+    pipelines,
     promotion,
+    reruns,
+    runs,
+    searches,
     status,
     training_plans,
 )
@@ -73,7 +79,11 @@ class Runtime(Protocol):
 
     def shut_down(self) -> None: ...
 
+    def log(self, job: str) -> tuple[t.JobEvent, ...]: ...
+
     async def job_events(self, ctx: Context, job: str, after: int, hold: float) -> t.JobEvents: ...
+
+    async def campaign(self, ctx: Context, campaign: str, seen: str, hold: float) -> t.CampaignDetail: ...
 
     async def deployment(self, ctx: Context, name: str, revision: int, hold: float) -> t.DeploymentView: ...
 
@@ -147,6 +157,18 @@ class _Routes:
             self._route("GET", "/v1/jobs/{id}/events", self._job_events),
             self._route("POST", "/v1/jobs/{id}/cancel", self._named("id", jobs.cancel)),
             self._route("POST", "/v1/jobs/{id}/resume", self._named("id", jobs.resume)),
+            self._route(
+                "GET", "/v1/runs/{id}", self._named("id", lambda ctx, run: runs.show(ctx, run, self._runtime.log))
+            ),
+            self._route("POST", "/v1/runs/{id}/repeat", self._named("id", runs.repeat)),
+            self._route("POST", "/v1/runs/{id}/verify", self._named("id", reruns.verify)),
+            self._route("GET", "/v1/campaigns", self._campaigns),
+            self._route("POST", "/v1/campaigns/search", self._write(t.SubmitSearch, searches.submit)),
+            self._route("POST", "/v1/campaigns/kfold", self._write(t.SubmitKfold, kfolds.submit)),
+            self._route("POST", "/v1/campaigns/pipeline", self._write(t.SubmitPipeline, pipelines.submit)),
+            self._route("GET", "/v1/campaigns/{id}", self._campaign),
+            self._route("POST", "/v1/campaigns/{id}/cancel", self._named("id", campaigns.cancel)),
+            self._route("POST", "/v1/campaigns/{id}/resume", self._named("id", campaigns.resume)),
             self._route("GET", "/v1/deployments", self._deployments),
             self._route("GET", "/v1/deployments/{name}", self._deployment),
             self._route("DELETE", "/v1/deployments/{name}", self._named("name", deployments.remove)),
@@ -270,6 +292,14 @@ class _Routes:
     async def _dataset_diff(self, request: Request) -> Response:
         ctx, ref, other = self._context(request), request.path_params["ref"], request.path_params["other"]
         return _answer(await asyncio.to_thread(dataset_rows.diff, ctx, ref, other))
+
+    async def _campaigns(self, request: Request) -> Response:
+        ctx, kind = self._context(request), request.query_params.get("kind", "")
+        return _answer(await asyncio.to_thread(campaigns.list_campaigns, ctx, kind))
+
+    async def _campaign(self, request: Request) -> Response:
+        ctx, seen = self._context(request), request.query_params.get("seen", "")
+        return _answer(await self._runtime.campaign(ctx, request.path_params["id"], seen, _hold(request)))
 
     async def _deployments(self, request: Request) -> Response:
         return _answer(await self._runtime.deployments(self._context(request)))

@@ -97,6 +97,10 @@ class JobView(View, frozen=True, kw_only=True):
     output_digest: str = ""
     cached: bool = False
     """true when an equal run had already succeeded and its result is returned"""
+    parent: str = ""
+    """the campaign that it is a part of, or empty"""
+    repeats: str = ""
+    """the job whose run it does again to compare the bytes, or empty"""
 
 
 class JobDetail(View, frozen=True, kw_only=True):
@@ -121,6 +125,110 @@ class JobEvents(View, frozen=True, kw_only=True):
     events: tuple[JobEvent, ...]
     next: int
     state: str
+
+
+class CampaignView(View, frozen=True, kw_only=True):
+    """A run that consists of runs: search | kfold | pipeline | rerun.
+
+    running | waiting (for an approval) | succeeded | failed | cancelled
+    """
+
+    id: str
+    kind: str
+    title: str
+    state: str
+    created_by: str
+    created_at: str
+    finished_at: str = ""
+    done: int = 0
+    steps: int = 0
+    summary: dict[str, Any] = {}
+    problem: Problem | None = None
+
+
+class CampaignStepView(View, frozen=True, kw_only=True):
+    """One trial, fold or step: pending | running | waiting | succeeded | failed | pruned | cancelled."""
+
+    number: int
+    name: str
+    state: str
+    spec: dict[str, Any] = {}
+    job: str = ""
+    outcome: dict[str, Any] = {}
+    problem: Problem | None = None
+    progress: Progress | None = None
+
+
+class CampaignDetail(View, frozen=True, kw_only=True):
+    """A campaign with its steps. `mark` changes whenever a state does: ask again with `seen=mark` to wait for that."""
+
+    campaign: CampaignView
+    spec: dict[str, Any]
+    steps: tuple[CampaignStepView, ...]
+    mark: str
+
+
+class VerificationView(View, frozen=True, kw_only=True):
+    """A run that was done again, and whether every output file had the same bytes."""
+
+    campaign: str
+    run: str
+    by: str
+    at: str
+    identical: bool
+    files: int
+    differing: tuple[str, ...] = ()
+
+
+class RunInput(View, frozen=True, kw_only=True):
+    """What went into a run: its name there, what a person called it, the digest of its files."""
+
+    name: str
+    ref: str
+    digest: str
+    files: int
+    size: int
+
+
+class RunEvents(View, frozen=True, kw_only=True):
+    """A run's log in figures, and the notes in it."""
+
+    events: int
+    first: str
+    last: str
+    checkpoints: int
+    skipped_checkpoints: int
+    notes: tuple[str, ...]
+
+
+class RunDetail(View, frozen=True, kw_only=True):
+    """Everything about one run."""
+
+    job: JobView
+    inputs: tuple[RunInput, ...]
+    parameters: dict[str, Any]
+    """every field, defaults included"""
+    recipe_file: str
+    """the file that makes this run again with `intramuros train run`; empty for what is no training"""
+    seed: int
+    fold: dict[str, Any]
+    environment: dict[str, Any]
+    lock: str
+    """digest of the lock of installed packages; empty for a run older than locks"""
+    requirements: str
+    """that lock as a requirements file"""
+    metrics: dict[str, float]
+    outputs: tuple[FileEntry, ...]
+    events: RunEvents
+    versions: tuple[str, ...]
+    """registered versions made from it"""
+    parents: tuple[str, ...]
+    """runs whose outputs it took in"""
+    children: tuple[str, ...]
+    """runs that took in its outputs"""
+    verifications: tuple[VerificationView, ...]
+    differences: tuple[str, ...]
+    """what keeps it from being repeated to the bit here and now"""
 
 
 class TrainingInput(View, frozen=True, kw_only=True):
@@ -234,6 +342,8 @@ class ModelDetail(View, frozen=True, kw_only=True):
     approvals: tuple[ApprovalView, ...]
     stages: tuple[StageView, ...]
     used_by: tuple[str, ...]
+    verifications: tuple[VerificationView, ...] = ()
+    """its runs that were done again"""
 
 
 class DatasetView(View, frozen=True, kw_only=True):
@@ -597,6 +707,30 @@ class SubmitJob(Request, frozen=True, kw_only=True):
     inputs: dict[str, str]
     parameters: dict[str, Any] = {}
     seed: int = 0
+
+
+class SubmitSearch(Request, frozen=True, kw_only=True):
+    """Look for the best values of some recipe fields. `text` is a search file, `name` what it is called."""
+
+    text: str
+    name: str = "search file"
+
+
+class SubmitKfold(Request, frozen=True, kw_only=True):
+    """Train a recipe file once for each of `folds` parts of the training rows."""
+
+    text: str
+    name: str = "recipe file"
+    folds: int = 5
+    metric: str = ""
+
+
+class SubmitPipeline(Request, frozen=True, kw_only=True):
+    """Carry out a pipeline file; relative sources in it lie in `folder`."""
+
+    text: str
+    name: str = "pipeline file"
+    folder: str = ""
 
 
 class RegisterModel(Request, frozen=True, kw_only=True):

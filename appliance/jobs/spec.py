@@ -34,6 +34,7 @@ class JobKind(StrEnum):
     EVALUATE = "evaluate"
     CONVERT_GGUF = "convert.gguf"
     TUNE = "tune"
+    SEARCH_ASK = "search.ask"
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,16 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     cpu: str
 
 
-class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+class Fold(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a data set's training rows is held out instead of its own held-out part: `index` of `of`."""
+
+    input: str
+    index: int
+    of: int
+    seed: int
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The whole of one run. `parameters` is a JSON object whose form belongs to the kind."""
 
     kind: JobKind
@@ -70,6 +80,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     seed: int
     environment: Environment
+    fold: Fold | None = None
+    """left out of the canonical JSON where there is none"""
 
     @property
     def run_id(self) -> str:

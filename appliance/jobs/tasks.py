@@ -26,6 +26,7 @@ _MODULES: dict[JobKind, str] = {
     JobKind.EVALUATE: "appliance.evaluation.evaluate_task",
     JobKind.CONVERT_GGUF: "appliance.conversion.convert_task",
     JobKind.TUNE: "appliance.tuning.tune_task",
+    JobKind.SEARCH_ASK: "appliance.campaigns.ask_task",
 }
 
 

@@ -11,12 +11,13 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from appliance.api import types as t
-from appliance.jobs.spec import Environment, FileEntry, InputRef, JobKind, JobSpec, manifest_digest
+from appliance.jobs.spec import Environment, FileEntry, Fold, InputRef, JobKind, JobSpec, manifest_digest
 from appliance.kernel.clock import new_id, to_text
 from appliance.kernel.errors import BadInput, Conflict
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem
 from appliance.services.context import Context
+from appliance.services.environment_locks import environment_lock, keep_lock
 from appliance.services.machine import environment
 from appliance.services.planning import memory_plan
 from appliance.services.records import file_entries, find_dataset, find_job, find_model, ref_of
@@ -37,8 +38,8 @@ TRAINS = frozenset(JobKind(f"train.{name}") for name in RECIPES)
 """Kinds whose outputs are a model."""
 
 
-def submit(ctx: Context, body: t.SubmitJob) -> t.JobView:
-    """Queue a training, evaluation or conversion run."""
+def submit(ctx: Context, body: t.SubmitJob, *, fold: Fold | None = None) -> t.JobView:
+    """Queue a training, evaluation or conversion run; `fold` holds out a part of the training rows instead."""
     ctx.authorise("job.submit", body.kind)
     kind = kind_of(body.kind)
     inputs = resolve(ctx, kind, body.inputs)
@@ -49,13 +50,19 @@ def submit(ctx: Context, body: t.SubmitJob) -> t.JobView:
         parameters = msgspec.to_builtins(recipe)
     if kind == JobKind.TUNE:
         parameters = msgspec.to_builtins(parse_tuning(parameters)) | {"model": _figures(ctx, body.inputs["model"])}
-    spec = spec_of(ctx, kind, inputs, parameters, seed=body.seed)
+    spec = spec_of(ctx, kind, inputs, parameters, seed=body.seed, fold=fold)
     title = " + ".join(ref.ref for name, ref in sorted(inputs.items(), key=lambda item: item[0] in DATASET_INPUTS))
     return enqueue(ctx, spec, title=title, reuse=kind != JobKind.TUNE)  # a measurement is worth repeating
 
 
 def spec_of(
-    ctx: Context, kind: JobKind, inputs: dict[str, InputRef], parameters: dict[str, Any], *, seed: int
+    ctx: Context,
+    kind: JobKind,
+    inputs: dict[str, InputRef],
+    parameters: dict[str, Any],
+    *,
+    seed: int,
+    fold: Fold | None = None,
 ) -> JobSpec:
     """Return the specification of a run on this machine, with the threads that jobs have here."""
     return JobSpec(
@@ -64,13 +71,18 @@ def spec_of(
         parameters=parameters,
         seed=seed,
         environment=environment(ctx.appliance.settings.training_threads, ctx.appliance.code_digest),
+        fold=fold,
     )
 
 
-def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool) -> t.JobView:
-    """Record a job and wake the runner; with `reuse`, an equal queued, running or succeeded run is returned."""
+def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool, repeats: str = "") -> t.JobView:
+    """Record a job and wake the runner; with `reuse`, an equal queued, running or succeeded run is returned.
+
+    `repeats` is the job whose run this one does again to compare the bytes.
+    """
     run_id = spec.run_id
     job_id = new_id()
+    lock = environment_lock()
     with ctx.appliance.database.write() as connection:
         if reuse and (row := equal_run(connection, run_id)) is not None:
             return job_view(row, cached=row.state == "succeeded")
@@ -84,9 +96,13 @@ def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool) -> t.JobVie
                 state="queued",
                 created_by=ctx.caller.user,
                 created_at=to_text(ctx.appliance.clock()),
+                campaign_id=ctx.campaign,
+                repeats=repeats,
+                lock=keep_lock(connection, lock, at=to_text(ctx.appliance.clock())),
             )
         )
-        ctx.record(connection, "job.submit", job_id, kind=str(spec.kind), run_id=run_id)
+        part_of = {"campaign": ctx.campaign} if ctx.campaign else {}
+        ctx.record(connection, "job.submit", job_id, kind=str(spec.kind), run_id=run_id, **part_of)
         view = job_view(find_job(connection, job_id))
     ctx.appliance.doorbell.ring()
     return view
@@ -101,14 +117,19 @@ def cancel(ctx: Context, text: str) -> t.JobView:
         row = find_job(connection, row.id)
         if row.state not in UNFINISHED:
             raise Conflict("job.not_running", f"Job {row.id} is already {row.state}.")
-        values: dict[str, Any] = {"cancel_requested": True}
-        if row.state == "queued":
-            values |= {"state": "cancelled", "finished_at": to_text(ctx.appliance.clock())}
-        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
-        ctx.record(connection, "job.cancel", row.id)
+        request_cancel(ctx, connection, row)
         view = job_view(find_job(connection, row.id))
     ctx.appliance.doorbell.ring()
     return view
+
+
+def request_cancel(ctx: Context, connection: Connection, row: Row[Any]) -> None:
+    """Take a waiting job off the queue, or ask a running one to stop; the caller rings the doorbell."""
+    values: dict[str, Any] = {"cancel_requested": True}
+    if row.state == "queued":
+        values |= {"state": "cancelled", "finished_at": to_text(ctx.appliance.clock())}
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
+    ctx.record(connection, "job.cancel", row.id)
 
 
 def resume(ctx: Context, text: str) -> t.JobView:
@@ -167,6 +188,8 @@ def job_view(row: Row[Any], *, progress: Progress | None = None, cached: bool = 
         summary=row.summary or {},
         output_digest=row.output_digest,
         cached=cached,
+        parent=row.campaign_id,
+        repeats=row.repeats,
     )
 
 
@@ -180,6 +203,7 @@ def equal_run(connection: Connection, run_id: str) -> Row[Any] | None:
     return connection.execute(
         select(jobs)
         .where(jobs.c.run_id == run_id, jobs.c.state.in_((*UNFINISHED, "succeeded")), jobs.c.spec.is_not(None))
+        .where(jobs.c.repeats == "")
         .where(
             ((jobs.c.state == "succeeded") & (jobs.c.output_digest != ""))
             | ((jobs.c.state != "succeeded") & jobs.c.cancel_requested.is_(False))

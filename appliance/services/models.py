@@ -25,6 +25,7 @@ from appliance.services.records import (
     find_model,
     model_view,
     ref_of,
+    verification_views,
 )
 from appliance.store.schema import deployments, jobs, models, revisions, stages
 
@@ -189,6 +190,7 @@ def model_detail(connection: Connection, row: Row[Any]) -> t.ModelDetail:
             for step in reached
         ),
         used_by=tuple(dependants(connection, row)),
+        verifications=verification_views(connection, [step["job"] for step in row.lineage.get("runs", [])]),
     )
 
 
