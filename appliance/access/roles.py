@@ -48,9 +48,12 @@ PERMISSIONS: Final[Mapping[str, frozenset[Role]]] = MappingProxyType(
         "read": ALL_ROLES,
         "model.import": _BUILDS,
         "dataset.import": _BUILDS,
+        "suite.import": _BUILDS,
+        "suite.remove": _BUILDS,
         "job.submit": _BUILDS,
         "job.cancel": _BUILDS,
         "model.register": _BUILDS,
+        "model.export": _BUILDS,
         "model.promote": _BUILDS,
         "model.approve": frozenset({Role.APPROVER}),  # not the administrator: two people, or it is no approval
         "model.remove": _RUNS,

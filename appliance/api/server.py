@@ -35,7 +35,20 @@ from appliance.kernel.errors import (
 )
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import problem_of
-from appliance.services import audit, backups, datasets, deployments, jobs, keys, models, promotion, status
+from appliance.services import (
+    audit,
+    backups,
+    datasets,
+    deployments,
+    evaluations,
+    jobs,
+    keys,
+    model_export,
+    models,
+    promotion,
+    status,
+    suites,
+)
 from appliance.services.context import Appliance, Caller, Context
 
 _HOLD_LIMIT = 60.0
@@ -116,11 +129,17 @@ class _Routes:
             self._route("GET", "/v1/models/{ref}", self._named("ref", models.show)),
             self._route("DELETE", "/v1/models/{ref}", self._named("ref", models.remove)),
             self._route("POST", "/v1/models/{ref}/verify", self._named("ref", models.verify)),
+            self._route("POST", "/v1/models/{ref}/export", self._change("ref", t.ExportModel, model_export.export)),
             self._route("POST", "/v1/models/{ref}/promote", self._change("ref", t.Promote, promotion.promote)),
             self._route("POST", "/v1/models/{ref}/approve", self._change("ref", t.Approve, promotion.approve)),
             self._route("GET", "/v1/datasets", self._read(datasets.list_datasets)),
             self._route("POST", "/v1/datasets/import", self._write(t.ImportDataset, datasets.import_dataset)),
             self._route("GET", "/v1/datasets/{ref}", self._named("ref", datasets.show)),
+            self._route("GET", "/v1/suites", self._read(suites.list_suites)),
+            self._route("POST", "/v1/suites/import", self._write(t.ImportSuite, suites.import_suite)),
+            self._route("GET", "/v1/suites/{ref}", self._named("ref", suites.show)),
+            self._route("DELETE", "/v1/suites/{ref}", self._named("ref", suites.remove)),
+            self._route("POST", "/v1/evaluations/compare", self._write(t.Compare, evaluations.compare)),
             self._route("GET", "/v1/jobs", self._read(lambda ctx: jobs.list_jobs(ctx, live()))),
             self._route("POST", "/v1/jobs", self._write(t.SubmitJob, jobs.submit)),
             self._route("GET", "/v1/jobs/{id}", self._named("id", lambda ctx, job: jobs.show(ctx, job, live()))),

@@ -1,4 +1,4 @@
-"""`intramuros train …` and `intramuros eval`: queue a run and follow it."""
+"""`intramuros train …`: queue a run and follow it."""
 
 from __future__ import annotations
 
@@ -40,17 +40,6 @@ def seed(session: Session, corpus: str, given: tuple[str, ...], seed: int, detac
 def lora(session: Session, base: str, data: str, given: tuple[str, ...], seed: int, detach: bool) -> None:
     """Fine-tune by low-rank adapters; the loss counts answers only."""
     _run(session, "train.lora", {"base": base, "dataset": data}, given, seed, detach)
-
-
-@click.command("eval")
-@click.argument("ref")
-@click.option("--data", required=True, help="Data set whose held-out part is answered.")
-@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="Evaluation parameter.")
-@click.option("--detach", is_flag=True, help="Queue it and return.")
-@verb
-def evaluate(session: Session, ref: str, data: str, given: tuple[str, ...], detach: bool) -> None:
-    """Measure a model (name@version or run:ID) on a data set's held-out part."""
-    _run(session, "evaluate", {"model": ref, "dataset": data}, given, 0, detach)
 
 
 def parameters_of(pairs: tuple[str, ...]) -> dict[str, Any]:

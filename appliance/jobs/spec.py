@@ -21,8 +21,11 @@ class JobKind(StrEnum):
     IMPORT_DATASET = "dataset.import"
     TRAIN_SEED = "train.seed"
     TRAIN_LORA = "train.lora"
+    IMPORT_SUITE = "suite.import"
     EVALUATE = "evaluate"
     CONVERT_GGUF = "convert.gguf"
+    CONVERT_LADDER = "convert.ladder"
+    CONVERT_ADAPTER = "convert.adapter"
     TUNE = "tune"
 
 

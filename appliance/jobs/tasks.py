@@ -13,8 +13,11 @@ _MODULES: dict[JobKind, str] = {
     JobKind.IMPORT_DATASET: "appliance.datasets.import_task",
     JobKind.TRAIN_SEED: "appliance.training.seed_task",
     JobKind.TRAIN_LORA: "appliance.training.lora_task",
+    JobKind.IMPORT_SUITE: "appliance.evaluation.suite_import_task",
     JobKind.EVALUATE: "appliance.evaluation.evaluate_task",
     JobKind.CONVERT_GGUF: "appliance.conversion.convert_task",
+    JobKind.CONVERT_LADDER: "appliance.conversion.ladder_task",
+    JobKind.CONVERT_ADAPTER: "appliance.conversion.adapter_task",
     JobKind.TUNE: "appliance.tuning.tune_task",
 }
 
