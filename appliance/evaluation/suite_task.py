@@ -20,6 +20,7 @@ from appliance.evaluation.scores import TaskScores, encode_scores, metric_name
 from appliance.evaluation.suite import Classification, Row, Suite, Task, decode_suite
 from appliance.evaluation.suite_rows import rows_of
 from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.kernel.canonical import canonical_json
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import BadInput
 from appliance.kernel.events import CheckpointSkipped, Metric, Note, Progress
@@ -133,7 +134,7 @@ def _write(workspace: Workspace, asked: Asked, outcomes: list[TaskOutcome]) -> d
         "tasks": [
             {"name": task.name, "type": msgspec.to_builtins(task)["type"], "rows": len(rows)} for task, rows in asked
         ],
-        "reports": {name: _short(one) for name, one in reports.items()},
+        "reports": {name: short(one) for name, one in reports.items()},
     }
 
 
@@ -142,10 +143,10 @@ def _write_predictions(workspace: Workspace, name: str, outcome: TaskOutcome) ->
         return
     path = workspace.output / "predictions" / f"{name}.jsonl" if name else workspace.output / "predictions.jsonl"
     path.parent.mkdir(exist_ok=True)
-    write_file(path, b"".join(msgspec.json.encode(line) + b"\n" for line in outcome.predictions))
+    write_file(path, b"".join(canonical_json(line) + b"\n" for line in outcome.predictions))
 
 
-def _short(report: dict[str, Any]) -> dict[str, Any]:
+def short(report: dict[str, Any]) -> dict[str, Any]:
     """Return what of a report is told with the job."""
     kept: dict[str, Any] = {name: report[name] for name in ("most_confused", "no_label") if name in report}
     if len(report.get("labels", ())) <= _MOST_LABELS:
