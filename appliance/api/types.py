@@ -310,6 +310,65 @@ class EvaluationView(View, frozen=True, kw_only=True):
     examples: int
     at: str
     job: str
+    suite: str = ""
+    """the suite's version, or empty for an evaluation on a data set"""
+    intervals: dict[str, tuple[float, float]] = {}
+    """95 % intervals by metric"""
+    informative: dict[str, float] = {}
+    """speeds of this machine at that time"""
+
+
+class SuiteTaskView(View, frozen=True, kw_only=True):
+    """One task of a suite. `rows` counts its own rows; 0 where they come from `data`."""
+
+    name: str
+    type: str
+    data: str
+    rows: int
+    limit: int
+    """0: every row"""
+
+
+class SuiteView(View, frozen=True, kw_only=True):
+    """One immutable version of an evaluation suite."""
+
+    ref: str
+    name: str
+    version: int
+    digest: str
+    description: str
+    data: tuple[str, ...]
+    """the data sets whose held-out parts it asks"""
+    tasks: tuple[SuiteTaskView, ...]
+    created_by: str
+    created_at: str
+
+
+class DifferenceView(View, frozen=True, kw_only=True):
+    """One metric of two models on the same rows: second less first, with its 95 % interval."""
+
+    metric: str
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float | None
+    """McNemar's exact test, for yes/no metrics"""
+    rows: int
+    left_out: int
+    lower_is_better: bool
+    verdict: str
+    """better | worse | no difference: the second against the first"""
+
+
+class ComparisonView(View, frozen=True, kw_only=True):
+    """Two models on one suite or data set."""
+
+    first: str
+    second: str
+    on: str
+    differences: tuple[DifferenceView, ...]
 
 
 class ApprovalView(View, frozen=True, kw_only=True):
@@ -331,6 +390,42 @@ class StageView(View, frozen=True, kw_only=True):
     verdict: str
 
 
+class CheckView(View, frozen=True, kw_only=True):
+    """One thing that a gate asked for."""
+
+    name: str
+    passed: bool
+    measured: str
+    wanted: str
+
+
+class VerdictView(View, frozen=True, kw_only=True):
+    """What a stage's gate said of a version when somebody asked for the stage."""
+
+    stage: str
+    passed: bool
+    by: str
+    at: str
+    checks: tuple[CheckView, ...]
+
+
+class ExportFile(View, frozen=True, kw_only=True):
+    """One file of an exported layout: a stored blob by digest, or a text that was written for it."""
+
+    path: str
+    digest: str = ""
+    size: int = 0
+    text: str = ""
+
+
+class ExportPlan(View, frozen=True, kw_only=True):
+    """Everything that an exported folder holds. The client copies it, so that it belongs to who asked."""
+
+    model: str
+    layout: str
+    files: tuple[ExportFile, ...]
+
+
 class ModelDetail(View, frozen=True, kw_only=True):
     """A version with its whole lineage."""
 
@@ -344,6 +439,8 @@ class ModelDetail(View, frozen=True, kw_only=True):
     used_by: tuple[str, ...]
     verifications: tuple[VerificationView, ...] = ()
     """its runs that were done again"""
+    verdicts: tuple[VerdictView, ...] = ()
+    """what the gates said, newest first"""
 
 
 class DatasetView(View, frozen=True, kw_only=True):
@@ -700,6 +797,28 @@ class GenerateDataset(Request, frozen=True, kw_only=True):
     heldout_percent: int = 0
 
 
+class ImportSuite(Request, frozen=True, kw_only=True):
+    """Take in an evaluation suite, or a task of lm-evaluation-harness whose data lie beside it (YAML)."""
+
+    source: str
+    name: str
+
+
+class Compare(Request, frozen=True, kw_only=True):
+    """Compare two models' newest evaluations on `suite` or on the data set `dataset`."""
+
+    first: str
+    second: str
+    suite: str = ""
+    dataset: str = ""
+
+
+class ExportModel(Request, frozen=True, kw_only=True):
+    """Ask for a version in the layout huggingface, gguf or mlflow."""
+
+    layout: str
+
+
 class SubmitJob(Request, frozen=True, kw_only=True):
     """Train, evaluate or convert. `inputs` maps names to refs (`name@version` or `run:<id>`)."""
 
@@ -739,6 +858,8 @@ class RegisterModel(Request, frozen=True, kw_only=True):
     name: str
     run: str
     licence: str = ""
+    rung: str = ""
+    """which rung of a ladder, such as Q4_K_M"""
 
 
 class Promote(Request, frozen=True, kw_only=True):

@@ -31,8 +31,11 @@ class JobKind(StrEnum):
     TRAIN_TAG = "train.tag"
     TRAIN_DISTIL = "train.distil"
     TRAIN_PRUNE = "train.prune"
+    IMPORT_SUITE = "suite.import"
     EVALUATE = "evaluate"
     CONVERT_GGUF = "convert.gguf"
+    CONVERT_LADDER = "convert.ladder"
+    CONVERT_ADAPTER = "convert.adapter"
     TUNE = "tune"
     SEARCH_ASK = "search.ask"
 

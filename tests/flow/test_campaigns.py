@@ -149,7 +149,8 @@ def test_cancelling_takes_the_jobs_along(box: Box, tmp_path: Path) -> None:
     jobs = {job["id"]: job for job in box.verb("job", "list") if job["parent"] == name}
     assert len(jobs) == 3
     wait_for(
-        lambda: all(box.verb("job", "show", job)["job"]["state"] == "cancelled" for job in jobs), what="all have stopped"
+        lambda: all(box.verb("job", "show", job)["job"]["state"] == "cancelled" for job in jobs),
+        what="all have stopped",
     )
     assert campaign(box, "kfold", name)["campaign"]["state"] == "cancelled"
 
@@ -165,7 +166,9 @@ def test_cancelling_takes_the_jobs_along(box: Box, tmp_path: Path) -> None:
         ("kfold", RECIPE.replace("handbook@1", "absent"), "dataset.unknown"),
     ],
 )
-def test_a_file_with_a_fault_is_refused_with_one_line(box: Box, tmp_path: Path, verb: str, text: str, code: str) -> None:
+def test_a_file_with_a_fault_is_refused_with_one_line(
+    box: Box, tmp_path: Path, verb: str, text: str, code: str
+) -> None:
     before = len(box.verb(verb, "list"))
     with pytest.raises(Refused) as refused:
         box.verb(verb, "run", written(tmp_path, "file.yaml", text))
