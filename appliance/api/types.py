@@ -97,6 +97,10 @@ class JobView(View, frozen=True, kw_only=True):
     output_digest: str = ""
     cached: bool = False
     """true when an equal run had already succeeded and its result is returned"""
+    parent: str = ""
+    """the campaign that it is a part of, or empty"""
+    repeats: str = ""
+    """the job whose run it does again to compare the bytes, or empty"""
 
 
 class JobDetail(View, frozen=True, kw_only=True):
@@ -121,6 +125,158 @@ class JobEvents(View, frozen=True, kw_only=True):
     events: tuple[JobEvent, ...]
     next: int
     state: str
+
+
+class CampaignView(View, frozen=True, kw_only=True):
+    """A run that consists of runs: search | kfold | pipeline | rerun.
+
+    running | waiting (for an approval) | succeeded | failed | cancelled
+    """
+
+    id: str
+    kind: str
+    title: str
+    state: str
+    created_by: str
+    created_at: str
+    finished_at: str = ""
+    done: int = 0
+    steps: int = 0
+    summary: dict[str, Any] = {}
+    problem: Problem | None = None
+
+
+class CampaignStepView(View, frozen=True, kw_only=True):
+    """One trial, fold or step: pending | running | waiting | succeeded | failed | pruned | cancelled."""
+
+    number: int
+    name: str
+    state: str
+    spec: dict[str, Any] = {}
+    job: str = ""
+    outcome: dict[str, Any] = {}
+    problem: Problem | None = None
+    progress: Progress | None = None
+
+
+class CampaignDetail(View, frozen=True, kw_only=True):
+    """A campaign with its steps. `mark` changes whenever a state does: ask again with `seen=mark` to wait for that."""
+
+    campaign: CampaignView
+    spec: dict[str, Any]
+    steps: tuple[CampaignStepView, ...]
+    mark: str
+
+
+class VerificationView(View, frozen=True, kw_only=True):
+    """A run that was done again, and whether every output file had the same bytes."""
+
+    campaign: str
+    run: str
+    by: str
+    at: str
+    identical: bool
+    files: int
+    differing: tuple[str, ...] = ()
+
+
+class RunInput(View, frozen=True, kw_only=True):
+    """What went into a run: its name there, what a person called it, the digest of its files."""
+
+    name: str
+    ref: str
+    digest: str
+    files: int
+    size: int
+
+
+class RunEvents(View, frozen=True, kw_only=True):
+    """A run's log in figures, and the notes in it."""
+
+    events: int
+    first: str
+    last: str
+    checkpoints: int
+    skipped_checkpoints: int
+    notes: tuple[str, ...]
+
+
+class RunDetail(View, frozen=True, kw_only=True):
+    """Everything about one run."""
+
+    job: JobView
+    inputs: tuple[RunInput, ...]
+    parameters: dict[str, Any]
+    """every field, defaults included"""
+    recipe_file: str
+    """the file that makes this run again with `intramuros train run`; empty for what is no training"""
+    seed: int
+    fold: dict[str, Any]
+    environment: dict[str, Any]
+    lock: str
+    """digest of the lock of installed packages; empty for a run older than locks"""
+    requirements: str
+    """that lock as a requirements file"""
+    metrics: dict[str, float]
+    outputs: tuple[FileEntry, ...]
+    events: RunEvents
+    versions: tuple[str, ...]
+    """registered versions made from it"""
+    parents: tuple[str, ...]
+    """runs whose outputs it took in"""
+    children: tuple[str, ...]
+    """runs that took in its outputs"""
+    verifications: tuple[VerificationView, ...]
+    differences: tuple[str, ...]
+    """what keeps it from being repeated to the bit here and now"""
+
+
+class TrainingInput(View, frozen=True, kw_only=True):
+    """An input of a planned run, resolved: the word for it, what it is, its digest; rows where it is a data set."""
+
+    word: str
+    ref: str
+    digest: str
+    form: str = ""
+    train_rows: int = 0
+    heldout_rows: int = 0
+
+
+class TrainingMemory(View, frozen=True, kw_only=True):
+    """Predicted memory at the peak by part, in bytes, and what is available."""
+
+    weights: int
+    training_state: int
+    activations: int
+    process: int
+    total: int
+    available: int
+    fits: bool
+
+
+class TrainingPlanView(View, frozen=True, kw_only=True):
+    """A training run before it is queued: everything it would be, and what it would need."""
+
+    kind: str
+    run_id: str
+    inputs: tuple[TrainingInput, ...]
+    recipe: dict[str, Any]
+    """every field, defaults included"""
+    given: tuple[str, ...]
+    """fields that were not left to their defaults"""
+    seed: int
+    threads: int
+    steps: int | None
+    """optimiser steps; null where only the tokens will tell"""
+    tokens: int | None
+    """most tokens that are read in all; null where the steps are not known"""
+    memory: TrainingMemory
+    proposals: tuple[str, ...]
+    """what would fit, where it does not"""
+    equal_job: str = ""
+    """the job whose result this run would be given instead of being run, or that it would join"""
+    file: str = ""
+    """the recipe file that says all of it"""
 
 
 class ModelView(View, frozen=True, kw_only=True):
@@ -154,6 +310,65 @@ class EvaluationView(View, frozen=True, kw_only=True):
     examples: int
     at: str
     job: str
+    suite: str = ""
+    """the suite's version, or empty for an evaluation on a data set"""
+    intervals: dict[str, tuple[float, float]] = {}
+    """95 % intervals by metric"""
+    informative: dict[str, float] = {}
+    """speeds of this machine at that time"""
+
+
+class SuiteTaskView(View, frozen=True, kw_only=True):
+    """One task of a suite. `rows` counts its own rows; 0 where they come from `data`."""
+
+    name: str
+    type: str
+    data: str
+    rows: int
+    limit: int
+    """0: every row"""
+
+
+class SuiteView(View, frozen=True, kw_only=True):
+    """One immutable version of an evaluation suite."""
+
+    ref: str
+    name: str
+    version: int
+    digest: str
+    description: str
+    data: tuple[str, ...]
+    """the data sets whose held-out parts it asks"""
+    tasks: tuple[SuiteTaskView, ...]
+    created_by: str
+    created_at: str
+
+
+class DifferenceView(View, frozen=True, kw_only=True):
+    """One metric of two models on the same rows: second less first, with its 95 % interval."""
+
+    metric: str
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float | None
+    """McNemar's exact test, for yes/no metrics"""
+    rows: int
+    left_out: int
+    lower_is_better: bool
+    verdict: str
+    """better | worse | no difference: the second against the first"""
+
+
+class ComparisonView(View, frozen=True, kw_only=True):
+    """Two models on one suite or data set."""
+
+    first: str
+    second: str
+    on: str
+    differences: tuple[DifferenceView, ...]
 
 
 class ApprovalView(View, frozen=True, kw_only=True):
@@ -175,6 +390,42 @@ class StageView(View, frozen=True, kw_only=True):
     verdict: str
 
 
+class CheckView(View, frozen=True, kw_only=True):
+    """One thing that a gate asked for."""
+
+    name: str
+    passed: bool
+    measured: str
+    wanted: str
+
+
+class VerdictView(View, frozen=True, kw_only=True):
+    """What a stage's gate said of a version when somebody asked for the stage."""
+
+    stage: str
+    passed: bool
+    by: str
+    at: str
+    checks: tuple[CheckView, ...]
+
+
+class ExportFile(View, frozen=True, kw_only=True):
+    """One file of an exported layout: a stored blob by digest, or a text that was written for it."""
+
+    path: str
+    digest: str = ""
+    size: int = 0
+    text: str = ""
+
+
+class ExportPlan(View, frozen=True, kw_only=True):
+    """Everything that an exported folder holds. The client copies it, so that it belongs to who asked."""
+
+    model: str
+    layout: str
+    files: tuple[ExportFile, ...]
+
+
 class ModelDetail(View, frozen=True, kw_only=True):
     """A version with its whole lineage."""
 
@@ -186,6 +437,10 @@ class ModelDetail(View, frozen=True, kw_only=True):
     approvals: tuple[ApprovalView, ...]
     stages: tuple[StageView, ...]
     used_by: tuple[str, ...]
+    verifications: tuple[VerificationView, ...] = ()
+    """its runs that were done again"""
+    verdicts: tuple[VerdictView, ...] = ()
+    """what the gates said, newest first"""
 
 
 class DatasetView(View, frozen=True, kw_only=True):
@@ -327,6 +582,9 @@ class FootprintView(View, frozen=True, kw_only=True):
     compute: int
     process: int
     total: int
+    """what a fresh engine takes"""
+    saved: int = 0
+    """kept besides for prefixes that leave its KV cache"""
 
 
 class EngineLoad(View, frozen=True, kw_only=True):
@@ -539,6 +797,28 @@ class GenerateDataset(Request, frozen=True, kw_only=True):
     heldout_percent: int = 0
 
 
+class ImportSuite(Request, frozen=True, kw_only=True):
+    """Take in an evaluation suite, or a task of lm-evaluation-harness whose data lie beside it (YAML)."""
+
+    source: str
+    name: str
+
+
+class Compare(Request, frozen=True, kw_only=True):
+    """Compare two models' newest evaluations on `suite` or on the data set `dataset`."""
+
+    first: str
+    second: str
+    suite: str = ""
+    dataset: str = ""
+
+
+class ExportModel(Request, frozen=True, kw_only=True):
+    """Ask for a version in the layout huggingface, gguf or mlflow."""
+
+    layout: str
+
+
 class SubmitJob(Request, frozen=True, kw_only=True):
     """Train, evaluate or convert. `inputs` maps names to refs (`name@version` or `run:<id>`)."""
 
@@ -548,12 +828,38 @@ class SubmitJob(Request, frozen=True, kw_only=True):
     seed: int = 0
 
 
+class SubmitSearch(Request, frozen=True, kw_only=True):
+    """Look for the best values of some recipe fields. `text` is a search file, `name` what it is called."""
+
+    text: str
+    name: str = "search file"
+
+
+class SubmitKfold(Request, frozen=True, kw_only=True):
+    """Train a recipe file once for each of `folds` parts of the training rows."""
+
+    text: str
+    name: str = "recipe file"
+    folds: int = 5
+    metric: str = ""
+
+
+class SubmitPipeline(Request, frozen=True, kw_only=True):
+    """Carry out a pipeline file; relative sources in it lie in `folder`."""
+
+    text: str
+    name: str = "pipeline file"
+    folder: str = ""
+
+
 class RegisterModel(Request, frozen=True, kw_only=True):
     """Register the outputs of a finished run as the next version of `name`."""
 
     name: str
     run: str
     licence: str = ""
+    rung: str = ""
+    """which rung of a ladder, such as Q4_K_M"""
 
 
 class Promote(Request, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from appliance.services.records import find_job, find_model
 from appliance.store.schema import datasets, models
 
 _DATASETS = ("corpus", "dataset", "data")
+_CONVERSIONS = ("convert.gguf", "convert.ladder", "convert.adapter")
 
 
 def lineage_of(connection: Connection, run: Row[Any]) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def lineage_of(connection: Connection, run: Row[Any]) -> dict[str, Any]:
         for name, given in step.spec["inputs"].items():
             if name in _DATASETS and step.kind.startswith("train."):
                 data.setdefault(given["ref"], _data_document(connection, given))
-            if name == "base":
+            if name == "base" and step.kind not in _CONVERSIONS:
                 base = {"ref": given["ref"], "digest": given["digest"]}
     return {
         "base": base,
@@ -36,10 +37,12 @@ def lineage_of(connection: Connection, run: Row[Any]) -> dict[str, Any]:
 def _chain(connection: Connection, run: Row[Any]) -> list[Row[Any]]:
     """Return the run and the runs whose outputs it took in, newest first; registered bases end the chain."""
     found = [run]
-    for given in run.spec["inputs"].values():
+    inputs = run.spec["inputs"]
+    # A conversion only rewrites its model; whatever else it reads is in that model's own lineage.
+    for given in [inputs["model"]] if run.kind in _CONVERSIONS else inputs.values():
         if given["ref"].startswith("run:"):
             found += _chain(connection, find_job(connection, given["ref"]))
-        elif run.kind == "convert.gguf" and given is run.spec["inputs"].get("model"):
+        elif run.kind in _CONVERSIONS:
             found += _runs_of_version(connection, given["ref"])
     return found
 
@@ -52,7 +55,7 @@ def _runs_of_version(connection: Connection, ref: str) -> list[Row[Any]]:
 def _importers(connection: Connection, run: Row[Any]) -> set[str]:
     """Return who made the version that a conversion only rewrote: it is still their work."""
     given = run.spec["inputs"].get("model")
-    if run.kind != "convert.gguf" or given is None or given["ref"].startswith("run:"):
+    if run.kind not in _CONVERSIONS or given is None or given["ref"].startswith("run:"):
         return set()
     return set(find_model(connection, given["ref"]).lineage.get("authors", []))
 
