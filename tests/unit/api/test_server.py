@@ -25,6 +25,7 @@ BODIES: dict[str, t.Request] = {
     "promote": t.Promote(stage="dev"),
     "approve": t.Approve(stage="dev"),
     "import_dataset": t.ImportDataset(source="/absent", name="x"),
+    "export_model": t.ExportModel(layout="gguf"),
     "check_dataset": t.CheckDataset(),
     "split_dataset": t.SplitDataset(),
     "generate_dataset": t.GenerateDataset(name="x", model="x", prompts=("x",)),

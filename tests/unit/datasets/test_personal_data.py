@@ -26,6 +26,7 @@ def found(text: str, *, kinds: frozenset[Kind] = frozenset(Kind)) -> list[tuple[
     [
         ("write to a.b+c@mail.example.org.", [("email", "a.b+c@mail.example.org")]),
         ("jürgen@example.de, x@y", [("email", "jürgen@example.de")]),
+        ("https://lists.example.org/2-lee@example.org/T", [("email", "2-lee@example.org")]),
         (f"card {CARD}!", [("card", CARD)]),
         (f"IBAN {IBAN} and", [("iban", IBAN)]),
         (f"{IBAN[:4]} {IBAN[4:8]} {IBAN[8:12]} {IBAN[12:16]} {IBAN[16:20]} {IBAN[20:]} is", None),
