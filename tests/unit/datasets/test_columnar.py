@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -101,3 +103,17 @@ def test_a_large_file_is_read_in_little_memory(tmp_path: Path) -> None:
         tracemalloc.stop()
     assert count == 20_000
     assert most < 24 << 20
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow", "x.feather"])
+def test_flipped_bytes_are_told_and_never_end_the_process(tmp_path: Path, name: str) -> None:
+    table = pa.table({"text": [f"é {i}" for i in range(40)], "label": ["a", "b"] * 20})
+    whole = write(tmp_path / name, table).read_bytes()
+    chance = random.Random(7)
+    for _ in range(250):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice((1, 2, 8))):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        (tmp_path / name).write_bytes(bytes(damaged))
+        with contextlib.suppress(BadInput):
+            read(tmp_path / name)
