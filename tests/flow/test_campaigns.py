@@ -9,17 +9,20 @@ from typing import Any
 import pytest
 
 from tests.factories.box import Box, Refused, running_box, wait_for
+from tests.factories.tiny_llama import make_tiny_llama
 
 RECIPE = """\
-recipe: seed
-corpus: handbook@1
-with: {layers: 1, hidden_size: 32, intermediate_size: 64, vocabulary: 300, steps: 30, checkpoint_seconds: 0}
+recipe: full
+base: tiny@1
+data: faq@1
+with: {epochs: 2, max_length: 96, checkpoint_seconds: 0}
 """
 SEARCH = """\
 recipe:
-  recipe: seed
-  corpus: handbook
-  with: {layers: 1, hidden_size: 32, intermediate_size: 64, vocabulary: 300, steps: 30, checkpoint_seconds: 0}
+  recipe: full
+  base: tiny
+  data: faq
+  with: {epochs: 2, max_length: 96, checkpoint_seconds: 0}
 space:
   learning_rate: {low: 1e-4, high: 1e-2, log: true}
 trials: 2
@@ -27,15 +30,16 @@ batch: 1
 seed: 4
 """
 PIPELINE = """\
-pipeline: handbook
+pipeline: faq
 steps:
-  - import: {source: "example:handbook", name: handbook}
+  - import: {source: "example:faq", name: faq}
   - train:
-      recipe: seed
-      corpus: "${import.ref}"
+      recipe: full
+      base: tiny@1
+      data: "${import.ref}"
       seed: 9
-      with: {layers: 1, hidden_size: 32, intermediate_size: 64, vocabulary: 300, steps: 30, checkpoint_seconds: 0}
-  - register: {run: "${train.run}", name: handbook}
+      with: {epochs: 2, max_length: 96, checkpoint_seconds: 0}
+  - register: {run: "${train.run}", name: answers}
   - promote: {model: "${register.ref}", to: prod}
 """
 GATES = """\
@@ -51,8 +55,11 @@ approvals = 1
 
 @pytest.fixture(scope="module")
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    tiny = tmp_path_factory.mktemp("tiny") / "hf"
+    make_tiny_llama(tiny)
     with running_box(tmp_path_factory.mktemp("box")) as started:
-        started.verb("dataset", "import", "example:handbook", "--name", "handbook")
+        started.verb("model", "import", str(tiny), "--name", "tiny", "--licence", "Apache-2.0")
+        started.verb("dataset", "import", "example:faq", "--name", "faq")
         started.paths.gates.write_text(GATES)
         yield started
 
@@ -76,7 +83,7 @@ def kill_daemon_while_training(box: Box) -> None:
 
 
 def _trains(box: Box) -> bool:
-    running = [job for job in box.verb("job", "list") if job["state"] == "running" and job["kind"] == "train.seed"]
+    running = [job for job in box.verb("job", "list") if job["state"] == "running" and job["kind"] == "train.full"]
     return any(job.get("progress", {}).get("phase") == "train" for job in running if job.get("progress"))
 
 
@@ -128,28 +135,29 @@ def test_a_pipeline_survives_the_daemon_waits_for_an_approval_and_its_run_can_be
     waiting = rested(box, "pipeline", name)
     assert waiting["campaign"]["state"] == "waiting", waiting
     key = tmp_path / "bob.key"
-    box.verb("approver", "create", "bob", "--key", str(key))
-    box.verb("model", "approve", "handbook@1", "--to", "prod", "--approver", "bob", "--key", str(key))
+    box.verb("approver", "add", "bob", "--key", str(key))
+    box.verb("model", "approve", "answers@1", "--to", "prod", "--approver", "bob", "--key", str(key))
     done = wait_for(
         lambda: (found := campaign(box, "pipeline", name))["campaign"]["state"] == "succeeded" and found,
         what="the pipeline goes on",
     )
-    assert box.verb("model", "show", "handbook@1")["model"]["stage"] == "prod"
+    assert box.verb("model", "show", "answers@1")["model"]["stage"] == "prod"
     verdict = box.verb("run", "rerun", done["steps"][1]["job"], "--verify")
     assert verdict["identical"]
-    shown = box.verb("model", "show", "handbook@1")["verifications"]
+    shown = box.verb("model", "show", "answers@1")["verifications"]
     assert [(item["identical"], item["run"]) for item in shown] == [(True, done["steps"][1]["job"])]
 
 
 def test_cancelling_takes_the_jobs_along(box: Box, tmp_path: Path) -> None:
-    recipe = RECIPE.replace("steps: 30", "steps: 100000")
+    recipe = RECIPE.replace("epochs: 2", "epochs: 5000")
     name = box.verb("kfold", "run", written(tmp_path, "long.yaml", recipe), "-k", "3", "--detach")["id"]
     wait_for(lambda: _trains(box), what="a job trains", timeout=120)
     box.verb("kfold", "cancel", name)
     jobs = {job["id"]: job for job in box.verb("job", "list") if job["parent"] == name}
     assert len(jobs) == 3
     wait_for(
-        lambda: all(box.verb("job", "show", job)["job"]["state"] == "cancelled" for job in jobs), what="all have stopped"
+        lambda: all(box.verb("job", "show", job)["job"]["state"] == "cancelled" for job in jobs),
+        what="all have stopped",
     )
     assert campaign(box, "kfold", name)["campaign"]["state"] == "cancelled"
 
@@ -162,10 +170,12 @@ def test_cancelling_takes_the_jobs_along(box: Box, tmp_path: Path) -> None:
         ("pipeline", PIPELINE.replace("${train.run}", "${train.walk}"), "pipeline.file"),
         ("pipeline", PIPELINE + "schedule: daily 02:00\n", "pipeline.not_yet"),
         ("pipeline", "a: &x 1\nb: *x\n", "yaml.invalid"),
-        ("kfold", RECIPE.replace("handbook@1", "absent"), "dataset.unknown"),
+        ("kfold", RECIPE.replace("faq@1", "absent"), "dataset.unknown"),
     ],
 )
-def test_a_file_with_a_fault_is_refused_with_one_line(box: Box, tmp_path: Path, verb: str, text: str, code: str) -> None:
+def test_a_file_with_a_fault_is_refused_with_one_line(
+    box: Box, tmp_path: Path, verb: str, text: str, code: str
+) -> None:
     before = len(box.verb(verb, "list"))
     with pytest.raises(Refused) as refused:
         box.verb(verb, "run", written(tmp_path, "file.yaml", text))

@@ -82,3 +82,9 @@ def test_bad_input_is_refused(ctx: Context, folds: int, text: str, code: str) ->
     with pytest.raises(BadInput) as refused:
         start(ctx, text, folds=folds)
     assert refused.value.code == code
+
+
+def test_a_recipe_that_measures_nothing_on_held_out_rows_says_so(ctx: Context) -> None:
+    found = drive(ctx, start(ctx), lambda _job: {"final_loss": 1.0})
+    assert found.campaign.problem is not None
+    assert found.campaign.problem.code == "kfold.no_figures"
