@@ -78,7 +78,7 @@ def advance(ctx: Context, campaign: Row[Any]) -> None:
         return
     problem = Problem(
         code="kfold.no_figures",
-        message=f"A {campaign.spec['kind']} run measures nothing on held-out rows, so its folds have nothing to compare.",
+        message=f"A {campaign.spec['kind']} run measures nothing on held-out rows: nothing to compare.",
         hint="Cross-validate a recipe whose runs have held-out figures, such as lora, full or classify.",
         exit_code=2,
     )
