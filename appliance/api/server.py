@@ -39,11 +39,15 @@ from appliance.services import (
     audit,
     backups,
     campaigns,
+    dataset_jobs,
+    dataset_rows,
     datasets,
     deployments,
+    evaluations,
     jobs,
     keys,
     kfolds,
+    model_export,
     models,
     pipelines,
     promotion,
@@ -51,6 +55,7 @@ from appliance.services import (
     runs,
     searches,
     status,
+    suites,
     training_plans,
 )
 from appliance.services.context import Appliance, Caller, Context
@@ -137,11 +142,23 @@ class _Routes:
             self._route("GET", "/v1/models/{ref}", self._named("ref", models.show)),
             self._route("DELETE", "/v1/models/{ref}", self._named("ref", models.remove)),
             self._route("POST", "/v1/models/{ref}/verify", self._named("ref", models.verify)),
+            self._route("POST", "/v1/models/{ref}/export", self._change("ref", t.ExportModel, model_export.export)),
             self._route("POST", "/v1/models/{ref}/promote", self._change("ref", t.Promote, promotion.promote)),
             self._route("POST", "/v1/models/{ref}/approve", self._change("ref", t.Approve, promotion.approve)),
             self._route("GET", "/v1/datasets", self._read(datasets.list_datasets)),
             self._route("POST", "/v1/datasets/import", self._write(t.ImportDataset, datasets.import_dataset)),
+            self._route("POST", "/v1/datasets/generate", self._write(t.GenerateDataset, dataset_jobs.generate)),
             self._route("GET", "/v1/datasets/{ref}", self._named("ref", datasets.show)),
+            self._route("DELETE", "/v1/datasets/{ref}", self._named("ref", datasets.remove)),
+            self._route("GET", "/v1/datasets/{ref}/rows", self._dataset_rows),
+            self._route("GET", "/v1/datasets/{ref}/diff/{other}", self._dataset_diff),
+            self._route("POST", "/v1/datasets/{ref}/check", self._change("ref", t.CheckDataset, dataset_jobs.check)),
+            self._route("POST", "/v1/datasets/{ref}/split", self._change("ref", t.SplitDataset, dataset_jobs.split)),
+            self._route("GET", "/v1/suites", self._read(suites.list_suites)),
+            self._route("POST", "/v1/suites/import", self._write(t.ImportSuite, suites.import_suite)),
+            self._route("GET", "/v1/suites/{ref}", self._named("ref", suites.show)),
+            self._route("DELETE", "/v1/suites/{ref}", self._named("ref", suites.remove)),
+            self._route("POST", "/v1/evaluations/compare", self._write(t.Compare, evaluations.compare)),
             self._route("GET", "/v1/jobs", self._read(lambda ctx: jobs.list_jobs(ctx, live()))),
             self._route("POST", "/v1/jobs", self._write(t.SubmitJob, jobs.submit)),
             self._route("POST", "/v1/jobs/plan", self._write(t.SubmitJob, training_plans.plan_training)),
@@ -273,6 +290,17 @@ class _Routes:
         ctx = self._context(request)
         after, hold = _number(request, "after", 0), _hold(request)
         return _answer(await self._runtime.job_events(ctx, request.path_params["id"], after, hold))
+
+    async def _dataset_rows(self, request: Request) -> Response:
+        ctx, ref, part = self._context(request), request.path_params["ref"], request.query_params.get("part", "train")
+        after, limit = _number(request, "after", 0), _number(request, "limit", 500)
+        return _answer(
+            await asyncio.to_thread(lambda: dataset_rows.page(ctx, ref, part=part, after=after, limit=limit))
+        )
+
+    async def _dataset_diff(self, request: Request) -> Response:
+        ctx, ref, other = self._context(request), request.path_params["ref"], request.path_params["other"]
+        return _answer(await asyncio.to_thread(dataset_rows.diff, ctx, ref, other))
 
     async def _campaigns(self, request: Request) -> Response:
         ctx, kind = self._context(request), request.query_params.get("kind", "")

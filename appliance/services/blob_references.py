@@ -1,4 +1,4 @@
-"""Which blobs are still needed. A blob is named by model versions, data sets and the outputs of finished runs."""
+"""Which blobs are still needed. Blobs are named by model versions, data sets, suites and outputs of finished runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, insert, null, select, update
 from appliance.jobs.spec import FileEntry
 from appliance.services.context import Context
 from appliance.services.records import file_entries
-from appliance.store.schema import blobs, datasets, jobs, models
+from appliance.store.schema import blobs, datasets, jobs, models, suites
 
 
 def note_blobs(connection: Connection, files: Iterable[FileEntry], at: str) -> None:
@@ -28,7 +28,12 @@ def release_unreferenced(connection: Connection, files: Iterable[FileEntry]) -> 
     """
     wanted = {entry.digest for entry in files}
     documents = connection.execute(select(models.c.files).where(models.c.removed_at == "")).scalars().all()
-    documents = [*documents, *connection.execute(select(datasets.c.files)).scalars().all()]
+    documents = [
+        *documents,
+        *connection.execute(select(datasets.c.files).where(datasets.c.removed_at == "")).scalars().all(),
+    ]
+    kept_suites = select(suites.c.files).where(suites.c.removed_at == "")
+    documents = [*documents, *connection.execute(kept_suites).scalars().all()]
     lost = wanted - _digests(documents)
     finished = connection.execute(select(jobs.c.id, jobs.c.files).where(jobs.c.files.is_not(None))).all()
     emptied = [row for row in finished if lost & _digests([row.files])]

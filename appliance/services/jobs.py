@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from appliance.api import types as t
+from appliance.conversion.ladder import parse as parse_ladder
 from appliance.jobs.spec import Environment, FileEntry, Fold, InputRef, JobKind, JobSpec, manifest_digest
 from appliance.kernel.clock import new_id, to_text
 from appliance.kernel.errors import BadInput, Conflict
@@ -20,7 +21,15 @@ from appliance.services.context import Context
 from appliance.services.environment_locks import environment_lock, keep_lock
 from appliance.services.machine import environment
 from appliance.services.planning import memory_plan
-from appliance.services.records import file_entries, find_dataset, find_job, find_model, ref_of
+from appliance.services.records import (
+    file_entries,
+    find_dataset,
+    find_job,
+    find_model,
+    find_suite,
+    ref_of,
+    served_gguf,
+)
 from appliance.store.schema import jobs
 from appliance.training.recipes.registry import RECIPES, parse_recipe
 from appliance.tuning.ladder import parse as parse_tuning
@@ -29,8 +38,10 @@ UNFINISHED = ("queued", "running")
 
 _WANTED: dict[JobKind, tuple[frozenset[str], frozenset[str]]] = {
     **{JobKind(f"train.{name}"): (kind.required_inputs, kind.optional_inputs) for name, kind in RECIPES.items()},
-    JobKind.EVALUATE: (frozenset({"model", "dataset"}), frozenset()),
+    JobKind.EVALUATE: (frozenset({"model"}), frozenset({"dataset", "suite"})),
     JobKind.CONVERT_GGUF: (frozenset({"model"}), frozenset({"dataset"})),
+    JobKind.CONVERT_LADDER: (frozenset({"model"}), frozenset({"dataset"})),
+    JobKind.CONVERT_ADAPTER: (frozenset({"model"}), frozenset({"dataset"})),
     JobKind.TUNE: (frozenset({"model"}), frozenset()),
 }
 DATASET_INPUTS = frozenset({"corpus", "dataset"})
@@ -48,10 +59,13 @@ def submit(ctx: Context, body: t.SubmitJob, *, fold: Fold | None = None) -> t.Jo
         recipe = parse_recipe(kind, body.parameters)
         memory_plan(ctx, inputs, recipe).require()
         parameters = msgspec.to_builtins(recipe)
+    if kind == JobKind.CONVERT_LADDER:
+        parameters = msgspec.to_builtins(parse_ladder(parameters))
     if kind == JobKind.TUNE:
         parameters = msgspec.to_builtins(parse_tuning(parameters)) | {"model": _figures(ctx, body.inputs["model"])}
     spec = spec_of(ctx, kind, inputs, parameters, seed=body.seed, fold=fold)
-    title = " + ".join(ref.ref for name, ref in sorted(inputs.items(), key=lambda item: item[0] in DATASET_INPUTS))
+    refs = [ref.ref for name, ref in sorted(inputs.items(), key=lambda item: item[0] in DATASET_INPUTS)]
+    title = " + ".join(dict.fromkeys(refs))
     return enqueue(ctx, spec, title=title, reuse=kind != JobKind.TUNE)  # a measurement is worth repeating
 
 
@@ -228,20 +242,83 @@ def resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, Inp
         what = f"misses {', '.join(sorted(missing))}" if missing else f"has no input {', '.join(sorted(unknown))}"
         raise BadInput("job.inputs", f"A {kind} job {what}.", hint=f"Inputs: {', '.join(sorted(required))}.")
     with ctx.appliance.database.read() as connection:
-        return {
-            name: _dataset_input(connection, text)
+        found = {
+            name: dataset_input(connection, text)
             if name in DATASET_INPUTS
             else (_gguf_input if kind == JobKind.TUNE else model_input)(connection, text)
             for name, text in given.items()
+            if name != "suite"
         }
+        return found | _asked_inputs(connection, kind, given) | _made_of(connection, kind, given)
+
+
+def _asked_inputs(connection: Connection, kind: JobKind, given: dict[str, str]) -> dict[str, InputRef]:
+    """Return a suite and the data sets it names as inputs. Raises BadInput when an evaluation has not exactly one."""
+    if kind != JobKind.EVALUATE:
+        return {}
+    if ("suite" in given) == ("dataset" in given):
+        raise BadInput(
+            "job.inputs", "An evaluation is on a suite or on a data set.", hint="Give --suite NAME or --data NAME."
+        )
+    if "suite" not in given:
+        return {}
+    row = find_suite(connection, given["suite"])
+    found = {"suite": InputRef(ref=ref_of(row), digest=row.digest, files=file_entries(row.files))}
+    return found | {f"data.{data}": dataset_input(connection, data) for data in row.summary["data"]}
+
+
+def _made_of(connection: Connection, kind: JobKind, given: dict[str, str]) -> dict[str, InputRef]:
+    """Return what else a conversion needs: data to measure on, and an adapter with the base it was made for."""
+    if kind == JobKind.CONVERT_LADDER and "dataset" not in given:
+        trained_on = trained_data(connection, given["model"])
+        if not trained_on:
+            raise BadInput(
+                "conversion.no_data",
+                f"{given['model']} names no data that it was trained on, so there is no text to measure it with.",
+                hint="Name a data set with --data; its held-out part is measured.",
+            )
+        return {"dataset": dataset_input(connection, trained_on[0])}
+    if kind == JobKind.CONVERT_ADAPTER:
+        return adapter_inputs(connection, given["model"])
+    return {}
+
+
+def trained_data(connection: Connection, text: str) -> list[str]:
+    """Return the data sets that a version, or a run's output, was trained on."""
+    if text.startswith("run:"):
+        inputs = find_job(connection, text).spec["inputs"]
+        return [given["ref"] for name, given in sorted(inputs.items()) if name in DATASET_INPUTS]
+    return [item["ref"] for item in find_model(connection, text).lineage.get("datasets", [])]
+
+
+def adapter_inputs(connection: Connection, text: str) -> dict[str, InputRef]:
+    """Return the adapter that lies with a model, and the base it was trained on. Raises BadInput `model.no_adapter`."""
+    row = find_job(connection, text) if text.startswith("run:") else find_model(connection, text)
+    files = tuple(
+        FileEntry(path=entry.path.removeprefix("adapter/"), digest=entry.digest, size=entry.size)
+        for entry in file_entries(row.files)
+        if entry.path in ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
+    )
+    base = row.spec["inputs"].get("base") if text.startswith("run:") else row.lineage.get("base")
+    if len(files) != 2 or base is None:
+        raise BadInput(
+            "model.no_adapter",
+            f"{text} has no adapter beside it.",
+            hint="Only models that were tuned by LoRA here have one.",
+        )
+    ref = text if text.startswith("run:") else ref_of(row)
+    return {
+        "adapter": InputRef(ref=ref, digest=manifest_digest(files), files=files),
+        "base": model_input(connection, base["ref"]),
+    }
 
 
 def _gguf_input(connection: Connection, text: str) -> InputRef:
     """Return a version's GGUF file as a job input; its digest is the file's own."""
     row = find_model(connection, text)
-    for entry in file_entries(row.files):
-        if entry.path.endswith(".gguf"):
-            return InputRef(ref=ref_of(row), digest=entry.digest, files=(entry,))
+    entry = served_gguf(file_entries(row.files))
+    if entry is not None:
+        return InputRef(ref=ref_of(row), digest=entry.digest, files=(entry,))
     raise BadInput(
         "model.no_gguf",
         f"{ref_of(row)} has no GGUF file; only those are tuned.",
@@ -256,7 +333,8 @@ def _figures(ctx: Context, text: str) -> dict[str, Any]:
     return {name: described[name] for name in ("parameters", "quantisation") if name in described}
 
 
-def _dataset_input(connection: Connection, text: str) -> InputRef:
+def dataset_input(connection: Connection, text: str) -> InputRef:
+    """Return a data set version as a job input."""
     row = find_dataset(connection, text)
     return InputRef(ref=ref_of(row), digest=row.digest, files=file_entries(row.files))
 

@@ -1,8 +1,8 @@
 """The tables. Statements written against them run on SQLite and on PostgreSQL alike.
 
 Times are RFC 3339 text in UTC, digests SHA-256 in hexadecimal, documents canonical JSON. A row of `models`,
-`datasets`, `evaluations`, `approvals`, `stages` or `audit_events` is never changed after it was written
-(except a model's `removed_at`).
+`datasets`, `suites`, `evaluations`, `verdicts`, `approvals`, `stages` or `audit_events` is never changed after it was
+written (except the `removed_at` of a model, data set or suite).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0005"
 """The newest migration; a test keeps it equal to Alembic's head."""
 
 metadata = MetaData()
@@ -118,6 +118,23 @@ datasets = Table(
     Column("job_id", String(26), ForeignKey("jobs.id"), nullable=False),
     Column("created_by", String, nullable=False),
     Column("created_at", String, nullable=False),
+    Column("removed_at", String, nullable=False, default="", server_default=text("''")),
+    UniqueConstraint("name", "version"),
+)
+
+suites = Table(
+    "suites",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("name", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("summary", JSON, nullable=False),
+    Column("job_id", String(26), ForeignKey("jobs.id"), nullable=False),
+    Column("created_by", String, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("removed_at", String, nullable=False, default=""),
     UniqueConstraint("name", "version"),
 )
 
@@ -153,6 +170,8 @@ evaluations = Table(
     Column("examples", Integer, nullable=False),
     Column("job_id", String(26), ForeignKey("jobs.id"), nullable=False),
     Column("at", String, nullable=False),
+    Column("suite", String, nullable=False, default="", server_default=text("''")),
+    Column("detail", JSON, nullable=False, default=dict, server_default="{}"),
 )
 Index("evaluations_by_subject", evaluations.c.subject_digest)
 
@@ -167,6 +186,19 @@ stages = Table(
     Column("at", String, nullable=False),
     UniqueConstraint("model_id", "stage"),
 )
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model_id", String(26), ForeignKey("models.id"), nullable=False),
+    Column("stage", String, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("checks", JSON, nullable=False),
+    Column("by", String, nullable=False),
+    Column("at", String, nullable=False),
+)
+Index("verdicts_by_model", verdicts.c.model_id)
 
 approvals = Table(
     "approvals",
