@@ -92,6 +92,7 @@ def kill_daemon_while_training(box: Box) -> None:
     assert box.kill("daemon")
     box.kill("job-")
     wait_for(lambda: box.daemon_pid() not in (None, before), what="the daemon is back")
+    box.verb("status")  # waits until it answers
 
 
 def _trains(box: Box) -> bool:
