@@ -182,8 +182,8 @@ def _states(box: Box, name: str) -> list[str]:
 def test_a_file_with_a_fault_is_refused_with_one_line(
     box: Box, tmp_path: Path, verb: str, text: str, code: str
 ) -> None:
-    before = len(box.verb(verb, "list"))
+    before = len(ask(box, calls.campaigns(kind=verb)))
     with pytest.raises(Refused) as refused:
         box.verb(verb, "run", written(tmp_path, "file.yaml", text))
     assert refused.value.code == code
-    assert len(box.verb(verb, "list")) == before
+    assert len(ask(box, calls.campaigns(kind=verb))) == before

@@ -10,11 +10,11 @@ from appliance.api import types as t
 from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import BadInput
 from appliance.kernel.problem import Problem
-from appliance.services import campaigns, kfolds
+from appliance.services import campaigns, kfolds, models
 from appliance.services.context import Context
 from appliance.services.records import find_job
 from tests.factories.appliance import imported_dataset, queue_run
-from tests.factories.campaigns import drive, move, open_jobs
+from tests.factories.campaigns import drive, end, move, open_jobs
 
 RECIPE = """\
 recipe: seed
@@ -51,6 +51,19 @@ def test_each_fold_is_a_run_of_its_own_and_the_spread_is_the_result(ctx: Context
     assert len({row.run_id for row in rows}) == 3
     assert {row.spec["inputs"]["corpus"]["ref"] for row in rows} == {"faq@1"}
     assert not any(row.files for row in rows)
+
+
+def test_a_fold_that_became_a_version_keeps_its_files(ctx: Context) -> None:
+    campaign = start(ctx)
+    move(ctx, campaign)
+    first = open_jobs(ctx)[0]
+    # Bytes of its own: what two folds share would be kept for both.
+    end(ctx, first, loss(first), {"config.json": b"first", "model.safetensors": b"first"})
+    version = models.register(ctx, t.RegisterModel(name="m", run=first.id)).model.ref
+    found = drive(ctx, campaign, loss)
+    with ctx.appliance.database.read() as connection:
+        assert [bool(find_job(connection, step.job).files) for step in found.steps] == [True, False, False]
+    assert models.verify(ctx, version).files
 
 
 def test_a_run_without_folds_is_another_run(ctx: Context) -> None:
