@@ -22,6 +22,9 @@ from tests.unit.api.conftest import Api, serving
 BODIES: dict[str, t.Request] = {
     "import_model": t.ImportModel(source="/absent", name="x"),
     "register_model": t.RegisterModel(name="x", run="x"),
+    "import_suite": t.ImportSuite(source="/absent", name="x"),
+    "compare": t.Compare(first="x", second="y", dataset="x"),
+    "export_model": t.ExportModel(layout="mlflow"),
     "promote": t.Promote(stage="dev"),
     "approve": t.Approve(stage="dev"),
     "import_dataset": t.ImportDataset(source="/absent", name="x"),
@@ -33,6 +36,7 @@ BODIES: dict[str, t.Request] = {
     "split_dataset": t.SplitDataset(),
     "generate_dataset": t.GenerateDataset(name="x", model="x", prompts=("x",)),
     "submit_job": t.SubmitJob(kind="evaluate", inputs={}),
+    "plan_training": t.SubmitJob(kind="train.lora", inputs={}),
     "submit_search": t.SubmitSearch(text=""),
     "submit_kfold": t.SubmitKfold(text=""),
     "submit_pipeline": t.SubmitPipeline(text=""),
