@@ -12,18 +12,23 @@ _DATASETS = ("corpus", "dataset")
 
 
 def lineage_of(connection: Connection, run: Row[Any]) -> dict[str, Any]:
-    """Return the lineage document of a run's outputs: base, data sets, runs (newest first) and authors."""
+    """Return the lineage document of a run's outputs: base, teacher, data sets, runs (newest first) and authors."""
     runs = _chain(connection, run)
     data: dict[str, dict[str, str]] = {}
     base: dict[str, str] | None = None
+    teacher: dict[str, str] | None = None
     for step in runs:
         for name, given in step.spec["inputs"].items():
             if name in _DATASETS and step.kind.startswith("train."):
                 data.setdefault(given["ref"], {"ref": given["ref"], "digest": given["digest"]})
             if name == "base":
                 base = {"ref": given["ref"], "digest": given["digest"]}
+            if name == "teacher":
+                teacher = {"ref": given["ref"], "digest": given["digest"]}
     return {
-        "base": base,
+        # A student that was given no base is made of its teacher's layers.
+        "base": base or teacher,
+        "teacher": teacher,
         "datasets": list(data.values()),
         "runs": [_run_document(step) for step in runs],
         "authors": sorted({step.created_by for step in runs} | _importers(connection, run)),
