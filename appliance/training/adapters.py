@@ -6,7 +6,6 @@ the other use. The base may be held in fewer bits while its adapter learns; the 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,33 +47,6 @@ def adapt(base: Any, shape: AdapterShape, *, seed: int) -> Any:
     )
 
 
-def hold_in_half(base: Any) -> None:
-    """Hold the frozen weights of a base model in bfloat16."""
-    base.to(torch.bfloat16)
-
-
-def hold_in_nf4(base: Any) -> None:
-    """Hold the linear layers of the blocks in NF4 (Dettmers et al. 2023). Raises BadInput without bitsandbytes."""
-    require_bitsandbytes()
-    import bitsandbytes
-
-    output = base.get_output_embeddings()
-    for parent in list(base.modules()):
-        for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear and layer is not output:
-                setattr(parent, name, _in_nf4(bitsandbytes, layer))
-
-
-def require_bitsandbytes() -> None:
-    """Raise BadInput (`training.qlora_missing`) where NF4 cannot be had. Loads nothing."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise BadInput(
-            "training.qlora_missing",
-            "base_precision nf4 needs the package bitsandbytes, which is not installed here.",
-            hint="Use base_precision bfloat16, or have the extra qlora put on this appliance's medium.",
-        )
-
-
 def take_over(adapted: Any, folder: Path, shape: AdapterShape) -> Any:
     """Return the same adapter on the base as it was given, in float32: what a merge must start from."""
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
@@ -111,17 +83,3 @@ def _check_targets(base: Any, targets: tuple[str, ...]) -> None:
             f"{', '.join(shared)} is one matrix for input and output in this model; an adapter would change both.",
             hint="Leave it out of targets, or train every weight with `train full`.",
         )
-
-
-def _in_nf4(bitsandbytes: Any, layer: nn.Linear) -> nn.Module:
-    held: nn.Module = bitsandbytes.nn.Linear4bit(
-        layer.in_features,
-        layer.out_features,
-        bias=layer.bias is not None,
-        compute_dtype=torch.float32,
-        quant_type="nf4",
-    )
-    held.weight = bitsandbytes.nn.Params4bit(layer.weight.data, requires_grad=False, quant_type="nf4")
-    if layer.bias is not None:
-        held.bias = nn.Parameter(layer.bias.data, requires_grad=False)
-    return held.to("cpu")

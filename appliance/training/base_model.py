@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from appliance.kernel.errors import BadInput
 from appliance.training import export
+from appliance.training.nf4 import hold_in_nf4
 from appliance.weights.loading import load_model
 
 
@@ -40,9 +41,23 @@ class Base:
             export.write_template(output, self.chat_template)
 
 
-def load_base(folder: Path, *, chat_template: str = "", gradient_checkpointing: bool = False) -> Base:
-    """Load a Hugging Face folder for training. Raises IntegrityFailure (`model.unreadable`) or BadInput."""
+def load_base(
+    folder: Path,
+    *,
+    chat_template: str = "",
+    gradient_checkpointing: bool = False,
+    held_in: Literal["float32", "bfloat16", "nf4"] = "float32",
+) -> Base:
+    """Load a Hugging Face folder for training. Raises IntegrityFailure (`model.unreadable`) or BadInput.
+
+    `held_in` is the number format of the weights; in fewer bits they can no longer learn themselves.
+    """
     loaded = load_model(folder)
+    # Still in the mapped file: what is held in fewer bits is never there in full.
+    if held_in == "nf4":
+        hold_in_nf4(loaded.model)
+    if held_in == "bfloat16":
+        loaded.model.to(torch.bfloat16)
     for weight in loaded.model.parameters():
         # Out of the mapped file into memory of our own alignment: it decides the last bit of every product.
         weight.data = weight.data.clone(memory_format=torch.contiguous_format)

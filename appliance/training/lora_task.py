@@ -43,11 +43,11 @@ def run(workspace: Workspace) -> dict[str, Any]:
         workspace.input("base"),
         chat_template=recipe.chat_template,
         gradient_checkpointing=recipe.gradient_checkpointing,
+        held_in=recipe.base_precision,
     )
     rows = read_conversations(base.tokenizer, workspace.input("dataset"), recipe, seed=spec.seed, emit=workspace.emit)
     watch = MemoryWatch(shape_of_folder(base.folder), rows.load_of(recipe), workspace.emit)
     shape = _shape(recipe)
-    _hold(base, recipe)
     adapted = adapters.adapt(base.model, shape, seed=spec.seed)
     adapter_parameters = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     sampler = ChatSampler(
@@ -92,14 +92,6 @@ def _shape(recipe: LoraRecipe) -> adapters.AdapterShape:
     return adapters.AdapterShape(
         rank=recipe.rank, alpha=recipe.alpha, dropout=recipe.dropout, targets=tuple(recipe.targets)
     )
-
-
-def _hold(base: Base, recipe: LoraRecipe) -> None:
-    """Hold the frozen base in the recipe's number format while its adapter learns."""
-    if recipe.base_precision == "bfloat16":
-        adapters.hold_in_half(base.model)
-    elif recipe.base_precision == "nf4":
-        adapters.hold_in_nf4(base.model)
 
 
 def _merge(base: Base, adapted: Any, rows: Conversations, recipe: LoraRecipe) -> Merged:

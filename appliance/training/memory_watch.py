@@ -17,7 +17,7 @@ from torch import Tensor
 from appliance.kernel.events import Event, Metric, Note
 from appliance.training.plan import MemoryPlan, ModelShape, plan_memory, predict
 from appliance.training.recipes.load import Load
-from appliance.training.runtime import peak_memory
+from appliance.training.runtime import forget_peak_memory, peak_memory
 
 _WARM: Final = 2
 """Steps after which every buffer of a step has been allocated once."""
@@ -42,6 +42,7 @@ class MemoryWatch:
         self._load = load
         self._emit = emit
         self._largest = (0, 0)
+        forget_peak_memory()
         self._whole = plan_memory(shape, load, available=available_memory())
 
     @property

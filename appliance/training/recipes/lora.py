@@ -24,8 +24,8 @@ class LoraRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     targets: tuple[str, ...] = ()
     """Names of the linear layers that get an adapter, such as ["q_proj", "v_proj"]; empty means all but the output."""
     base_precision: Literal["float32", "bfloat16", "nf4"] = "float32"
-    """Number format in which the frozen base is held while its adapters learn. nf4 (QLoRA) needs the package
-    bitsandbytes. The merge is always into the base as it was given."""
+    """Number format in which the frozen base is held while its adapters learn; nf4 is QLoRA's. The merge is always into
+    the base as it was given."""
     packing: bool = False
     """Fill each sequence with whole conversations up to max_length; none of them sees another."""
     loss_on: Literal["answers", "all"] = "answers"

@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[JobKind, dict[str, Any]]] = {
     "seed": (JobKind.TRAIN_SEED, SEED),
     "lora": (JobKind.TRAIN_LORA, LORA),
     "lora, half": (JobKind.TRAIN_LORA, LORA | {"base_precision": "bfloat16", "precision": "bfloat16"}),
+    "lora, nf4": (JobKind.TRAIN_LORA, LORA | {"base_precision": "nf4", "gradient_checkpointing": True}),
     "lora, packed": (JobKind.TRAIN_LORA, LORA | {"packing": True, "epochs": 4, "loss_on": "all"}),
     "full": (JobKind.TRAIN_FULL, _CHATTING),
     "full, checkpointing": (JobKind.TRAIN_FULL, _CHATTING | {"gradient_checkpointing": True}),
@@ -106,7 +107,7 @@ def test_chat_rows_make_a_seed_too(tmp_path: Path, chats: Path) -> None:
     assert summary["final_loss"] > 0
 
 
-@pytest.mark.parametrize("name", ["lora", "lora, half"])
+@pytest.mark.parametrize("name", ["lora", "lora, half", "lora, nf4"])
 def test_lora_changes_the_base_and_hands_its_tokenizer_on(
     tmp_path: Path, inputs: dict[JobKind, Any], base: Path, name: str
 ) -> None:
