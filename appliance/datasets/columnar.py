@@ -30,7 +30,7 @@ def read_columnar(
     except (pa.ArrowException, OSError) as error:
         raise _damaged(name, error) from error
     shape = schema.require_columns(list(columns.names), name=name)
-    used = [column for column in columns.names if column in shape.used | {schema.split}]
+    used = [column for column in columns.names if column in schema.columns_of(shape)]
     names = names_in_schema(columns.metadata) | dict(class_names)
     return _records(batches, used, frozenset(columns.names) - set(used), names, name)
 
@@ -75,6 +75,6 @@ def _damaged(name: str, error: Exception, *, after: int = 0) -> BadInput:
     where = f" after row {after}" if after else ""
     return BadInput(
         "dataset.not_columnar",
-        f"{name} cannot be decoded{where}: {str(error).splitlines()[0][:160]}.",
+        f"{name} cannot be decoded{where}: {str(error).splitlines()[0][:160].rstrip('.')}.",
         hint="It is damaged, cut off, or no Parquet or Arrow file; copy or write it again.",
     )

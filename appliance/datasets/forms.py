@@ -131,6 +131,12 @@ class Schema:
     split: str = "split"
     labels: frozenset[str] = frozenset()
     """Declared labels; empty allows every label."""
+    keep: tuple[str, ...] = ()
+    """Columns that stay with a row as they are, for splits by group or time."""
+
+    def columns_of(self, shape: Shape) -> frozenset[str]:
+        """Return every column that is read."""
+        return shape.used | {self.split, *self.keep}
 
     def shape_of(self, columns: Iterable[str]) -> Shape | None:
         """Return the mapped shape, or the first known one (of the asked form) whose columns are all there."""
@@ -154,7 +160,7 @@ class Schema:
                 f"{name} has no columns that make a row{wanted}: {name_columns(columns)}.",
                 hint="Map them, for example --map prompt=COLUMN --map answer=COLUMN, or --map text=COLUMN.",
             )
-        if missing := sorted(set(shape.required) - set(columns)):
+        if missing := sorted({*shape.required, *self.keep} - set(columns)):
             raise BadInput(
                 "dataset.mapping",
                 f"{name} has no column {name_columns(missing)}; its columns are {name_columns(columns)}.",
@@ -162,7 +168,7 @@ class Schema:
         return shape
 
 
-def schema_from(mapping: object, *, form: object = "", labels: object = ()) -> Schema:
+def schema_from(mapping: object, *, form: object = "", labels: object = (), keep: object = ()) -> Schema:
     """Return the schema of a person's wishes. Raises BadInput `dataset.mapping`, `dataset.form` or `dataset.labels`."""
     given = _checked_mapping(mapping)
     wanted = _form(form)
@@ -170,7 +176,9 @@ def schema_from(mapping: object, *, form: object = "", labels: object = ()) -> S
     shape = _shape(given)
     if shape is not None and wanted is not None and shape.form != wanted:
         raise BadInput("dataset.form", f"The mapping makes {shape.form} rows, and the form {wanted} was asked for.")
-    return Schema(shape=shape, form=wanted, split=split, labels=_labels(labels, shape, wanted))
+    if not isinstance(keep, list | tuple) or not all(isinstance(column, str) and column for column in keep):
+        raise BadInput("dataset.mapping", "The columns to keep are not a list of names.")
+    return Schema(shape=shape, form=wanted, split=split, labels=_labels(labels, shape, wanted), keep=tuple(keep))
 
 
 def shape_from_mapping(mapping: object) -> Shape | None:

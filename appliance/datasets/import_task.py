@@ -1,7 +1,7 @@
 """The job that brings a data set in: read, set bad rows aside, place each row, write two parts and a report.
 
-Equal files, parameters and seeds give equal bytes. Parameters: `source` and `more` (absolute paths), `name`,
-`mapping`, `form`, `labels`, `heldout_percent`, `redact`. Rows travel through a scratch file, not through memory.
+Equal files, parameters and seeds give equal bytes. Parameters: `source` and `more` (absolute paths), `name`, `mapping`,
+`form`, `labels`, `keep`, `heldout_percent`, `redact`. Rows travel through a scratch file, not through memory.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def run(workspace: Workspace) -> dict[str, Any]:
     StorageFailure and Interrupted; a restarted job begins again.
     """
     given = workspace.spec.parameters
-    schema = schema_from(given.get("mapping"), form=given.get("form", ""), labels=given.get("labels", ()))
+    schema = schema_from(
+        given.get("mapping"), form=given.get("form", ""), labels=given.get("labels", ()), keep=given.get("keep", ())
+    )
     sides = Sides(seed=workspace.spec.seed, heldout_percent=_percent(given.get("heldout_percent", 10)))
     state = StatePaths(workspace.directory.parent.parent)
     source = find_source(given.get("source"), given.get("more", ()), state=state)
@@ -102,6 +104,12 @@ def _read(
             behind += before.size
     if not reading.places:
         raise _no_rows(source.name, reading.aside)
+    if (undecodable := reading.aside.counts["row.encoding"]) > len(reading.places):
+        raise BadInput(
+            "dataset.encoding",
+            f"{source.name} is not UTF-8: {undecodable} rows cannot be read and {len(reading.places)} can.",
+            hint="It is probably Latin-1 or Windows-1252: save it as UTF-8 and import it again.",
+        )
 
 
 def _take(

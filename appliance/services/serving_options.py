@@ -13,7 +13,7 @@ from appliance.catalog.purpose import KINDS, kind_of
 from appliance.jobs.spec import FileEntry, manifest_digest
 from appliance.kernel.errors import BadInput
 from appliance.services.jobs import encoder_part
-from appliance.services.records import file_entries, ref_of
+from appliance.services.records import file_entries, ref_of, served_gguf
 
 _LEAST_MEMORY: Final = 64 << 20
 _CATEGORY_LIMIT: Final = 256
@@ -38,9 +38,9 @@ class Artifact:
 def artifact_of(row: Row[Any], kind: str) -> Artifact:
     """Return what serves this kind: the GGUF file where there is one. Raises BadInput `deploy.no_gguf`."""
     files = file_entries(row.files)
-    for entry in files:
-        if entry.path.endswith(".gguf"):
-            return Artifact(digest=entry.digest, size=entry.size)
+    own = served_gguf(files)
+    if own is not None:
+        return Artifact(digest=own.digest, size=own.size)
     folder = encoder_part(files)
     if kind == "generate" or not folder:
         raise BadInput(
