@@ -74,11 +74,12 @@ def _split(numbers: Numbers, *, labels: int, seed: int, fraction: float) -> tupl
 
 def _fit(vectors: Vectors, numbers: Numbers, *, strength: float, class_weights: bool) -> Any:
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
-    balance = "balanced" if class_weights else None
-    return LogisticRegression(C=strength, max_iter=_ITERATIONS, class_weight=balance).fit(
-        vectors.astype(np.float64), numbers
-    )
+    model = LogisticRegression(C=strength, max_iter=_ITERATIONS, class_weight="balanced" if class_weights else None)
+    # One thread: the products are so small that several threads spend their time waiting for each other.
+    with threadpool_limits(limits=1):
+        return model.fit(vectors.astype(np.float64), numbers)
 
 
 def _matrix(model: Any) -> tuple[Vectors, Vectors]:

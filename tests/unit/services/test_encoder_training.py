@@ -53,7 +53,7 @@ def test_an_encoders_vocabulary_costs_no_activations(ctx: Context, kind: str) ->
     plan = plan_training(ctx, body(ctx, kind, batch_size=32, max_length=128))
     mib = 1 << 20
     assert plan.memory.fits
-    assert plan.memory.activations < 1200 * mib  # with logits over 30,522 words it would be half as much again
+    assert plan.memory.activations < 1600 * mib  # logits over 30,522 words would be as much again
     assert plan.memory.weights >= 22_000_000 * 4
     assert (plan.memory.training_state == 0) is (kind == "train.prune")
 
