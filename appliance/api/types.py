@@ -526,6 +526,14 @@ class DatasetDiff(View, frozen=True, kw_only=True):
     """added, removed: parts of a row that only one of them has"""
 
 
+class ServedAdapter(View, frozen=True, kw_only=True):
+    """A LoRA adapter that is served with a model: the version it belongs to, and its GGUF file."""
+
+    ref: str
+    digest: str
+    size: int
+
+
 class ServingOptions(View, frozen=True, kw_only=True):
     """How one revision is served. Zero means the appliance's setting or the model's own limit."""
 
@@ -540,6 +548,8 @@ class ServingOptions(View, frozen=True, kw_only=True):
     """label -> category, which makes a classifier answer /v1/moderations"""
     shortens: bool = False
     """whether clients may ask for shorter vectors (models trained for it)"""
+    adapters: dict[str, ServedAdapter] = {}
+    """label -> LoRA adapter; clients name it `DEPLOYMENT:LABEL`"""
 
 
 class Policy(View, frozen=True, kw_only=True):
@@ -901,6 +911,8 @@ class OptionsChange(Request, frozen=True, kw_only=True):
     memory_limit: int | None = None
     categories: dict[str, str] | None = None
     shortens: bool | None = None
+    adapters: dict[str, str] | None = None
+    """label -> reference of a version with an adapter; an empty table takes all away"""
 
 
 class PolicyChange(Request, frozen=True, kw_only=True):

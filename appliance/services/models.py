@@ -208,7 +208,7 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
             revisions.c.state.in_(("starting", "live", "superseded")),
         )
     ).all()
-    found = sorted({f"deployment {entry.name}" for entry in served})
+    found = sorted({f"deployment {entry.name}" for entry in served} | _served_as_adapter(connection, ref))
     children = connection.execute(select(models).where(models.c.removed_at == "")).all()
     found += [
         f"model {ref_of(child)}"
@@ -219,6 +219,19 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
     own = {entry.digest for entry in file_entries(row.files)}
     found += [f"job {job.id}" for job in waiting if _reads(job.spec["inputs"], ref, own)]
     return found
+
+
+def _served_as_adapter(connection: Connection, ref: str) -> set[str]:
+    query = (
+        select(deployments.c.name, revisions.c.options)
+        .join(revisions, revisions.c.deployment == deployments.c.name)
+        .where(deployments.c.removed_at == "", revisions.c.state.in_(("starting", "live", "superseded")))
+    )
+    return {
+        f"deployment {row.name}"
+        for row in connection.execute(query)
+        if any(entry["ref"] == ref for entry in row.options.get("adapters", {}).values())
+    }
 
 
 def _reads(inputs: dict[str, Any], ref: str, digests: set[str]) -> bool:
