@@ -31,6 +31,7 @@ from appliance.training.loop import LoopResult, Supervision, train
 from appliance.training.recipes.classify import ClassifyRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import derive_seed, prepare
+from appliance.training.sealed_chunks import Stopped
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, encode_texts, load_encoder
 from appliance.weights.head import Head, HeadConfig
 
@@ -60,6 +61,13 @@ class _Method:
 
 def run(workspace: Workspace) -> dict[str, Any]:
     """Train a classifier. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted."""
+    try:
+        return _classify(workspace)
+    except Stopped as stopped:
+        raise Interrupted from stopped
+
+
+def _classify(workspace: Workspace) -> dict[str, Any]:
     started = time.monotonic()
     spec = workspace.spec
     recipe = recipe_of(ClassifyRecipe, spec.parameters)
@@ -102,6 +110,10 @@ def run(workspace: Workspace) -> dict[str, Any]:
     return described | _summary(methods, comparison, chosen, figures, data, result, seconds=time.monotonic() - started)
 
 
+def _supervision(workspace: Workspace) -> Supervision:
+    return Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested)
+
+
 def _encode(workspace: Workspace, loaded: LoadedEncoder, data: LabelledData, *, length: int) -> _Texts:
     training = encode_texts(loaded.tokenizer, [row.text for row in data.training], max_length=length)
     heldout = encode_texts(loaded.tokenizer, [row.text for row in data.heldout], max_length=length)
@@ -122,9 +134,10 @@ def _baseline(
     spent = time.process_time()
     end = 0.9 if recipe.method == "baseline" else _BASELINE_SHARE
     vectors = frozen_vectors(
-        workspace,
         loaded,
         [*texts.training, *texts.heldout],
+        directory=workspace.checkpoints,
+        supervision=_supervision(workspace),
         fingerprint=digest_of([workspace.spec.run_id, list(data.labels)]),
         share=(0.02, end * 0.7),
     )
@@ -179,13 +192,18 @@ def _finetune(
         sampler,
         settings,
         CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
-        Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
+        _supervision(workspace),
         objective=LabelOfText(_weights(recipe, texts.numbers, labels=len(data.labels))),
     )
     if not result.finished:
         raise Interrupted
     scores = scores_of(
-        workspace, classifier, texts.heldout, padding=loaded.padding, phase="measure", share=(0.98, 0.98)
+        classifier,
+        texts.heldout,
+        padding=loaded.padding,
+        supervision=_supervision(workspace),
+        phase="measure",
+        share=(0.98, 0.98),
     )
     measured = measure(scores, data, seed=derive_seed(seed, "interval"))
     head = classifier.as_head(start.config)
