@@ -19,7 +19,7 @@ from appliance.kernel.canonical import digest_of
 from appliance.kernel.events import Metric, Note, Progress
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders import folder
-from appliance.training.encoders.baseline import STRENGTHS, Baseline, fit_baseline
+from appliance.training.encoders.baseline import Baseline, fit_baseline
 from appliance.training.encoders.batches import RowSampler, labelled_batch
 from appliance.training.encoders.labelled import LabelledData, read_classification
 from appliance.training.encoders.objective import LabelOfText
@@ -143,18 +143,17 @@ def _baseline(
     )
     count = len(texts.training)
 
-    def between(done: int) -> None:
+    def between(done: int, of: int) -> None:
         if workspace.stop_requested():
             raise Interrupted
-        fraction = end * (0.7 + 0.3 * done / (len(STRENGTHS) + 1))
-        workspace.emit(Progress(phase="regression", fraction=fraction, step=done, steps=len(STRENGTHS)))
+        fraction = end * (0.7 + 0.3 * done / of)
+        workspace.emit(Progress(phase="regression", fraction=fraction, step=done, steps=of))
 
     fitted = fit_baseline(
         vectors[:count],
         texts.numbers,
-        labels=len(data.labels),
         seed=workspace.spec.seed,
-        validation_fraction=recipe.validation_fraction,
+        folds=recipe.folds,
         class_weights=recipe.class_weights,
         between=between,
     )
@@ -239,7 +238,7 @@ def _report(
         "labels_training_never_saw": list(data.unknown),
         "accuracy_of_guessing": round(guessing(data)["accuracy"], 6),
         "strength": fitted.strength,
-        "validation_accuracy_by_strength": fitted.tried,
+        "cross_validated_accuracy_by_strength": fitted.tried,
         "methods": {name: method.measured.document for name, method in methods.items()},
         "comparison": None
         if comparison is None
