@@ -186,6 +186,11 @@ def job(job_id: str) -> Call[t.JobDetail]:
     return _get(f"/v1/jobs/{_part(job_id)}", t.JobDetail)
 
 
+def job_output(job_id: str, path: str) -> Call[t.JobOutput]:
+    """One output file of a finished job, such as report/report.json."""
+    return _get(f"/v1/jobs/{_part(job_id)}/output", t.JobOutput, file=path)
+
+
 def job_events(job_id: str, *, after: int = 0, wait: float = 0.0) -> Call[t.JobEvents]:
     """A page of a job's log; with `wait`, held until something new happens or the job ends."""
     return _get(f"/v1/jobs/{_part(job_id)}/events", t.JobEvents, wait=wait, after=after, hold=wait)

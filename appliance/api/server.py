@@ -44,6 +44,7 @@ from appliance.services import (
     datasets,
     deployments,
     evaluations,
+    job_outputs,
     jobs,
     keys,
     kfolds,
@@ -164,6 +165,7 @@ class _Routes:
             self._route("POST", "/v1/jobs/plan", self._write(t.SubmitJob, training_plans.plan_training)),
             self._route("GET", "/v1/jobs/{id}", self._named("id", lambda ctx, job: jobs.show(ctx, job, live()))),
             self._route("GET", "/v1/jobs/{id}/events", self._job_events),
+            self._route("GET", "/v1/jobs/{id}/output", self._job_output),
             self._route("POST", "/v1/jobs/{id}/cancel", self._named("id", jobs.cancel)),
             self._route("POST", "/v1/jobs/{id}/resume", self._named("id", jobs.resume)),
             self._route(
@@ -290,6 +292,10 @@ class _Routes:
         ctx = self._context(request)
         after, hold = _number(request, "after", 0), _hold(request)
         return _answer(await self._runtime.job_events(ctx, request.path_params["id"], after, hold))
+
+    async def _job_output(self, request: Request) -> Response:
+        ctx, job, path = self._context(request), request.path_params["id"], request.query_params.get("file", "")
+        return _answer(await asyncio.to_thread(job_outputs.read, ctx, job, path))
 
     async def _dataset_rows(self, request: Request) -> Response:
         ctx, ref, part = self._context(request), request.path_params["ref"], request.query_params.get("part", "train")

@@ -111,6 +111,15 @@ class JobDetail(View, frozen=True, kw_only=True):
     files: tuple[FileEntry, ...] = ()
 
 
+class JobOutput(View, frozen=True, kw_only=True):
+    """One output file of a job, as text."""
+
+    job: str
+    path: str
+    digest: str
+    text: str
+
+
 class JobEvent(View, frozen=True, kw_only=True):
     """One line of a job's log, numbered from 1 without gaps."""
 

@@ -65,6 +65,16 @@ def show(session: Session, id: str) -> None:
 
 @job.command()
 @click.argument("id")
+@click.argument("path")
+@verb
+def output(session: Session, id: str, path: str) -> None:
+    """Print one output file of a job, such as report/report.json; `job show` names them."""
+    found = session.send(calls.job_output(id, path))
+    session.show(found, lambda: found.text.removesuffix("\n"))
+
+
+@job.command()
+@click.argument("id")
 @click.option("--follow", "-f", "following", is_flag=True, help="Go on until the job ends.")
 @verb
 def log(session: Session, id: str, following: bool) -> None:

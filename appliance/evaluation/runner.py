@@ -31,6 +31,7 @@ from appliance.evaluation.suite import (
     Task,
 )
 from appliance.kernel.errors import BadInput, IntegrityFailure
+from appliance.weights.head import has_head
 
 _Found = TypeVar("_Found")
 OnRows = Callable[[int, int], None]
@@ -136,6 +137,8 @@ class Runner:
 
 def is_classifier(folder: Path) -> bool:
     """Tell whether a model folder holds a sequence classifier. Raises IntegrityFailure for one that says nothing."""
+    if has_head(folder):
+        return True
     try:
         named = json.loads((folder / "config.json").read_bytes()).get("architectures")
     except (OSError, ValueError, AttributeError, RecursionError) as error:

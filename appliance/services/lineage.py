@@ -15,18 +15,23 @@ _CONVERSIONS = ("convert.gguf", "convert.ladder", "convert.adapter")
 
 
 def lineage_of(connection: Connection, run: Row[Any]) -> dict[str, Any]:
-    """Return the lineage document of a run's outputs: base, data sets, runs (newest first) and authors."""
+    """Return the lineage document of a run's outputs: base, teacher, data sets, runs (newest first) and authors."""
     runs = _chain(connection, run)
     data: dict[str, dict[str, Any]] = {}
     base: dict[str, str] | None = None
+    teacher: dict[str, str] | None = None
     for step in runs:
         for name, given in step.spec["inputs"].items():
             if name in _DATASETS and step.kind.startswith("train."):
                 data.setdefault(given["ref"], _data_document(connection, given))
             if name == "base" and step.kind not in _CONVERSIONS:
                 base = {"ref": given["ref"], "digest": given["digest"]}
+            if name == "teacher":
+                teacher = {"ref": given["ref"], "digest": given["digest"]}
     return {
-        "base": base,
+        # A student that was given no base is made of its teacher's layers.
+        "base": base or teacher,
+        "teacher": teacher,
         "datasets": list(data.values()),
         "synthetic": _synthetic(connection, data.values(), base),
         "runs": [_run_document(step) for step in runs],

@@ -197,7 +197,7 @@ def model_detail(connection: Connection, row: Row[Any]) -> t.ModelDetail:
 
 
 def dependants(connection: Connection, row: Row[Any]) -> list[str]:
-    """Name what would break if this version went: deployments, models tuned from it, unfinished jobs."""
+    """Name what would break if this version went: deployments, models tuned or taught by it, unfinished jobs."""
     ref = ref_of(row)
     served = connection.execute(
         select(deployments.c.name, revisions.c.number, deployments.c.live_revision)
@@ -213,7 +213,7 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
     found += [
         f"model {ref_of(child)}"
         for child in children
-        if child.lineage.get("base", {}) and child.lineage["base"].get("ref") == ref
+        if ref in {(child.lineage.get(name) or {}).get("ref") for name in ("base", "teacher")}
     ]
     waiting = connection.execute(select(jobs.c.id, jobs.c.spec).where(jobs.c.state.in_(UNFINISHED)))
     own = {entry.digest for entry in file_entries(row.files)}

@@ -30,7 +30,13 @@ _STATE = "state.json"
 _MANIFEST = "MANIFEST.json"
 _NAME = re.compile(r"step-(\d{8})")
 _KEPT = 2
-_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
+_DTYPES = {
+    torch.float32: "F32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+}
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,40 +7,46 @@ was sealed before a crash and what is computed after it fit together to the bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.events import Progress
 from appliance.training.checkpoint import Checkpoint, CheckpointStore
+from appliance.training.loop import Supervision
 
 Chunk = dict[str, Tensor]
 
 
+class Stopped(Exception):
+    """Whoever supervises asked to stop; what was sealed stays."""
+
+
 def sealed_chunks(
-    workspace: Workspace,
+    directory: Path,
     name: str,
     *,
+    supervision: Supervision,
     fingerprint: str,
     count: int,
     compute: Callable[[int], Chunk],
     share: tuple[float, float],
 ) -> list[Chunk]:
-    """Return every chunk in order, from its seal where there is a valid one. Raises Interrupted, StorageFailure.
+    """Return every chunk in order, from its seal where there is a valid one. Raises Stopped, StorageFailure.
 
-    `share` is where in the job's progress this work begins and ends.
+    Chunks lie in the folder `name` below `directory`; `share` is where in the job's progress this work begins and ends.
     """
     found: list[Chunk] = []
     for number in range(count):
-        folder = workspace.checkpoints / name / f"chunk-{number:05d}"
+        folder = directory / name / f"chunk-{number:05d}"
         store = CheckpointStore(folder, fingerprint=f"{fingerprint}/{name}/{number}")
         sealed, skipped = store.newest()
         for event in skipped:
-            workspace.emit(event)
+            supervision.emit(event)
         if sealed is None:
-            if workspace.stop_requested():
-                raise Interrupted
+            if supervision.stop_requested():
+                raise Stopped
             chunk = compute(number)
             store.save(Checkpoint(step=1, tensors=chunk, state={}))
         else:
@@ -48,7 +54,7 @@ def sealed_chunks(
             chunk = {key: torch.empty_like(value).copy_(value) for key, value in sealed.tensors.items()}
         found.append(chunk)
         done = share[0] + (share[1] - share[0]) * (number + 1) / count
-        workspace.emit(Progress(phase=name, fraction=done, step=number + 1, steps=count))
+        supervision.emit(Progress(phase=name, fraction=done, step=number + 1, steps=count))
     return found
 
 

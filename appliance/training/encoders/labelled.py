@@ -63,12 +63,6 @@ class LabelledData:
         return [places.get(row.label, -1) for row in rows]
 
     @property
-    def majority_accuracy(self) -> float:
-        """Share of held-out rows that the commonest training label gets right: what guessing is worth."""
-        commonest = Counter(row.label for row in self.training).most_common(1)[0][0]
-        return sum(row.label == commonest for row in self.heldout) / len(self.heldout)
-
-    @property
     def unknown(self) -> tuple[str, ...]:
         """Labels of the held-out part that training never saw: each such row counts as wrong."""
         return tuple(sorted({row.label for row in self.heldout} - set(self.labels)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.events import Progress
-from appliance.training.sealed_chunks import by_length, sealed_chunks
+from appliance.training.loop import Supervision
+from appliance.training.sealed_chunks import Stopped, by_length, sealed_chunks
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, padded, unit_mean
 
 BATCH: Final = 64
@@ -22,9 +23,15 @@ Numbers = npt.NDArray[np.float32]
 
 
 def frozen_vectors(
-    workspace: Workspace, loaded: LoadedEncoder, encoded: Rows, *, fingerprint: str, share: tuple[float, float]
+    loaded: LoadedEncoder,
+    encoded: Rows,
+    *,
+    directory: Path,
+    fingerprint: str,
+    supervision: Supervision,
+    share: tuple[float, float],
 ) -> Numbers:
-    """Return one vector for each text (float32, texts x hidden). Raises Interrupted."""
+    """Return one vector for each text (float32, texts x hidden). Raises Stopped."""
     chunks = by_length([len(row) for row in encoded], size=_CHUNK)
 
     def compute(number: int) -> dict[str, Tensor]:
@@ -37,7 +44,13 @@ def frozen_vectors(
         return {"vectors": torch.cat(parts)}
 
     found = sealed_chunks(
-        workspace, "vectors", fingerprint=fingerprint, count=len(chunks), compute=compute, share=share
+        directory,
+        "vectors",
+        supervision=supervision,
+        fingerprint=fingerprint,
+        count=len(chunks),
+        compute=compute,
+        share=share,
     )
     vectors = np.zeros((len(encoded), loaded.hidden), np.float32)
     for chunk, part in zip(chunks, found, strict=True):
@@ -46,23 +59,23 @@ def frozen_vectors(
 
 
 def scores_of(
-    workspace: Workspace,
     classifier: TextClassifier,
     encoded: Rows,
     *,
     padding: int,
+    supervision: Supervision,
     phase: str,
     share: tuple[float, float],
 ) -> Numbers:
-    """Return a classifier's scores (logits, texts x labels). Raises Interrupted."""
+    """Return a classifier's scores (logits, texts x labels). Raises Stopped."""
     classifier.eval()
     found = np.zeros((len(encoded), classifier.head.out_features), np.float32)
     batches = by_length([len(row) for row in encoded], size=BATCH)
     for number, batch in enumerate(batches, start=1):
-        if workspace.stop_requested():
-            raise Interrupted
+        if supervision.stop_requested():
+            raise Stopped
         with torch.inference_mode():
             found[batch] = classifier(*padded([encoded[row] for row in batch], padding=padding)).numpy()
         done = share[0] + (share[1] - share[0]) * number / len(batches)
-        workspace.emit(Progress(phase=phase, fraction=done, step=number, steps=len(batches)))
+        supervision.emit(Progress(phase=phase, fraction=done, step=number, steps=len(batches)))
     return found

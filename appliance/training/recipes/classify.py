@@ -19,8 +19,9 @@ class ClassifyRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     says that it gained."""
     significance: Annotated[float, Meta(gt=0, lt=1)] = 0.05
     """Largest probability of chance at which a difference counts as a gain or a loss."""
-    validation_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.1
-    """Part of the training rows on which the regression's strength is chosen. Held-out rows choose nothing."""
+    folds: Annotated[int, Meta(ge=2, le=20)] = 5
+    """Parts of the training rows over which the regression's strength is chosen by cross-validation. Held-out rows
+    choose nothing."""
     class_weights: bool = False
     """Weigh each label by how rare it is, so that rare labels count as much as common ones."""
     max_length: Annotated[int, Meta(ge=4, le=131072)] = 256
@@ -33,6 +34,7 @@ class ClassifyRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     learning_rate: Annotated[float, Meta(gt=0, le=100)] = 1e-4
     """Peak of the schedule."""
     warmup_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    checkpoint_seconds: Annotated[float, Meta(ge=0)] = 60.0
 
     def load(self) -> Load:
         """Every weight is trained, unless there is only the regression."""

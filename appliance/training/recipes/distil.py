@@ -29,6 +29,7 @@ class DistilRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True
     learning_rate: Annotated[float, Meta(gt=0, le=100)] = 3e-4
     """Peak of the schedule."""
     warmup_fraction: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    checkpoint_seconds: Annotated[float, Meta(ge=0)] = 60.0
 
     def load(self) -> Load:
         """Every weight of the student is trained, and the teacher is there while its answers are computed."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from appliance.jobs.workspace import Workspace
+from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.errors import BadInput
 from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import prepare
-from appliance.training.shrink import distil_classifier, distil_writer
+from appliance.training.sealed_chunks import Stopped
+from appliance.training.shrink import distil_classifier_task, distil_writer_task
 from appliance.weights.families import ENCODERS, family_of_folder
 from appliance.weights.head import has_head
 
@@ -27,7 +28,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
     recipe = recipe_of(DistilRecipe, spec.parameters)
     teacher = workspace.input("teacher")
     if has_head(teacher):
-        distil = distil_classifier.distil
+        distil = distil_classifier_task.distil
     elif family_of_folder(teacher) in ENCODERS:
         raise BadInput(
             "training.teacher_without_head",
@@ -35,6 +36,10 @@ def run(workspace: Workspace) -> dict[str, Any]:
             hint="Use the outcome of `train classify` as the teacher.",
         )
     else:
-        distil = distil_writer.distil
+        distil = distil_writer_task.distil
     prepare(threads=spec.environment.threads, device=spec.environment.device)
-    return distil(workspace, recipe) | {"job_seconds": round(time.monotonic() - started, 3)}
+    try:
+        summary = distil(workspace, recipe)
+    except Stopped as stopped:
+        raise Interrupted from stopped
+    return summary | {"job_seconds": round(time.monotonic() - started, 3)}

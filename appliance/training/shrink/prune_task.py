@@ -13,9 +13,11 @@ from typing import Any
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.events import Metric, Note, Progress
 from appliance.training.encoders.folder import describe_classifier, describe_folder
+from appliance.training.loop import Supervision
 from appliance.training.recipes.prune import PruneRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import prepare
+from appliance.training.sealed_chunks import Stopped
 from appliance.training.shrink.cuts import Parts, plan_cut
 from appliance.training.shrink.importance import Importance, importance_by_rows, importance_by_weights
 from appliance.training.shrink.layout import Layout, layout_of
@@ -27,6 +29,13 @@ from appliance.weights.head import has_head, read_config
 
 def run(workspace: Workspace) -> dict[str, Any]:
     """Prune a model. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted; a restarted job begins anew."""
+    try:
+        return _prune(workspace)
+    except Stopped as stopped:
+        raise Interrupted from stopped
+
+
+def _prune(workspace: Workspace) -> dict[str, Any]:
     started = time.monotonic()
     spec = workspace.spec
     recipe = recipe_of(PruneRecipe, spec.parameters)
@@ -41,7 +50,13 @@ def run(workspace: Workspace) -> dict[str, Any]:
 
     def load(folder: Path, whole: Subject | None = None) -> Subject:
         return load_subject(
-            workspace, folder, rows=rows, max_length=recipe.max_length, batch_size=recipe.batch_size, whole=whole
+            folder,
+            workspace.input("dataset"),
+            supervision=Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
+            rows=rows,
+            max_length=recipe.max_length,
+            batch_size=recipe.batch_size,
+            whole=whole,
         )
 
     before = load(base)

@@ -16,7 +16,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from appliance.jobs.workspace import Workspace
 from appliance.kernel.errors import BadInput
 from appliance.training.base_model import load_base
 from appliance.training.chat import encode_chats
@@ -24,6 +23,7 @@ from appliance.training.chat import encode_texts as encode_documents
 from appliance.training.encoders.labelled import LabelledData, read_classification
 from appliance.training.encoders.report import measure
 from appliance.training.encoders.vectors import scores_of
+from appliance.training.loop import Supervision
 from appliance.training.objective import NextToken, mean_loss
 from appliance.training.rows import read_rows
 from appliance.training.sampler import Example, in_batches
@@ -53,10 +53,19 @@ class Subject:
 
 
 def load_subject(
-    workspace: Workspace, folder: Path, *, rows: int, max_length: int, batch_size: int, whole: Subject | None = None
+    folder: Path,
+    data: Path,
+    *,
+    supervision: Supervision,
+    rows: int,
+    max_length: int,
+    batch_size: int,
+    whole: Subject | None = None,
 ) -> Subject:
-    """Load a model's folder and measure it on the job's data set. `whole` is the model it was made from, if any."""
-    data = workspace.input("dataset")
+    """Load a model's folder and measure it on a data set. `whole` is the model it was made from, if any.
+
+    Raises BadInput, IntegrityFailure, and Stopped.
+    """
     if family_of_folder(folder) not in ENCODERS:
         return _writer(folder, data, rows=rows, max_length=max_length, batch_size=batch_size)
     if has_head(folder):
@@ -64,7 +73,14 @@ def load_subject(
         labelled = with_labels(read_classification(data), config)
         length = min(max_length, config.max_length)
         encoded = encode_texts(loaded.tokenizer, [row.text for row in labelled.heldout], max_length=length)
-        scores = scores_of(workspace, classifier, encoded, padding=loaded.padding, phase="measure", share=(0.5, 0.5))
+        scores = scores_of(
+            classifier,
+            encoded,
+            padding=loaded.padding,
+            supervision=supervision,
+            phase="measure",
+            share=(0.5, 0.5),
+        )
         measured = measure(scores, labelled, seed=0)
         return Subject(
             model=loaded.model,

@@ -5,10 +5,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from appliance.catalog.model_folder import inspect_model
+from appliance.catalog.purpose import kind_of
 from appliance.kernel.errors import IntramurosError
+from appliance.weights.head import Head, HeadConfig, write_head
+from tests.factories.tiny_encoder import HIDDEN, make_tiny_bert
 from tests.unit.catalog.model_files import CONFIG, write_folder, write_gguf
 
 
@@ -165,3 +170,15 @@ def test_licence_file_is_read_where_the_card_is_silent(tmp_path: Path) -> None:
     (folder / "README.md").write_text("# no front matter\nlicense: fake\n")
     (folder / "LICENSE").write_text("\n   MIT License\n\nCopyright\n")
     assert inspect_model(folder).description.licence == "MIT License"
+
+
+def test_a_classifier_of_our_own_comes_back_with_its_labels(tmp_path: Path) -> None:
+    folder = make_tiny_bert(tmp_path / "model")
+    weight = np.zeros((2, HIDDEN), np.float32)
+    write_head(folder, Head(config=HeadConfig(labels=("no", "yes"), max_length=32), weight=weight, bias=weight[:, 0]))
+    inspected = inspect_model(folder)
+    assert inspected.description.labels == ("no", "yes")
+    assert kind_of(msgspec.to_builtins(inspected.description)) == "classify"
+    assert {"intramuros_head.json", "intramuros_head.safetensors"} <= {file.name for file in inspected.files}
+    (folder / "intramuros_head.safetensors").unlink()
+    assert code_of(folder) == "model.missing_shard"

@@ -20,9 +20,8 @@ def fit(vectors: Vectors, numbers: list[int], *, weights: bool = False, seed: in
     return fit_baseline(
         vectors,
         numbers,
-        labels=len(set(numbers)),
         seed=seed,
-        validation_fraction=0.2,
+        folds=4,
         class_weights=weights,
     )
 
@@ -38,10 +37,10 @@ def test_two_labels_and_three_are_told_apart(sizes: tuple[int, ...]) -> None:
     assert model.weight.shape == (len(sizes), 8)
     assert (found(model, vectors) == numbers).mean() > 0.9
     assert model.strength in STRENGTHS
-    assert len(model.tried) == len(STRENGTHS)
+    assert model.tried[f"{model.strength:g}"] == max(model.tried.values())
 
 
-def test_equal_input_gives_equal_bits_and_the_seed_decides_the_validation() -> None:
+def test_equal_input_gives_equal_bits_and_the_seed_decides_the_folds() -> None:
     vectors, numbers = clusters((20, 20, 20), spread=0.6)
     one, again, other = fit(vectors, numbers), fit(vectors, numbers), fit(vectors, numbers, seed=1)
     assert (one.weight == again.weight).all()
@@ -61,14 +60,20 @@ def test_labels_with_one_row_are_fitted_and_not_checked() -> None:
     assert (found(model, vectors) == numbers).all()
 
 
+def test_two_rows_of_each_label_are_enough_to_choose_by() -> None:
+    vectors, numbers = clusters((2, 2))
+    assert set(fit(vectors, numbers).tried.values()) <= {0.0, 0.25, 0.5, 0.75, 1.0}
+
+
 def test_whoever_waits_is_told_and_may_stop() -> None:
     class Stop(Exception):
         pass
 
-    def between(done: int) -> None:
+    def between(done: int, of: int) -> None:
+        assert of == 4 * len(STRENGTHS) + 1
         if done == 2:
             raise Stop
 
     vectors, numbers = clusters((10, 10))
     with pytest.raises(Stop):
-        fit_baseline(vectors, numbers, labels=2, seed=0, validation_fraction=0.2, class_weights=False, between=between)
+        fit_baseline(vectors, numbers, seed=0, folds=4, class_weights=False, between=between)

@@ -52,7 +52,7 @@ def test_the_baseline_keeps_the_encoder_byte_by_byte(tmp_path: Path, base: Path,
     assert summary["method"] == "baseline"
     assert summary["verdict"] == "not compared"
     assert summary["labels"] == ["card", "network", "place"]
-    assert summary["metrics"]["majority_accuracy"] == pytest.approx(1 / 3)
+    assert summary["baseline"] == pytest.approx({"accuracy": 1 / 3, "macro_f1": 0.5 / 3})
     assert summary["metrics"]["accuracy"] > 0.5
     report = json.loads((tmp_path / "out/report/report.json").read_text())
     assert report["methods"]["baseline"]["accuracy"] == round(summary["metrics"]["accuracy"], 6)
@@ -74,6 +74,7 @@ def test_tuning_gains_and_says_so_and_a_stopped_run_ends_with_the_same_bytes(
     # Whatever was found, the three places that tell it agree.
     assert compared["verdict"] == summary["verdict"] in ("gain", "no gain", "loss")
     assert (compared["only_finetune_right"] - compared["only_baseline_right"]) / 45 == pytest.approx(after - before)
+    assert (summary["baseline"]["accuracy"] == before) is (summary["method"] == "finetune")
     assert summary["method"] == ("finetune" if compared["verdict"] == "gain" else "baseline")
     assert any("McNemar" in event.text for event in job.events if isinstance(event, Note))
     for stop in (("vectors", 1), ("regression", 2), ("train", 3)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.sampler import IGNORED, Example, pad
 from appliance.training.sealed_chunks import by_length, sealed_chunks
 from appliance.training.shrink.quality import perplexity, writing_examples
-from appliance.training.shrink.student import student_folder
+from appliance.training.shrink.student import student_from
 
 _CHUNK = 64
 _BATCH = 8
@@ -60,7 +61,7 @@ class _TaughtBatch:
 def distil(workspace: Workspace, recipe: DistilRecipe) -> dict[str, Any]:
     """Teach a student and write it. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted."""
     workspace.emit(Progress(phase="load"))
-    source = student_folder(workspace, recipe)
+    source = _source(workspace, recipe)
     teacher, student = load_base(workspace.input("teacher")), load_base(source)
     _require_same_tokens(teacher, student)
     data = workspace.input("dataset")
@@ -137,6 +138,17 @@ def _require_same_tokens(teacher: Base, student: Base) -> None:
         )
 
 
+def _source(workspace: Workspace, recipe: DistilRecipe) -> Path:
+    """Return the student's folder before it learns: the base, or some of the teacher's layers."""
+    if "base" in workspace.spec.inputs:
+        return workspace.input("base")
+    return student_from(workspace.input("teacher"), workspace.scratch, recipe)
+
+
+def _supervision(workspace: Workspace) -> Supervision:
+    return Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested)
+
+
 def _answers(
     workspace: Workspace, recipe: DistilRecipe, teacher: Any, examples: Sequence[Example], *, padding: int
 ) -> list[_Answers]:
@@ -155,8 +167,9 @@ def _answers(
         return {"scores": torch.cat(scores), "numbers": torch.cat(numbers)}
 
     found = sealed_chunks(
-        workspace,
+        workspace.checkpoints,
         "answers",
+        supervision=_supervision(workspace),
         fingerprint=workspace.spec.run_id,
         count=len(chunks),
         compute=compute,
@@ -204,7 +217,7 @@ def _train(
         sampler,
         settings_of(recipe, steps=steps, seed=seed),
         CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
-        Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
+        _supervision(workspace),
         objective=_Taught(recipe),
     )
     if not result.finished:

@@ -28,7 +28,7 @@ from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.runtime import derive_seed
 from appliance.training.sealed_chunks import by_length, sealed_chunks
 from appliance.training.shrink.quality import with_labels
-from appliance.training.shrink.student import student_folder
+from appliance.training.shrink.student import student_from
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, encode_texts, load_classifier, load_encoder, padded
 from appliance.weights.head import HeadConfig, has_head, read_config
 
@@ -59,7 +59,7 @@ def distil(workspace: Workspace, recipe: DistilRecipe) -> dict[str, Any]:
     taught = _answers(workspace, teacher, training, padding=loaded.padding)
     whole = _measure(workspace, teacher, heldout, data, loaded.padding, phase="teacher")
 
-    source = student_folder(workspace, recipe)
+    source = _source(workspace, recipe)
     student, own = _student(source, teacher, config, seed=workspace.spec.seed)
     if (source / "tokenizer.json").read_bytes() != (workspace.input("teacher") / "tokenizer.json").read_bytes():
         # The student reads the same texts in its own pieces.
@@ -106,6 +106,17 @@ def distil(workspace: Workspace, recipe: DistilRecipe) -> dict[str, Any]:
     }
 
 
+def _source(workspace: Workspace, recipe: DistilRecipe) -> Path:
+    """Return the student's folder before it learns: the base, or some of the teacher's layers."""
+    if "base" in workspace.spec.inputs:
+        return workspace.input("base")
+    return student_from(workspace.input("teacher"), workspace.scratch, recipe)
+
+
+def _supervision(workspace: Workspace) -> Supervision:
+    return Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested)
+
+
 def _answers(
     workspace: Workspace, teacher: TextClassifier, encoded: Sequence[Sequence[int]], *, padding: int
 ) -> Tensor:
@@ -119,8 +130,9 @@ def _answers(
         return {"scores": torch.cat(parts).half()}
 
     found = sealed_chunks(
-        workspace,
+        workspace.checkpoints,
         "answers",
+        supervision=_supervision(workspace),
         fingerprint=workspace.spec.run_id,
         count=len(chunks),
         compute=compute,
@@ -180,7 +192,7 @@ def _train(
         sampler,
         settings_of(recipe, steps=steps, seed=seed),
         CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
-        Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
+        _supervision(workspace),
         objective=_Taught(recipe),
     )
     if not result.finished:
@@ -217,7 +229,14 @@ def _measure(
     *,
     phase: str,
 ) -> tuple[Any, Measured]:
-    scores = scores_of(workspace, classifier, encoded, padding=padding, phase=phase, share=(0.2, 0.2))
+    scores = scores_of(
+        classifier,
+        encoded,
+        padding=padding,
+        supervision=_supervision(workspace),
+        phase=phase,
+        share=(0.2, 0.2),
+    )
     return scores, measure(scores, data, seed=derive_seed(workspace.spec.seed, "interval"))
 
 
