@@ -75,11 +75,13 @@ def _submit(session: Session, ref: str, suite: str, data: str, parameters: dict[
 def _text(job: t.JobView) -> str:
     lines = [f"run:{job.id}  {job.state}"]
     intervals = job.summary.get("intervals", {})
-    for name, value in job.summary.get("metrics", {}).items():
+    metrics, informative = job.summary.get("metrics", {}), job.summary.get("informative", {})
+    width = 2 + max((len(name) for name in (*metrics, *informative)), default=22)
+    for name, value in metrics.items():
         span = f"   {intervals[name][0]:.4f} to {intervals[name][1]:.4f}" if name in intervals else ""
-        lines.append(f"  {name:<24}{value:.4f}{span}")
-    for name, value in job.summary.get("informative", {}).items():
-        lines.append(f"  {name:<24}{value:.4g}   (this machine, now)")
+        lines.append(f"  {name:<{width}}{value:.4f}{span}")
+    for name, value in informative.items():
+        lines.append(f"  {name:<{width}}{value:.4g}   (this machine, now)")
     for task, report in job.summary.get("reports", {}).items():
         lines += [
             f"  {task}: {entry['rows']} x {entry['expected']!r} taken for {entry['got']!r}"

@@ -132,7 +132,7 @@ def test_a_wrong_gate_file_is_refused_by_name(text: str, named: str) -> None:
     assert named in refusal.value.message
 
 
-def difference(low: float, high: float, *, lower: bool = False) -> dict[str, Difference]:
+def difference(low: float, high: float, *, lower: bool = False, rows: int = 40) -> dict[str, Difference]:
     middle = (low + high) / 2
     return {
         "f1": Difference(
@@ -143,7 +143,7 @@ def difference(low: float, high: float, *, lower: bool = False) -> dict[str, Dif
             low=low,
             high=high,
             p=None,
-            rows=40,
+            rows=rows,
             left_out=0,
             lower_is_better=lower,
             outcome=Outcome.SAME,
@@ -160,6 +160,7 @@ def difference(low: float, high: float, *, lower: bool = False) -> dict[str, Dif
         (difference(-0.05, 0.03, lower=True), False),
         (None, False),
         (difference(math.nan, math.nan), False),
+        (difference(0.0, 0.0, rows=3), False),
     ],
 )
 def test_not_worse_than_production_needs_the_whole_interval(
