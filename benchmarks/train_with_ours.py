@@ -13,6 +13,7 @@ import torch
 from appliance.kernel.events import Event, Progress
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.loop import LoopSettings, Supervision, train
+from appliance.training.objective import NextToken
 from appliance.training.runtime import prepare
 from appliance.training.sampler import Batch
 from appliance.training.schedule import Schedule
@@ -52,7 +53,14 @@ def main(folder: Path, threads: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         store = CheckpointStore(Path(scratch), fingerprint="benchmark")
         begun, cpu = time.monotonic(), time.process_time()
-        train(model, sampler, settings, store, Supervision(emit=record, stop_requested=lambda: False))
+        train(
+            model,
+            sampler,
+            settings,
+            store,
+            Supervision(emit=record, stop_requested=lambda: False),
+            objective=NextToken(),
+        )
         wall, cpu = time.monotonic() - begun, time.process_time() - cpu
     print(case.report(losses=losses, cpu_seconds=cpu, wall_seconds=wall))
 

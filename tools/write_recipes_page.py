@@ -2,52 +2,68 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
+from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.registry import RECIPES, RecipeKind
 from tools.documented_fields import Field, fields_of, table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "operators" / "recipes.md"
-_SOURCE = ROOT / "appliance" / "training" / "recipe.py"
 _TOP = """# Recipes: what you may choose about a run
 
-Written by `make docs` from `appliance/training/recipe.py`. Do not edit.
+Written by `make docs` from `appliance/training/recipes/`. Do not edit.
 
-Every verb that trains takes `--set FIELD=VALUE` for any field below, and `--seed N`. What you leave out has its
-default; an unknown field or a value out of range is refused before anything starts, and so is a run that would not
-fit in memory.
+A recipe file is the whole of a run; `intramuros train plan FILE` prints what it leaves to defaults and what it needs,
+`intramuros train run FILE` runs it:
+
+    recipe: lora             # one of the names below
+    base: assistant@1        # the recipe's inputs
+    data: faq@1
+    seed: 0
+    with:                    # its fields
+      rank: 16
+
+The same from flags: every verb `intramuros train NAME` takes its inputs as options, `--set FIELD=VALUE` for any field,
+`--seed N`, and `--plan`. What you leave out has its default; an unknown field or a value out of range is refused before
+anything starts, by the line of the file, and so is a run that would not fit in memory.
 
 `intramuros job show ID` prints the whole recipe of a run, defaults included. It is hashed, together with the
 inputs' digests, the thread count, the code, the library versions and the processor's flags, into the **run id**: an
 equal run is not repeated, its result is returned. A run with the same id gives the same bytes.
 
 A run saves sealed checkpoints. After a power cut, a `kill -9` or `intramuros job cancel`, it goes on from the
-newest valid one, and ends with the same bytes as if nothing had happened.
+newest valid one, and ends with the same bytes as if nothing had happened. How to choose is told in
+[training](training.md).
 """
-_SECTIONS = (
-    ("SeedRecipe", "`intramuros train seed`", "A small Llama and its byte-level BPE tokenizer, from nothing."),
-    ("LoraRecipe", "`intramuros train lora`", "Low-rank adapters on a base model; the loss counts answers only."),
-)
 
 
-def fields(name: str) -> list[Field]:
-    """Return the fields of a recipe, those it inherits after its own."""
-    own = fields_of(_SOURCE, name)
-    inherited = {field.name: field for field in fields_of(_SOURCE, "_Recipe")}
-    explained = [
-        field if field.meaning or field.name not in inherited else _with_meaning(field, inherited[field.name].meaning)
-        for field in own
-    ]
-    return [*explained, *(field for key, field in inherited.items() if key not in {item.name for item in own})]
+def fields(form: type[Recipe]) -> list[Field]:
+    """Return the fields of a recipe, those it inherits after its own; a field keeps the first meaning it was given."""
+    found: dict[str, Field] = {}
+    for ancestor in form.__mro__:
+        if not issubclass(ancestor, Recipe):
+            break
+        for field in fields_of(Path(inspect.getfile(ancestor)), ancestor.__name__):
+            known = found.setdefault(field.name, field)
+            if not known.meaning:
+                found[field.name] = _with_meaning(known, field.meaning)
+    return list(found.values())
 
 
 def page() -> str:
     """Return the page as it should be."""
     parts = [_TOP]
-    for name, title, purpose in _SECTIONS:
-        parts += [f"## {title}", "", purpose, "", *table(fields(name)), ""]
+    for name, kind in RECIPES.items():
+        parts += [f"## {name}", "", kind.purpose, "", _inputs(kind), "", *table(fields(kind.form)), ""]
     return "\n".join(parts)
+
+
+def _inputs(kind: RecipeKind) -> str:
+    words = [f"`{word}`{' (optional)' if word in kind.optional else ''}" for word in kind.inputs]
+    return f"Inputs: {', '.join(words)}."
 
 
 def _with_meaning(field: Field, meaning: str) -> Field:

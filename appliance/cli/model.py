@@ -10,6 +10,7 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.export import require_new, write_export
 from appliance.cli.follow import follow
+from appliance.cli.run import verification_text
 from appliance.cli.session import Session, confirmed, verb
 from appliance.cli.train import parameters_of
 from appliance.kernel.errors import BadInput
@@ -228,6 +229,7 @@ def _text(detail: t.ModelDetail) -> str:
         f"  run         {run['kind']} {run['job']} seed {run['seed']} id {run['run_id'][:16]}"
         for run in detail.lineage.get("runs", [])
     ]
+    lines += [f"  verified    {verification_text(item)}" for item in detail.verifications]
     lines += [
         f"  evaluation  {item.dataset}: " + ", ".join(f"{k} {v:.4f}" for k, v in sorted(item.metrics.items()))
         for item in detail.evaluations

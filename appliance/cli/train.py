@@ -1,9 +1,14 @@
-"""`intramuros train …`: queue a run and follow it."""
+"""`intramuros train …`: queue a run and follow it, from flags or from a recipe file.
+
+There is one verb for each recipe; its inputs are options. `run FILE` and `plan FILE` take the same from a file.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
@@ -12,34 +17,38 @@ from appliance.api import types as t
 from appliance.cli.follow import follow
 from appliance.cli.session import Session, verb
 from appliance.kernel.errors import BadInput
+from appliance.kernel.terminal import size_text
+from appliance.training.recipe_file import read_recipe_file
+from appliance.training.recipes.registry import RECIPES, RecipeKind
+
+_INPUT_HELP: Final[Mapping[str, str]] = {
+    "base": "Model to start from: name@version or run:ID.",
+    "data": "Data set to learn from.",
+    "corpus": "Data set of form text, or of form chat.",
+    "teacher": "Model to learn from: name@version or run:ID.",
+}
 
 
 @click.group()
 def train() -> None:
-    """Train a seed model, or fine-tune one by LoRA."""
+    """Train from nothing, fine-tune, and plan both; one verb for each recipe."""
 
 
 @train.command()
-@click.option("--corpus", required=True, help="Data set of form text, or of form chat.")
-@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="Recipe field; see docs/operators/recipes.md.")
-@click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option("--detach", is_flag=True, help="Queue it and return.")
 @verb
-def seed(session: Session, corpus: str, given: tuple[str, ...], seed: int, detach: bool) -> None:
-    """Train a small model and its tokenizer from nothing."""
-    _run(session, "train.seed", {"corpus": corpus}, given, seed, detach)
+def run(session: Session, file: Path, detach: bool) -> None:
+    """Run the recipe file FILE."""
+    _run(session, _of_file(file), detach=detach)
 
 
 @train.command()
-@click.option("--base", required=True, help="Model to tune: name@version or run:ID.")
-@click.option("--data", required=True, help="Data set of form chat.")
-@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="Recipe field; see docs/operators/recipes.md.")
-@click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
-@click.option("--detach", is_flag=True, help="Queue it and return.")
+@click.argument("file", type=click.Path(path_type=Path))
 @verb
-def lora(session: Session, base: str, data: str, given: tuple[str, ...], seed: int, detach: bool) -> None:
-    """Fine-tune by low-rank adapters; the loss counts answers only."""
-    _run(session, "train.lora", {"base": base, "dataset": data}, given, seed, detach)
+def plan(session: Session, file: Path) -> None:
+    """Print all that the recipe file FILE says and leaves to defaults, and what it needs; nothing is queued."""
+    _plan(session, _of_file(file))
 
 
 def parameters_of(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -56,12 +65,54 @@ def parameters_of(pairs: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _run(session: Session, kind: str, inputs: dict[str, str], given: tuple[str, ...], seed: int, detach: bool) -> None:
-    body = t.SubmitJob(kind=kind, inputs=inputs, parameters=parameters_of(given), seed=seed)
+def plan_text(plan: t.TrainingPlanView) -> str:
+    """A plan for people: inputs, recipe, work and memory."""
+    memory = plan.memory
+    lines = [f"{plan.kind}  run id {plan.run_id[:12]}  seed {plan.seed}  {plan.threads} threads"]
+    for given in plan.inputs:
+        rows = f"  {given.form}, {given.train_rows} rows, {given.heldout_rows} held out" if given.form else ""
+        lines.append(f"  {given.word:<30}{given.ref} ({given.digest[:12]}){rows}")
+    lines.append("")
+    for name, value in plan.recipe.items():
+        mark = "" if name in plan.given else "  (default)"
+        lines.append(f"  {name:<30}{_value(value)}{mark}")
+    lines += [
+        "",
+        f"  {'steps':<30}{'known once the rows are packed' if plan.steps is None else plan.steps}",
+        f"  {'tokens at most':<30}{'-' if plan.tokens is None else f'{plan.tokens:,}'}",
+        "",
+        f"  {'memory: weights':<30}{size_text(memory.weights)}",
+        f"  {'  gradients and optimiser':<30}{size_text(memory.training_state)}",
+        f"  {'  activations':<30}{size_text(memory.activations)}",
+        f"  {'  process':<30}{size_text(memory.process)}",
+        f"  {'  together':<30}{size_text(memory.total)} of {size_text(memory.available)} available"
+        f"{'' if memory.fits else ': it does not fit'}",
+        *(f"  {'  instead':<30}{proposal}" for proposal in plan.proposals),
+    ]
+    if plan.equal_job:
+        lines += ["", f"  An equal run is already there ({plan.equal_job}); its result would be used."]
+    return "\n".join(lines)
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+
+
+def _of_file(file: Path) -> t.SubmitJob:
+    run = read_recipe_file(file)
+    return t.SubmitJob(kind=run.kind, inputs=dict(run.inputs), parameters=dict(run.given), seed=run.seed)
+
+
+def _run(session: Session, body: t.SubmitJob, *, detach: bool) -> None:
     job = session.send(calls.submit_job(body))
     if not detach:
         job = follow(session, job)
     session.show(job, lambda: _text(job))
+
+
+def _plan(session: Session, body: t.SubmitJob) -> None:
+    planned = session.send(calls.plan_training(body))
+    session.show(planned, lambda: plan_text(planned))
 
 
 def _text(job: t.JobView) -> str:
@@ -72,3 +123,37 @@ def _text(job: t.JobView) -> str:
             shown = f"{value:.4f}" if isinstance(value, float) else value
             lines.append(f"  {name:<24}{shown}")
     return "\n".join(lines)
+
+
+def _recipe_verb(name: str, kind: RecipeKind) -> click.Command:
+    """Return the verb of a recipe: an option for each input, --set for its fields."""
+
+    def recipe(
+        session: Session, given: tuple[str, ...], seed: int, detach: bool, planned: bool, **words: str | None
+    ) -> None:
+        inputs = {kind.inputs[word]: ref for word, ref in words.items() if ref is not None}
+        body = t.SubmitJob(kind=f"train.{name}", inputs=inputs, parameters=parameters_of(given), seed=seed)
+        if planned:
+            _plan(session, body)
+        else:
+            _run(session, body, detach=detach)
+
+    recipe.__doc__ = kind.purpose
+    wrapped: Callable[..., Any] = verb(recipe)
+    options = [
+        *(
+            click.option(f"--{word}", required=word not in kind.optional, help=_INPUT_HELP.get(word, "Input."))
+            for word in kind.inputs
+        ),
+        click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="A field; docs/operators/recipes.md."),
+        click.option("--seed", default=0, show_default=True, help="Seed of every random choice."),
+        click.option("--plan", "planned", is_flag=True, help="Print what it would be and need; queue nothing."),
+        click.option("--detach", is_flag=True, help="Queue it and return."),
+    ]
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return click.command(name)(wrapped)
+
+
+for _name, _kind in RECIPES.items():
+    train.add_command(_recipe_verb(_name, _kind))

@@ -323,7 +323,8 @@ class Deployer:
         await self._supervisor.stop(_name(number), patience=30.0)
         self._socket(number).unlink(missing_ok=True)
         self.wake()
-        shutil.rmtree(self._ctx.appliance.paths.worker_model(number), ignore_errors=True)
+        for folder in (self._ctx.appliance.paths.worker_model(number), self._ctx.appliance.paths.worker_cache(number)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     async def _is_busy(self, number: int) -> bool:
         if await asyncio.to_thread(gateway_holds, self._ctx.appliance.paths, number):
@@ -361,7 +362,7 @@ class Deployer:
 
     def _spec(self, wanted: Wanted) -> UnitSpec:
         settings = self._ctx.appliance.settings
-        socket = self._socket(wanted.number)
+        socket, cache = self._socket(wanted.number), self._ctx.appliance.paths.worker_cache(wanted.number)
         argv = (
             *self._prefix,
             *(sys.executable, "-I", "-m", engine_module(wanted.options.kind)),
@@ -369,7 +370,8 @@ class Deployer:
             *("--digest", wanted.artifact.digest),
             *("--socket", str(socket)),
             *("--name", wanted.ref),
-            *engine_arguments(settings, wanted.options, wanted.profile),
+            *engine_arguments(settings, wanted.options, wanted.profile, cache=cache),
+            *self._adapter_arguments(wanted),
         )
         return UnitSpec(
             name=_name(wanted.number),
@@ -377,6 +379,11 @@ class Deployer:
             environment={"GOMP_SPINCOUNT": str(settings.engine_spin_count)},
             is_ready=lambda: _answers(self._ctx.appliance.paths.worker_socket(wanted.number)),
         )
+
+    def _adapter_arguments(self, wanted: Wanted) -> list[str]:
+        blob = self._ctx.appliance.paths.blob
+        named = sorted(wanted.options.adapters.items())
+        return [f"--adapter={label}={entry.digest}={blob(entry.digest)}" for label, entry in named]
 
     def _model_path(self, wanted: Wanted) -> Path:
         """Where the engine finds its model: a blob, or a folder of links to blobs."""

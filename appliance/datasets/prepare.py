@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from appliance.datasets.rows import Row, characters_of, prompt_of
+from appliance.datasets.rows import Row, prompt_of
 from appliance.kernel.canonical import canonical_json
 
 TRAIN: Final = "train"
@@ -54,7 +54,7 @@ class Sides:
         prompt = prompt_digest(row.content)
         self._assigned = self._assigned or bool(row.split)
         side = row.split or hashed_side(self.seed, prompt, heldout_percent=self.heldout_percent)
-        key = hashlib.sha256(side.encode() + b"\0" + data).digest()
+        key = hashlib.sha256(side.encode() + b"\0" + essence(row.content)).digest()
         if key in self._seen:
             self.duplicates += 1
             return None
@@ -79,26 +79,9 @@ class Sides:
                 yield Fate.LEAK if placed.prompt in heldout else Fate.TRAIN
 
 
-@dataclass(slots=True)
-class Statistics:
-    """Rows and their lengths in characters, kept as running figures."""
-
-    rows: int = 0
-    characters: int = 0
-    shortest: int = 0
-    longest: int = 0
-
-    def add(self, content: dict[str, Any]) -> None:
-        length = characters_of(content)
-        self.shortest = min(self.shortest, length) if self.rows else length
-        self.longest = max(self.longest, length)
-        self.rows += 1
-        self.characters += length
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return rows and the least, mean and greatest number of characters of a row."""
-        mean = round(self.characters / self.rows, 1) if self.rows else 0.0
-        return {"rows": self.rows, "characters": {"min": self.shortest, "mean": mean, "max": self.longest}}
+def essence(content: dict[str, Any]) -> bytes:
+    """Return what makes two rows the same: everything but the columns that were only kept."""
+    return canonical_json({part: value for part, value in content.items() if part != "meta"})
 
 
 def prompt_digest(content: dict[str, Any]) -> bytes:
@@ -109,5 +92,10 @@ def prompt_digest(content: dict[str, Any]) -> bytes:
 
 def hashed_side(seed: int, prompt: bytes, *, heldout_percent: int) -> str:
     """Return the side of a row that has none: held out with the given probability, by SHA-256."""
+    return HELDOUT if drawn_percent(seed, prompt) < heldout_percent else TRAIN
+
+
+def drawn_percent(seed: int, prompt: bytes) -> int:
+    """Return a number from 0 to 99, drawn by SHA-256 for what is asked."""
     digest = hashlib.sha256(f"{seed}\0".encode() + prompt).digest()
-    return HELDOUT if int.from_bytes(digest[:8], "big") % 100 < heldout_percent else TRAIN
+    return int.from_bytes(digest[:8], "big") % 100

@@ -16,13 +16,15 @@ import yaml
 
 from appliance.kernel.errors import BadInput, NotFound, storage_errors
 
+_Path = tuple[str | int, ...]
+
 _LIMIT: Final = 1 << 20
 _DEPTH: Final = 64
-_SCALARS: Final[tuple[tuple[str, str, str], ...]] = (
-    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
-    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
-    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", "-+0123456789"),
-    ("tag:yaml.org,2002:float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", "-+.0123456789"),
+_SCALARS: Final[tuple[tuple[str, str, list[str]], ...]] = (
+    ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:bool", r"^(?:true|True|TRUE|false|False|FALSE)$", list("tTfF")),
+    ("tag:yaml.org,2002:int", r"^[-+]?[0-9]+$", list("-+0123456789")),
+    ("tag:yaml.org,2002:float", r"^[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?$", list("-+.0123456789")),
 )
 
 
@@ -32,7 +34,7 @@ class PlainDocument:
 
     name: str
     value: Any
-    lines: Mapping[tuple[str | int, ...], int]
+    lines: Mapping[_Path, int]
 
     def line(self, *path: str | int) -> int:
         """Return the line of a path, or of the nearest thing around it that is there."""
@@ -52,9 +54,7 @@ class _CoreLoader(yaml.SafeLoader):
 
 
 for _tag, _pattern, _first in _SCALARS:
-    _CoreLoader.add_implicit_resolver(
-        _tag, re.compile(_pattern), list(_first.replace("\0", "")) + [""] * ("\0" in _first)
-    )
+    _CoreLoader.add_implicit_resolver(_tag, re.compile(_pattern), _first)
 
 
 def read_plain_yaml(file: Path) -> PlainDocument:
@@ -84,8 +84,8 @@ def parse_plain_yaml(data: bytes, *, name: str) -> PlainDocument:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or "it cannot be read as YAML"
         raise _invalid(f"{name}, line {mark.line + 1 if mark else 1}: {problem}") from error
-    lines: dict[tuple[str | int, ...], int] = {}
-    value = None if node is None else _value(loader, node, (), lines, name)
+    lines: dict[_Path, int] = {}
+    value = None if node is None else _value(node, (), lines, name)
     return PlainDocument(name=name, value=value, lines=lines)
 
 
@@ -104,9 +104,7 @@ def _refuse_references(loader: Any, name: str) -> None:
             raise _invalid(f"{name}, line {line}: it is nested deeper than {_DEPTH}")
 
 
-def _value(
-    loader: Any, node: Any, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], name: str
-) -> Any:
+def _value(node: Any, path: _Path, lines: dict[_Path, int], name: str) -> Any:
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         found: dict[str, Any] = {}
@@ -118,10 +116,10 @@ def _value(
             if key in found:
                 raise _invalid(f"{name}, line {line}: {key} is given twice")
             lines[*path, key] = line
-            found[key] = _value(loader, value_node, (*path, key), lines, name)
+            found[key] = _value(value_node, (*path, key), lines, name)
         return found
     if isinstance(node, yaml.SequenceNode):
-        return [_value(loader, item, (*path, index), lines, name) for index, item in enumerate(node.value)]
+        return [_value(item, (*path, index), lines, name) for index, item in enumerate(node.value)]
     return _scalar(node, name)
 
 

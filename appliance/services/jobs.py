@@ -12,14 +12,15 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from appliance.api import types as t
 from appliance.conversion.ladder import parse as parse_ladder
-from appliance.jobs.spec import Environment, FileEntry, InputRef, JobKind, JobSpec, manifest_digest
+from appliance.jobs.spec import Environment, FileEntry, Fold, InputRef, JobKind, JobSpec, manifest_digest
 from appliance.kernel.clock import new_id, to_text
 from appliance.kernel.errors import BadInput, Conflict
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem
 from appliance.services.context import Context
+from appliance.services.environment_locks import environment_lock, keep_lock
 from appliance.services.machine import environment
-from appliance.services.planning import check_plan
+from appliance.services.planning import memory_plan
 from appliance.services.records import (
     file_entries,
     find_dataset,
@@ -30,56 +31,74 @@ from appliance.services.records import (
     served_gguf,
 )
 from appliance.store.schema import jobs
-from appliance.training.recipe import parse_recipe
+from appliance.training.recipes.registry import RECIPES, parse_recipe
 from appliance.tuning.ladder import parse as parse_tuning
 
 UNFINISHED = ("queued", "running")
 
 _WANTED: dict[JobKind, tuple[frozenset[str], frozenset[str]]] = {
-    JobKind.TRAIN_SEED: (frozenset({"corpus"}), frozenset()),
-    JobKind.TRAIN_LORA: (frozenset({"base", "dataset"}), frozenset()),
+    **{JobKind(f"train.{name}"): (kind.required_inputs, kind.optional_inputs) for name, kind in RECIPES.items()},
     JobKind.EVALUATE: (frozenset({"model"}), frozenset({"dataset", "suite"})),
     JobKind.CONVERT_GGUF: (frozenset({"model"}), frozenset({"dataset"})),
     JobKind.CONVERT_LADDER: (frozenset({"model"}), frozenset({"dataset"})),
     JobKind.CONVERT_ADAPTER: (frozenset({"model"}), frozenset({"dataset"})),
     JobKind.TUNE: (frozenset({"model"}), frozenset()),
 }
-_DATASET_INPUTS = frozenset({"corpus", "dataset"})
-_OUTPUTS_OF_MODELS = (JobKind.TRAIN_SEED, JobKind.TRAIN_LORA)
+DATASET_INPUTS = frozenset({"corpus", "dataset"})
+TRAINS = frozenset(JobKind(f"train.{name}") for name in RECIPES)
+"""Kinds whose outputs are a model."""
 
 
-def submit(ctx: Context, body: t.SubmitJob) -> t.JobView:
-    """Queue a training, evaluation or conversion run."""
+def submit(ctx: Context, body: t.SubmitJob, *, fold: Fold | None = None) -> t.JobView:
+    """Queue a training, evaluation or conversion run; `fold` holds out a part of the training rows instead."""
     ctx.authorise("job.submit", body.kind)
-    kind = _kind(body.kind)
-    inputs = _resolve(ctx, kind, body.inputs)
+    kind = kind_of(body.kind)
+    inputs = resolve(ctx, kind, body.inputs)
     parameters = body.parameters
-    if kind in _OUTPUTS_OF_MODELS:
+    if kind in TRAINS:
         recipe = parse_recipe(kind, body.parameters)
-        check_plan(ctx, inputs, recipe)
+        memory_plan(ctx, inputs, recipe).require()
         parameters = msgspec.to_builtins(recipe)
     if kind == JobKind.CONVERT_LADDER:
         parameters = msgspec.to_builtins(parse_ladder(parameters))
     if kind == JobKind.TUNE:
         parameters = msgspec.to_builtins(parse_tuning(parameters)) | {"model": _figures(ctx, body.inputs["model"])}
-    spec = JobSpec(
-        kind=kind,
-        inputs=inputs,
-        parameters=parameters,
-        seed=body.seed,
-        environment=environment(ctx.appliance.settings.training_threads, ctx.appliance.code_digest),
-    )
-    refs = [ref.ref for name, ref in sorted(inputs.items(), key=lambda item: item[0] in _DATASET_INPUTS)]
+    spec = spec_of(ctx, kind, inputs, parameters, seed=body.seed, fold=fold)
+    refs = [ref.ref for name, ref in sorted(inputs.items(), key=lambda item: item[0] in DATASET_INPUTS)]
     title = " + ".join(dict.fromkeys(refs))
     return enqueue(ctx, spec, title=title, reuse=kind != JobKind.TUNE)  # a measurement is worth repeating
 
 
-def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool) -> t.JobView:
-    """Record a job and wake the runner; with `reuse`, an equal queued, running or succeeded run is returned."""
+def spec_of(
+    ctx: Context,
+    kind: JobKind,
+    inputs: dict[str, InputRef],
+    parameters: dict[str, Any],
+    *,
+    seed: int,
+    fold: Fold | None = None,
+) -> JobSpec:
+    """Return the specification of a run on this machine, with the threads that jobs have here."""
+    return JobSpec(
+        kind=kind,
+        inputs=inputs,
+        parameters=parameters,
+        seed=seed,
+        environment=environment(ctx.appliance.settings.training_threads, ctx.appliance.code_digest),
+        fold=fold,
+    )
+
+
+def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool, repeats: str = "") -> t.JobView:
+    """Record a job and wake the runner; with `reuse`, an equal queued, running or succeeded run is returned.
+
+    `repeats` is the job whose run this one does again to compare the bytes.
+    """
     run_id = spec.run_id
     job_id = new_id()
+    lock = environment_lock()
     with ctx.appliance.database.write() as connection:
-        if reuse and (row := _equal_run(connection, run_id)) is not None:
+        if reuse and (row := equal_run(connection, run_id)) is not None:
             return job_view(row, cached=row.state == "succeeded")
         connection.execute(
             insert(jobs).values(
@@ -91,9 +110,13 @@ def enqueue(ctx: Context, spec: JobSpec, *, title: str, reuse: bool) -> t.JobVie
                 state="queued",
                 created_by=ctx.caller.user,
                 created_at=to_text(ctx.appliance.clock()),
+                campaign_id=ctx.campaign,
+                repeats=repeats,
+                lock=keep_lock(connection, lock, at=to_text(ctx.appliance.clock())),
             )
         )
-        ctx.record(connection, "job.submit", job_id, kind=str(spec.kind), run_id=run_id)
+        part_of = {"campaign": ctx.campaign} if ctx.campaign else {}
+        ctx.record(connection, "job.submit", job_id, kind=str(spec.kind), run_id=run_id, **part_of)
         view = job_view(find_job(connection, job_id))
     ctx.appliance.doorbell.ring()
     return view
@@ -108,14 +131,19 @@ def cancel(ctx: Context, text: str) -> t.JobView:
         row = find_job(connection, row.id)
         if row.state not in UNFINISHED:
             raise Conflict("job.not_running", f"Job {row.id} is already {row.state}.")
-        values: dict[str, Any] = {"cancel_requested": True}
-        if row.state == "queued":
-            values |= {"state": "cancelled", "finished_at": to_text(ctx.appliance.clock())}
-        connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
-        ctx.record(connection, "job.cancel", row.id)
+        request_cancel(ctx, connection, row)
         view = job_view(find_job(connection, row.id))
     ctx.appliance.doorbell.ring()
     return view
+
+
+def request_cancel(ctx: Context, connection: Connection, row: Row[Any]) -> None:
+    """Take a waiting job off the queue, or ask a running one to stop; the caller rings the doorbell."""
+    values: dict[str, Any] = {"cancel_requested": True}
+    if row.state == "queued":
+        values |= {"state": "cancelled", "finished_at": to_text(ctx.appliance.clock())}
+    connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
+    ctx.record(connection, "job.cancel", row.id)
 
 
 def resume(ctx: Context, text: str) -> t.JobView:
@@ -174,6 +202,8 @@ def job_view(row: Row[Any], *, progress: Progress | None = None, cached: bool = 
         summary=row.summary or {},
         output_digest=row.output_digest,
         cached=cached,
+        parent=row.campaign_id,
+        repeats=row.repeats,
     )
 
 
@@ -182,10 +212,12 @@ def bare_environment(ctx: Context) -> Environment:
     return environment(1, ctx.appliance.code_digest)
 
 
-def _equal_run(connection: Connection, run_id: str) -> Row[Any] | None:
+def equal_run(connection: Connection, run_id: str) -> Row[Any] | None:
+    """Return the job that is or was the same run and whose result can be had, or None."""
     return connection.execute(
         select(jobs)
         .where(jobs.c.run_id == run_id, jobs.c.state.in_((*UNFINISHED, "succeeded")), jobs.c.spec.is_not(None))
+        .where(jobs.c.repeats == "")
         .where(
             ((jobs.c.state == "succeeded") & (jobs.c.output_digest != ""))
             | ((jobs.c.state != "succeeded") & jobs.c.cancel_requested.is_(False))
@@ -195,13 +227,15 @@ def _equal_run(connection: Connection, run_id: str) -> Row[Any] | None:
     ).first()
 
 
-def _kind(text: str) -> JobKind:
+def kind_of(text: str) -> JobKind:
+    """Return the kind of work with that name. Raises BadInput (`job.kind`)."""
     if text not in {str(kind) for kind in _WANTED}:
         raise BadInput("job.kind", f"{text!r} is not a kind of job.", hint=f"Kinds: {', '.join(sorted(_WANTED))}.")
     return JobKind(text)
 
 
-def _resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, InputRef]:
+def resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, InputRef]:
+    """Return the inputs of a job by digest. Raises BadInput (`job.inputs`) or NotFound."""
     required, optional = _WANTED[kind]
     missing, unknown = required - given.keys(), given.keys() - required - optional
     if missing or unknown:
@@ -209,8 +243,8 @@ def _resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, In
         raise BadInput("job.inputs", f"A {kind} job {what}.", hint=f"Inputs: {', '.join(sorted(required))}.")
     with ctx.appliance.database.read() as connection:
         found = {
-            name: _dataset_input(connection, text)
-            if name in _DATASET_INPUTS
+            name: dataset_input(connection, text)
+            if name in DATASET_INPUTS
             else (_gguf_input if kind == JobKind.TUNE else model_input)(connection, text)
             for name, text in given.items()
             if name != "suite"
@@ -230,7 +264,7 @@ def _asked_inputs(connection: Connection, kind: JobKind, given: dict[str, str]) 
         return {}
     row = find_suite(connection, given["suite"])
     found = {"suite": InputRef(ref=ref_of(row), digest=row.digest, files=file_entries(row.files))}
-    return found | {f"data.{data}": _dataset_input(connection, data) for data in row.summary["data"]}
+    return found | {f"data.{data}": dataset_input(connection, data) for data in row.summary["data"]}
 
 
 def _made_of(connection: Connection, kind: JobKind, given: dict[str, str]) -> dict[str, InputRef]:
@@ -243,7 +277,7 @@ def _made_of(connection: Connection, kind: JobKind, given: dict[str, str]) -> di
                 f"{given['model']} names no data that it was trained on, so there is no text to measure it with.",
                 hint="Name a data set with --data; its held-out part is measured.",
             )
-        return {"dataset": _dataset_input(connection, trained_on[0])}
+        return {"dataset": dataset_input(connection, trained_on[0])}
     if kind == JobKind.CONVERT_ADAPTER:
         return adapter_inputs(connection, given["model"])
     return {}
@@ -253,7 +287,7 @@ def trained_data(connection: Connection, text: str) -> list[str]:
     """Return the data sets that a version, or a run's output, was trained on."""
     if text.startswith("run:"):
         inputs = find_job(connection, text).spec["inputs"]
-        return [given["ref"] for name, given in sorted(inputs.items()) if name in _DATASET_INPUTS]
+        return [given["ref"] for name, given in sorted(inputs.items()) if name in DATASET_INPUTS]
     return [item["ref"] for item in find_model(connection, text).lineage.get("datasets", [])]
 
 
@@ -299,7 +333,8 @@ def _figures(ctx: Context, text: str) -> dict[str, Any]:
     return {name: described[name] for name in ("parameters", "quantisation") if name in described}
 
 
-def _dataset_input(connection: Connection, text: str) -> InputRef:
+def dataset_input(connection: Connection, text: str) -> InputRef:
+    """Return a data set version as a job input."""
     row = find_dataset(connection, text)
     return InputRef(ref=ref_of(row), digest=row.digest, files=file_entries(row.files))
 
@@ -308,7 +343,7 @@ def model_input(connection: Connection, text: str) -> InputRef:
     """Return the Hugging Face part of a version's or a finished run's files as a job input."""
     if text.startswith("run:"):
         row = find_job(connection, text)
-        if row.state != "succeeded" or row.kind not in _OUTPUTS_OF_MODELS:
+        if row.state != "succeeded" or row.kind not in TRAINS:
             raise BadInput(
                 "ref.not_a_model",
                 f"{text} is {row.state} {row.kind}, not a finished training run.",

@@ -15,7 +15,7 @@ from appliance.kernel.sources import resolve_source
 from appliance.registry.refs import check_name
 from appliance.services.blob_references import known_digests, release_unreferenced
 from appliance.services.context import Context
-from appliance.services.jobs import UNFINISHED, bare_environment, enqueue, huggingface_part
+from appliance.services.jobs import TRAINS, UNFINISHED, bare_environment, enqueue, huggingface_part
 from appliance.services.lineage import lineage_of
 from appliance.services.records import (
     approval_views,
@@ -26,6 +26,7 @@ from appliance.services.records import (
     model_view,
     ref_of,
     verdict_views,
+    verification_views,
 )
 from appliance.store.schema import deployments, jobs, models, revisions, stages
 
@@ -190,6 +191,7 @@ def model_detail(connection: Connection, row: Row[Any]) -> t.ModelDetail:
             for step in reached
         ),
         used_by=tuple(dependants(connection, row)),
+        verifications=verification_views(connection, [step["job"] for step in row.lineage.get("runs", [])]),
         verdicts=verdict_views(connection, row.id),
     )
 
@@ -206,7 +208,7 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
             revisions.c.state.in_(("starting", "live", "superseded")),
         )
     ).all()
-    found = sorted({f"deployment {entry.name}" for entry in served})
+    found = sorted({f"deployment {entry.name}" for entry in served} | _served_as_adapter(connection, ref))
     children = connection.execute(select(models).where(models.c.removed_at == "")).all()
     found += [
         f"model {ref_of(child)}"
@@ -217,6 +219,19 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
     own = {entry.digest for entry in file_entries(row.files)}
     found += [f"job {job.id}" for job in waiting if _reads(job.spec["inputs"], ref, own)]
     return found
+
+
+def _served_as_adapter(connection: Connection, ref: str) -> set[str]:
+    query = (
+        select(deployments.c.name, revisions.c.options)
+        .join(revisions, revisions.c.deployment == deployments.c.name)
+        .where(deployments.c.removed_at == "", revisions.c.state.in_(("starting", "live", "superseded")))
+    )
+    return {
+        f"deployment {row.name}"
+        for row in connection.execute(query)
+        if any(entry["ref"] == ref for entry in row.options.get("adapters", {}).values())
+    }
 
 
 def _reads(inputs: dict[str, Any], ref: str, digests: set[str]) -> bool:
@@ -237,8 +252,9 @@ def _registrable(
     outputs = file_entries(run.files)
     if rung and run.kind != JobKind.CONVERT_LADDER:
         raise BadInput("run.no_rung", f"Run {run.id} is of kind {run.kind}; only a ladder has rungs.")
-    if run.kind in (JobKind.TRAIN_SEED, JobKind.TRAIN_LORA):
-        return outputs, None
+    if run.kind in TRAINS:
+        # A report quotes the data it was measured on: it stays with the run, and leaves the box with no model.
+        return tuple(entry for entry in outputs if not entry.path.startswith("report/")), None
     if run.kind == JobKind.CONVERT_LADDER:
         return _rung_files(connection, run, rung)
     if run.kind == JobKind.CONVERT_ADAPTER:

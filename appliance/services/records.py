@@ -13,7 +13,7 @@ from appliance.jobs.spec import FileEntry
 from appliance.kernel.errors import NotFound
 from appliance.registry.refs import parse_ref
 from appliance.registry.stages import highest
-from appliance.store.schema import approvals, datasets, evaluations, jobs, models, stages, suites, verdicts
+from appliance.store.schema import approvals, campaigns, datasets, evaluations, jobs, models, stages, suites, verdicts
 
 
 def file_entries(document: Any) -> tuple[FileEntry, ...]:
@@ -36,7 +36,7 @@ def find_model(connection: Connection, text: str) -> Row[Any]:
 def find_dataset(connection: Connection, text: str) -> Row[Any]:
     """Return the row of a data set. Raises NotFound."""
     ref = parse_ref(text, what="data set")
-    query = select(datasets).where(datasets.c.name == ref.name)
+    query = select(datasets).where(datasets.c.name == ref.name, datasets.c.removed_at == "")
     if ref.version:
         query = query.where(datasets.c.version == ref.version)
     row = connection.execute(query.order_by(datasets.c.version.desc()).limit(1)).first()
@@ -71,6 +71,40 @@ def find_job(connection: Connection, text: str) -> Row[Any]:
         why = "There is no job" if not rows else "More than one job starts with"
         raise NotFound("job.unknown", f"{why} {text!r}.", hint="See `intramuros job list`.")
     return rows[0]
+
+
+def find_campaign(connection: Connection, text: str) -> Row[Any]:
+    """Return the campaign whose id starts with `text`. Raises NotFound when none or several do."""
+    query = select(campaigns).where(campaigns.c.id.startswith(text.upper(), autoescape=True)).limit(2)
+    rows = connection.execute(query).all() if text else []
+    if len(rows) != 1:
+        why = "There is no campaign" if not rows else "More than one campaign starts with"
+        hint = "See `intramuros search list`, `kfold list` or `pipeline list`."
+        raise NotFound("campaign.unknown", f"{why} {text!r}.", hint=hint)
+    return rows[0]
+
+
+def verification_views(connection: Connection, runs: Iterable[str]) -> tuple[t.VerificationView, ...]:
+    """Return how often these jobs' runs were done again and with which verdict, newest first."""
+    wanted = set(runs)
+    query = (
+        select(campaigns)
+        .where(campaigns.c.kind == "rerun", campaigns.c.state == "succeeded")
+        .order_by(campaigns.c.id.desc())
+    )
+    return tuple(
+        t.VerificationView(
+            campaign=row.id,
+            run=row.spec["run"],
+            by=row.created_by,
+            at=row.finished_at,
+            identical=row.summary["identical"],
+            files=row.summary["files"],
+            differing=tuple(row.summary["differing"]),
+        )
+        for row in connection.execute(query)
+        if row.spec["run"] in wanted
+    )
 
 
 def ref_of(row: Row[Any]) -> str:
@@ -121,6 +155,7 @@ def formats_of(files: Iterable[FileEntry]) -> tuple[str, ...]:
 def dataset_view(row: Row[Any]) -> t.DatasetView:
     """Return one data set version."""
     summary: dict[str, Any] = row.summary
+    figures: dict[str, Any] = summary.get("statistics", {})
     return t.DatasetView(
         ref=ref_of(row),
         name=row.name,
@@ -131,6 +166,9 @@ def dataset_view(row: Row[Any]) -> t.DatasetView:
         heldout_rows=summary["heldout_rows"],
         rejected_rows=summary["rejected_rows"],
         duplicate_rows=summary["duplicate_rows"],
+        labels=max(figures.get(part, {}).get("labels", 0) for part in ("train", "heldout")),
+        personal=sum(summary.get("personal", {}).values()),
+        synthetic="synthetic" in summary,
         size=sum(entry.size for entry in file_entries(row.files)),
         created_by=row.created_by,
         created_at=row.created_at,

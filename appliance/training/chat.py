@@ -1,18 +1,30 @@
 """Turns conversations into tokens and labels with the base model's own chat template.
 
-Loss falls on what the assistant says and on the token that ends its turn, nowhere else. Each assistant turn is
-tokenised apart from its prompt, exactly as it will be when the model generates it.
+Loss falls on what the assistant says and on the token that ends its turn, unless all of it is asked for. Each assistant
+turn is tokenised apart from its prompt, exactly as it will be when the model generates it. Nothing is cut: what is too
+long is left out and counted, so no answer loses its end and no example its whole answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
+
+from jinja2 import TemplateError
 
 from appliance.kernel.errors import BadInput
 from appliance.training.rows import Row
 from appliance.training.sampler import IGNORED, Example
+
+
+class LossOn(StrEnum):
+    """Which tokens carry loss."""
+
+    ANSWERS = "answers"
+    LAST_ANSWER = "last answer"
+    ALL = "all"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,24 +34,86 @@ class Encoded:
     examples: tuple[Example, ...]
     too_long: int
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example."""
+        return max((len(example.tokens) for example in self.examples), default=0)
 
-def encode_chats(tokenizer: Any, rows: Sequence[Row], *, max_length: int) -> Encoded:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """Two answers to one conversation; both examples begin with the same tokens."""
+
+    chosen: Example
+    rejected: Example
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer one."""
+        return max(len(self.chosen.tokens), len(self.rejected.tokens))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedPreferences:
+    """Preferences ready for training, and how many were too long."""
+
+    pairs: tuple[Preference, ...]
+    too_long: int
+
+
+def encode_chats(tokenizer: Any, rows: Sequence[Row], *, max_length: int, loss_on: LossOn = LossOn.ANSWERS) -> Encoded:
     """Encode rows that hold messages. Raises BadInput when the template cannot mark the assistant's part."""
-    if not tokenizer.chat_template:
-        raise BadInput(
-            "training.no_chat_template",
-            "The base model has no chat template, so questions and answers cannot be told apart.",
-            hint="Use a base model whose folder has chat_template.jinja.",
-        )
-    encoded = [_encode(tokenizer, row.plain_messages()) for row in rows if row.messages]
+    _require_template(tokenizer)
+    encoded = [_encode(tokenizer, row.plain_messages(), loss_on) for row in rows if row.messages and not row.chosen]
     fitting = tuple(example for example in encoded if len(example.tokens) <= max_length)
     return Encoded(examples=fitting, too_long=len(encoded) - len(fitting))
 
 
-def _encode(tokenizer: Any, messages: list[dict[str, str]]) -> Example:
+def encode_preferences(tokenizer: Any, rows: Sequence[Row], *, max_length: int) -> EncodedPreferences:
+    """Encode rows with two answers; the loss is on those answers alone. Raises BadInput as `encode_chats` does."""
+    _require_template(tokenizer)
+    pairs = []
+    for row in rows:
+        if row.messages and row.chosen and row.rejected:
+            chosen, rejected = (
+                _encode(
+                    tokenizer, [*row.plain_messages(), {"role": "assistant", "content": answer}], LossOn.LAST_ANSWER
+                )
+                for answer in (row.chosen, row.rejected)
+            )
+            pairs.append(Preference(chosen=chosen, rejected=rejected))
+    fitting = tuple(pair for pair in pairs if pair.length <= max_length)
+    return EncodedPreferences(pairs=fitting, too_long=len(pairs) - len(fitting))
+
+
+def encode_texts(tokenizer: Any, texts: Iterable[str], *, max_length: int) -> Encoded:
+    """Encode plain text for the next-token loss, each closed by the end token; a long text becomes several examples."""
+    end = _end_token(tokenizer)
+    examples = []
+    for text in texts:
+        tokens = [*_ids(tokenizer, text), end]
+        for start in range(0, len(tokens), max_length):
+            piece = tuple(tokens[start : start + max_length])
+            # The first token of a piece is nobody's next one: a piece of one token would teach nothing.
+            if len(piece) > 1:
+                examples.append(Example(tokens=piece, labels=piece))
+    return Encoded(examples=tuple(examples), too_long=0)
+
+
+def _require_template(tokenizer: Any) -> None:
+    if not tokenizer.chat_template:
+        raise BadInput(
+            "training.no_chat_template",
+            "The base model has no chat template, so questions and answers cannot be told apart.",
+            hint="Give one as the recipe's chat_template, or use a base model whose folder has chat_template.jinja.",
+        )
+
+
+def _encode(tokenizer: Any, messages: list[dict[str, str]], loss_on: LossOn) -> Example:
     tokens: list[int] = []
     labels: list[int] = []
     written = ""
+    last = max((index for index, message in enumerate(messages) if message["role"] == "assistant"), default=-1)
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
@@ -49,18 +123,20 @@ def _encode(tokenizer: Any, messages: list[dict[str, str]]) -> Example:
             raise BadInput(
                 "training.template_rewrites",
                 "The chat template rewrites earlier turns, so the assistant's part cannot be marked.",
-                hint="Use a base model whose template only appends.",
+                hint="Use a base model whose template only appends, or give one as the recipe's chat_template.",
             )
         answer, gap = _split_turn(tokenizer, whole[len(prompt) :])
         asked = _ids(tokenizer, prompt[len(written) :])
+        heard = index == last or loss_on is not LossOn.LAST_ANSWER
         tokens += [*asked, *answer, *gap]
-        labels += [IGNORED] * len(asked) + answer + [IGNORED] * len(gap)
+        labels += [IGNORED] * len(asked) + (answer if heard else [IGNORED] * len(answer)) + [IGNORED] * len(gap)
         written = whole
     # What follows the last answer is never asked for.
     end = len(labels)
     while end and labels[end - 1] == IGNORED:
         end -= 1
-    return Example(tokens=tuple(tokens[:end]), labels=tuple(labels[:end]))
+    kept = tuple(tokens[:end])
+    return Example(tokens=kept, labels=kept if loss_on is LossOn.ALL else tuple(labels[:end]))
 
 
 def _split_turn(tokenizer: Any, turn: str) -> tuple[list[int], list[int]]:
@@ -68,12 +144,30 @@ def _split_turn(tokenizer: Any, turn: str) -> tuple[list[int], list[int]]:
     spoken = turn.rstrip()
     answer, gap = _ids(tokenizer, spoken), _ids(tokenizer, turn[len(spoken) :])
     if not answer or answer[-1] not in tokenizer.all_special_ids:
-        answer.append(tokenizer.eos_token_id)
+        answer.append(_end_token(tokenizer))
     return answer, gap
 
 
+def _end_token(tokenizer: Any) -> int:
+    end: int | None = tokenizer.eos_token_id
+    if end is None:
+        raise BadInput(
+            "training.no_end_token",
+            "The base model's tokenizer has no end token, so the model could not learn where an answer ends.",
+            hint="Set eos_token in its tokenizer_config.json, or use a chat template that ends turns by one.",
+        )
+    return end
+
+
 def _render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-    text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    try:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except TemplateError as error:
+        raise BadInput(
+            "training.template_fails",
+            f"The chat template cannot write a conversation: {str(error)[:200]}.",
+            hint="Correct the template, or the order of roles in the data set.",
+        ) from error
     return text
 
 

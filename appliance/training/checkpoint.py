@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from appliance.kernel.canonical import canonical_json, digest_of, sha256_file
@@ -29,6 +30,7 @@ _STATE = "state.json"
 _MANIFEST = "MANIFEST.json"
 _NAME = re.compile(r"step-(\d{8})")
 _KEPT = 2
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.int64: "I64"}
 
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +69,7 @@ class CheckpointStore:
             for leftover in self._directory.glob("*.tmp"):
                 shutil.rmtree(leftover)
             temporary.mkdir()
-            save_file(dict(checkpoint.tensors), temporary / _TENSORS)
+            _write_tensors(checkpoint.tensors, temporary / _TENSORS)
             (temporary / _STATE).write_bytes(canonical_json(dict(checkpoint.state)))
             manifest = _Manifest(
                 fingerprint=self._fingerprint,
@@ -123,6 +125,26 @@ class CheckpointStore:
             tensors=load_file(directory / _TENSORS),
             state=msgspec.json.decode((directory / _STATE).read_bytes(), type=dict[str, Any]),
         )
+
+
+def _write_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
+    """Write a safetensors file tensor by tensor; the library's own writer copies all of them first."""
+    header: dict[str, Any] = {}
+    place = 0
+    for name, tensor in sorted(tensors.items()):
+        size = tensor.numel() * tensor.element_size()
+        header[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [place, place + size],
+        }
+        place += size
+    document = canonical_json(header)
+    document += b" " * (-len(document) % 8)
+    with file.open("wb") as stream:
+        stream.write(len(document).to_bytes(8, "little") + document)
+        for _, tensor in sorted(tensors.items()):
+            stream.write(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().data)
 
 
 def _entry(file: Path) -> _Entry:

@@ -5,6 +5,7 @@ The same weights give the same bytes: no path of this machine, no time, no gener
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,17 @@ def copy_tokenizer(base: Path, output: Path) -> None:
             if (base / name).exists():
                 # Opened and read: the input is a link to a read-only file, and neither must be inherited.
                 (output / name).write_bytes((base / name).read_bytes())
+
+
+def write_template(output: Path, template: str) -> None:
+    """Write a chat template in place of the one that the tokenizer came with."""
+    config = output / "tokenizer_config.json"
+    with storage_errors("writing the chat template"):
+        (output / "chat_template.jinja").write_text(template, encoding="utf-8")
+        if config.exists():
+            named = json.loads(config.read_bytes())
+            if named.pop("chat_template", None) is not None:  # older folders keep it in there, and it would win
+                config.write_bytes(canonical_json(named) + b"\n")
 
 
 def write_adapter(adapted: Any, output: Path, *, base: str) -> None:

@@ -1,8 +1,8 @@
-"""The training loop: AdamW on a causal language model, resumable at any moment with the same bits.
+"""The training loop: AdamW on any model and objective, resumable at any moment with the same bits.
 
 Knows nothing of where batches come from or what kind of model it is. The state after n steps is a pure function
 of (initial weights, settings, seed, n): batches and dropout are derived from the step number, so a checkpoint
-needs weights, two moments and counters only.
+needs weights, two moments and counters only, and the best weights where those are kept.
 """
 
 from __future__ import annotations
@@ -10,27 +10,31 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from appliance.kernel.errors import IntegrityFailure
-from appliance.kernel.events import CheckpointSaved, Event, Note, Progress
+from appliance.kernel.events import CheckpointSaved, Event, Metric, Note, Progress
 from appliance.training.checkpoint import Checkpoint, CheckpointStore
+from appliance.training.objective import Objective
 from appliance.training.runtime import derive_seed, peak_memory
-from appliance.training.sampler import IGNORED, Batch
 from appliance.training.schedule import Schedule
 
 _RECENT = 10
 """Steps whose mean loss is reported as the final one."""
 
+B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
 
-class Sampler(Protocol):
+
+class Sampler(Protocol[B_co]):
     """Where batches come from."""
 
-    def batches(self, step: int) -> Sequence[Batch]: ...
+    def batches(self, step: int) -> Sequence[B_co]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +47,38 @@ class LoopSettings:
     weight_decay: float
     clip_norm: float
     checkpoint_seconds: float
+    half_precision: bool = False
+    """products in bfloat16; weights, gradients and moments stay float32"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supervision:
-    """What the loop reports to, and how it hears that it should stop."""
+    """What the loop reports to, how it hears that it should stop, and who looks at each step after it was done."""
 
     emit: Callable[[Event], None]
     stop_requested: Callable[[], bool]
+    after_step: Callable[[int], None] = lambda _step: None
+    """given the number of steps that this attempt has done; what it raises ends the run before anything is saved"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measuring:
+    """The loss on held-out data while training: the best weights are kept, and `patience` bad measurements end it.
+
+    `patience` 0 never ends it early.
+    """
+
+    every: int
+    patience: int
+    measure: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopResult:
-    """What training did, over all attempts. `finished` is false when it stopped on request."""
+    """What training did, over all attempts. `finished` is false when it stopped on request.
+
+    `best_step` is where the weights come from when the best are kept, else 0.
+    """
 
     finished: bool
     steps: int
@@ -63,6 +86,8 @@ class LoopResult:
     loss: float
     seconds: float
     cpu_seconds: float
+    best_step: int = 0
+    best_loss: float = math.inf
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,106 +96,196 @@ class _Counters:
     tokens: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    recent: list[float]
+    recent: list[float] = field(default_factory=list)
+    best_step: int = 0
+    best_loss: float | None = None
+    misses: int = 0
+    """measurements in a row that brought nothing better"""
 
 
 def train(
     model: nn.Module,
-    sampler: Sampler,
+    sampler: Sampler[B],
     settings: LoopSettings,
     store: CheckpointStore,
     supervision: Supervision,
+    *,
+    objective: Objective[B],
+    measuring: Measuring | None = None,
 ) -> LoopResult:
-    """Train `model` in place from its newest valid checkpoint to the last step.
+    """Train `model` in place from its newest valid checkpoint to the last step, or to the end of patience.
 
     Raises IntegrityFailure (`training.diverged`) when loss, gradient or weights are not finite, and
     StorageFailure when a checkpoint cannot be written.
     """
-    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    optimizer = _optimizer(weights, settings)
-    counters = _restore(weights, optimizer, store, supervision)
-    resumed = counters.step > 0
+    run = _Run(model, settings, store, supervision, measuring)
+    resumed = run.counters.step > 0
     model.train()
-    pace = _Pace()
-    saved_step, saved_at = counters.step, time.monotonic()
-    while counters.step < settings.steps:
+    while not run.is_done and not run.stopped:
+        batches = sampler.batches(run.counters.step)
+        run.step(batches, objective)
+    if resumed and not run.pace.laps:
+        supervision.emit(Note(text="Training had already finished; only the result is written again."))
+    if run.is_done:
+        run.take_best()
+    return run.result()
+
+
+class _Run:
+    """One attempt: weights, optimiser and counters, kept together."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        settings: LoopSettings,
+        store: CheckpointStore,
+        supervision: Supervision,
+        measuring: Measuring | None,
+    ) -> None:
+        self._model = model
+        self._settings = settings
+        self._store = store
+        self._supervision = supervision
+        self._measuring = measuring
+        self._weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+        self._optimizer = _optimizer(self._weights, settings)
+        self._best: dict[str, Tensor] = {}
+        self.counters = self._restore()
+        self.pace = _Pace()
+        self.stopped = False
+        self._saved_at = time.monotonic()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to train."""
+        impatient = self._measuring is not None and 0 < self._measuring.patience <= self.counters.misses
+        return self.counters.step >= self._settings.steps or impatient
+
+    def step(self, batches: Sequence[B], objective: Objective[B]) -> None:
+        """Do one step, report it, measure and save where that is due."""
+        counters, settings = self.counters, self._settings
         rate = settings.schedule.rate(counters.step)
-        loss, tokens = _step(model, weights, optimizer, sampler, settings, counters.step, rate)
-        seconds, cpu_seconds = pace.lap()
+        loss = self._update(batches, objective, rate)
+        tokens = sum(objective.tokens(batch) for batch in batches)
+        seconds, cpu_seconds = self.pace.lap()
         counters.step += 1
         counters.tokens += tokens
         counters.seconds += seconds
         counters.cpu_seconds += cpu_seconds
         counters.recent = [*counters.recent, loss][-_RECENT:]
-        supervision.emit(_progress(counters, settings, pace, rate=rate, tokens=tokens))
-        stop = supervision.stop_requested()
-        due = time.monotonic() - saved_at >= settings.checkpoint_seconds
-        if stop or due or counters.step == settings.steps:
-            _require_finite(weights, counters.step)
-            digest = store.save(_capture(weights, optimizer, counters))
-            supervision.emit(CheckpointSaved(step=counters.step, digest=digest))
-            saved_step, saved_at = counters.step, time.monotonic()
-            pace.restart()
-        if stop:
-            break
-    if resumed and saved_step == settings.steps and not pace.laps:
-        supervision.emit(Note(text="Training had already finished; only the result is written again."))
-    return LoopResult(
-        finished=counters.step == settings.steps,
-        steps=counters.step,
-        tokens=counters.tokens,
-        loss=sum(counters.recent) / max(1, len(counters.recent)),
-        seconds=counters.seconds,
-        cpu_seconds=counters.cpu_seconds,
-    )
+        self._supervision.emit(_progress(counters, settings, self.pace, rate=rate, tokens=tokens))
+        self._supervision.after_step(self.pace.laps)
+        self._measure()
+        self.stopped = self._supervision.stop_requested()
+        due = time.monotonic() - self._saved_at >= settings.checkpoint_seconds
+        if self.stopped or due or self.is_done:
+            self._save()
+
+    def take_best(self) -> None:
+        """Put the best weights into the model, where they are kept."""
+        with torch.no_grad():
+            for name, weight in self._best.items():
+                self._weights[name].copy_(weight)
+
+    def result(self) -> LoopResult:
+        """Return what was done so far."""
+        counters = self.counters
+        return LoopResult(
+            finished=self.is_done,
+            steps=counters.step,
+            tokens=counters.tokens,
+            loss=sum(counters.recent) / max(1, len(counters.recent)),
+            seconds=counters.seconds,
+            cpu_seconds=counters.cpu_seconds,
+            best_step=counters.best_step,
+            best_loss=math.inf if counters.best_loss is None else counters.best_loss,
+        )
+
+    def _update(self, batches: Sequence[B], objective: Objective[B], rate: float) -> float:
+        """Change the weights once; return the mean loss."""
+        torch.manual_seed(derive_seed(self._settings.seed, "dropout", self.counters.step))
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        # One divisor for the whole step: batches with few target tokens must not weigh more than others.
+        targets = max(1, sum(objective.count(batch) for batch in batches))
+        loss = 0.0
+        for batch in batches:
+            with _products(self._settings):
+                part = objective.summed(self._model, batch) / targets
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += float(part.detach())
+        norm = float(nn.utils.clip_grad_norm_(self._weights.values(), self._settings.clip_norm))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise _diverged(self.counters.step + 1)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _measure(self) -> None:
+        measuring, counters = self._measuring, self.counters
+        if measuring is None or (counters.step % measuring.every and counters.step < self._settings.steps):
+            return
+        with _products(self._settings):
+            loss = measuring.measure()
+        self._supervision.emit(Metric(name="heldout_loss", value=loss, step=counters.step))
+        if counters.best_loss is None or loss < counters.best_loss:
+            counters.best_step, counters.best_loss, counters.misses = counters.step, loss, 0
+            self._best = {name: weight.detach().clone() for name, weight in self._weights.items()}
+        else:
+            counters.misses += 1
+        self.pace.restart()
+
+    def _save(self) -> None:
+        if not all(bool(torch.isfinite(weight).all()) for weight in self._weights.values()):
+            raise _diverged(self.counters.step)
+        digest = self._store.save(self._capture())
+        self._supervision.emit(CheckpointSaved(step=self.counters.step, digest=digest))
+        self._saved_at = time.monotonic()
+        self.pace.restart()
+
+    def _capture(self) -> Checkpoint:
+        tensors: dict[str, Tensor] = {f"best/{name}": weight for name, weight in self._best.items()}
+        for name, weight in self._weights.items():
+            moments = self._optimizer.state[weight]
+            tensors[f"weight/{name}"] = weight.detach()
+            tensors[f"mean/{name}"] = moments["exp_avg"]
+            tensors[f"variance/{name}"] = moments["exp_avg_sq"]
+        counters = self.counters
+        state = {
+            "tokens": counters.tokens,
+            "seconds": counters.seconds,
+            "cpu_seconds": counters.cpu_seconds,
+            "recent": counters.recent,
+            "best_step": counters.best_step,
+            "best_loss": counters.best_loss,
+            "misses": counters.misses,
+        }
+        return Checkpoint(step=counters.step, tensors=tensors, state=state)
+
+    def _restore(self) -> _Counters:
+        checkpoint, skipped = self._store.newest()
+        for event in skipped:
+            self._supervision.emit(event)
+        if checkpoint is None:
+            return _Counters()
+        # Copied into the existing tensors: their alignment decides which vector code runs, and with it the last bit.
+        with torch.no_grad():
+            for name, weight in self._weights.items():
+                weight.copy_(checkpoint.tensors[f"weight/{name}"])
+                self._optimizer.state[weight] = {
+                    "step": torch.tensor(float(checkpoint.step)),
+                    "exp_avg": torch.empty_like(weight).copy_(checkpoint.tensors[f"mean/{name}"]),
+                    "exp_avg_sq": torch.empty_like(weight).copy_(checkpoint.tensors[f"variance/{name}"]),
+                }
+                if (best := checkpoint.tensors.get(f"best/{name}")) is not None:
+                    self._best[name] = torch.empty_like(weight).copy_(best)
+        self._supervision.emit(Note(text=f"Going on from the checkpoint of step {checkpoint.step}."))
+        return _Counters(step=checkpoint.step, **checkpoint.state)
 
 
-def summed_loss(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the sum of the cross entropy (nats) over the batch's target tokens."""
-    logits: Tensor = model(input_ids=batch.tokens, use_cache=False).logits
-    return nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(),
-        batch.labels[:, 1:].flatten(),
-        ignore_index=IGNORED,
-        reduction="sum",
-    )
-
-
-def mean_loss(model: nn.Module, batches: Sequence[Batch]) -> float:
-    """Return the mean cross entropy (nats per target token) without training."""
-    model.eval()
-    with torch.inference_mode():
-        total = sum(float(summed_loss(model, batch)) for batch in batches)
-    return total / max(1, sum(batch.targets for batch in batches))
-
-
-def _step(
-    model: nn.Module,
-    weights: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    sampler: Sampler,
-    settings: LoopSettings,
-    step: int,
-    rate: float,
-) -> tuple[float, int]:
-    """Do one optimiser step; return the mean loss and how many tokens were read."""
-    torch.manual_seed(derive_seed(settings.seed, "dropout", step))
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    batches = sampler.batches(step)
-    # One divisor for the whole step: batches with few target tokens must not weigh more than others.
-    targets = max(1, sum(batch.targets for batch in batches))
-    loss = 0.0
-    for batch in batches:
-        part = summed_loss(model, batch) / targets
-        part.backward()  # type: ignore[no-untyped-call]
-        loss += float(part.detach())
-    norm = float(nn.utils.clip_grad_norm_(weights.values(), settings.clip_norm))
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise _diverged(step + 1)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return loss, sum(batch.tokens.numel() for batch in batches)
+def _products(settings: LoopSettings) -> AbstractContextManager[object]:
+    """Return the context in which products have the recipe's number format."""
+    return torch.autocast("cpu", dtype=torch.bfloat16) if settings.half_precision else nullcontext()
 
 
 def _optimizer(weights: dict[str, nn.Parameter], settings: LoopSettings) -> torch.optim.AdamW:
@@ -179,46 +294,6 @@ def _optimizer(weights: dict[str, nn.Parameter], settings: LoopSettings) -> torc
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     used = [group for group in groups if group["params"]]
     return torch.optim.AdamW(used, lr=settings.schedule.peak, betas=(0.9, 0.95), eps=1e-8, fused=True)
-
-
-def _capture(weights: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer, counters: _Counters) -> Checkpoint:
-    tensors: dict[str, Tensor] = {}
-    for name, weight in weights.items():
-        moments = optimizer.state[weight]
-        tensors[f"weight/{name}"] = weight.detach()
-        tensors[f"mean/{name}"] = moments["exp_avg"]
-        tensors[f"variance/{name}"] = moments["exp_avg_sq"]
-    state = {
-        "tokens": counters.tokens,
-        "seconds": counters.seconds,
-        "cpu_seconds": counters.cpu_seconds,
-        "recent": counters.recent,
-    }
-    return Checkpoint(step=counters.step, tensors=tensors, state=state)
-
-
-def _restore(
-    weights: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    store: CheckpointStore,
-    supervision: Supervision,
-) -> _Counters:
-    checkpoint, skipped = store.newest()
-    for event in skipped:
-        supervision.emit(event)
-    if checkpoint is None:
-        return _Counters(recent=[])
-    # Copied into the existing tensors: their alignment decides which vector code runs, and with it the last bit.
-    with torch.no_grad():
-        for name, weight in weights.items():
-            weight.copy_(checkpoint.tensors[f"weight/{name}"])
-            optimizer.state[weight] = {
-                "step": torch.tensor(float(checkpoint.step)),
-                "exp_avg": torch.empty_like(weight).copy_(checkpoint.tensors[f"mean/{name}"]),
-                "exp_avg_sq": torch.empty_like(weight).copy_(checkpoint.tensors[f"variance/{name}"]),
-            }
-    supervision.emit(Note(text=f"Going on from the checkpoint of step {checkpoint.step}."))
-    return _Counters(step=checkpoint.step, **checkpoint.state)
 
 
 class _Pace:
@@ -256,11 +331,6 @@ def _progress(counters: _Counters, settings: LoopSettings, pace: _Pace, *, rate:
         eta_seconds=(settings.steps - counters.step) * pace.average,
         memory_bytes=peak_memory(),
     )
-
-
-def _require_finite(weights: dict[str, nn.Parameter], step: int) -> None:
-    if not all(bool(torch.isfinite(weight).all()) for weight in weights.values()):
-        raise _diverged(step)
 
 
 def _diverged(step: int) -> IntegrityFailure:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from appliance.kernel.errors import IntegrityFailure
+from appliance.training.objective import logits_of
 from appliance.training.sampler import Batch
 
 TOLERANCE = 1e-3
@@ -47,4 +48,4 @@ def merge(adapted: Any, probes: Sequence[Batch]) -> Merged:
 def _logits(model: Any, probes: Sequence[Batch]) -> list[Tensor]:
     model.eval()
     with torch.inference_mode():
-        return [model(input_ids=batch.tokens, use_cache=False).logits for batch in probes]
+        return [logits_of(model, batch) for batch in probes]

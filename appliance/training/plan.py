@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from appliance.kernel.errors import BadInput
-from appliance.training.recipe import LoraRecipe, Recipe, SeedRecipe
+from appliance.training.recipes.load import Load
+from appliance.training.recipes.seed import SeedRecipe
 
 _FLOAT = 4
 _PROCESS = 355 << 20
@@ -39,16 +40,6 @@ class ModelShape:
     heads: int
     kv_heads: int
     vocabulary: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What a recipe asks of the machine. `adapter_rank` 0 means that every weight is trained."""
-
-    batch_size: int
-    accumulation: int
-    sequence_length: int
-    adapter_rank: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,15 +107,6 @@ def adapter_parameters(shape: ModelShape, rank: int) -> int:
     return shape.layers * rank * sides
 
 
-def load_of(recipe: Recipe) -> Load:
-    """Return what a recipe asks of the machine, at its longest sequences."""
-    if isinstance(recipe, SeedRecipe):
-        return Load(
-            batch_size=recipe.batch_size, accumulation=recipe.accumulation, sequence_length=recipe.sequence_length
-        )
-    return _lora_load(recipe)
-
-
 def shape_of_seed(recipe: SeedRecipe) -> ModelShape:
     """Return the shape of the model that a seed recipe builds (tied embeddings)."""
     hidden, wide = recipe.hidden_size, recipe.intermediate_size
@@ -165,15 +147,6 @@ def shape_of_folder(folder: Path) -> ModelShape:
             f"The base model's sizes cannot be read: {type(error).__name__} {error}.",
             hint="Training needs a Hugging Face folder with config.json and safetensors weights.",
         ) from error
-
-
-def _lora_load(recipe: LoraRecipe) -> Load:
-    return Load(
-        batch_size=recipe.batch_size,
-        accumulation=recipe.accumulation,
-        sequence_length=recipe.max_length,
-        adapter_rank=recipe.rank,
-    )
 
 
 def _parameters_in(file: Path) -> int:

@@ -1,4 +1,4 @@
-"""Rows of a data set folder: `train.jsonl` and `heldout.jsonl`, each line a chat or a text."""
+"""Rows of a data set folder: `train.jsonl` and `heldout.jsonl`, each line a chat, a text or a preference."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """Either `messages` or `text` is filled."""
+    """Either `messages` or `text` is filled; a preference has two answers to its messages."""
 
     messages: tuple[Message, ...] = ()
     text: str = ""
+    chosen: str = ""
+    rejected: str = ""
 
     def plain_messages(self) -> list[dict[str, str]]:
         """Return the turns in the form that chat templates expect."""

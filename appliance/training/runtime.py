@@ -7,7 +7,7 @@ from the specification and never from the machine. Must be called before any ten
 from __future__ import annotations
 
 import hashlib
-import resource
+from pathlib import Path
 
 import torch
 
@@ -37,5 +37,13 @@ def derive_seed(seed: int, *parts: int | str) -> int:
 
 
 def peak_memory() -> int:
-    """Return the largest resident size of this process so far, in bytes (Linux reports KiB)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the largest resident size of this process since `forget_peak_memory`, in bytes (proc(5), VmHWM)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def forget_peak_memory() -> None:
+    """Let the peak begin anew: pages of mapped files that loading has touched are the kernel's to take back."""
+    Path("/proc/self/clear_refs").write_text("5")

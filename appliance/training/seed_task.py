@@ -16,12 +16,14 @@ from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Progress
 from appliance.training import export
 from appliance.training.checkpoint import CheckpointStore
-from appliance.training.loop import LoopSettings, Supervision, train
-from appliance.training.recipe import SeedRecipe, parse_recipe
+from appliance.training.fitting import settings_of
+from appliance.training.loop import Supervision, train
+from appliance.training.objective import NextToken
+from appliance.training.recipes.registry import recipe_of
+from appliance.training.recipes.seed import SeedRecipe
 from appliance.training.rows import Row, read_rows
 from appliance.training.runtime import derive_seed, prepare
 from appliance.training.sampler import TextSampler
-from appliance.training.schedule import Schedule
 from appliance.training.summary import summarise
 from appliance.training.tokenizer import CHAT_TEMPLATE, END, PAD, as_transformers, encode_documents, train_tokenizer
 
@@ -30,7 +32,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
     """Train a seed model. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted."""
     started = time.monotonic()
     spec = workspace.spec
-    recipe = parse_recipe("train.seed", spec.parameters)
+    recipe = recipe_of(SeedRecipe, spec.parameters)
     prepare(threads=spec.environment.threads, device=spec.environment.device)
 
     workspace.emit(Progress(phase="tokenizer"))
@@ -44,23 +46,15 @@ def run(workspace: Workspace) -> dict[str, Any]:
         batch_size=recipe.batch_size,
         accumulation=recipe.accumulation,
     )
-    settings = LoopSettings(
-        steps=recipe.steps,
-        seed=spec.seed,
-        schedule=Schedule(
-            peak=recipe.learning_rate,
-            steps=recipe.steps,
-            warmup_fraction=recipe.warmup_fraction,
-            final_fraction=recipe.final_learning_rate_fraction,
-        ),
-        weight_decay=recipe.weight_decay,
-        clip_norm=recipe.clip_norm,
-        checkpoint_seconds=recipe.checkpoint_seconds,
-    )
     # The tokenizer is trained anew in each attempt; weights for another one must never be taken up.
     store = CheckpointStore(workspace.checkpoints, fingerprint=digest_of([spec.run_id, tokenizer.to_str()]))
     result = train(
-        model, sampler, settings, store, Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested)
+        model,
+        sampler,
+        settings_of(recipe, steps=recipe.steps, seed=spec.seed),
+        store,
+        Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
+        objective=NextToken(),
     )
     if not result.finished:
         raise Interrupted

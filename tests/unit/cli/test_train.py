@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.cli.train import parameters_of
+from appliance.api import types as t
+from appliance.cli.train import parameters_of, plan_text, train
 from appliance.kernel.errors import BadInput
+from appliance.training.recipes.registry import RECIPES
 
 
 def test_values_are_json_where_they_can_be_else_text() -> None:
@@ -23,3 +25,33 @@ def test_values_are_json_where_they_can_be_else_text() -> None:
 def test_what_is_no_pair_is_refused(pair: str) -> None:
     with pytest.raises(BadInput):
         parameters_of((pair,))
+
+
+def test_every_recipe_has_a_verb_with_its_inputs() -> None:
+    for name, kind in RECIPES.items():
+        options = {option for parameter in train.commands[name].params for option in parameter.opts}
+        assert {*(f"--{word}" for word in kind.inputs), "--set", "--seed", "--plan", "--detach"} <= options
+
+
+def test_a_plan_names_defaults_and_what_does_not_fit() -> None:
+    plan = t.TrainingPlanView(
+        kind="train.lora",
+        run_id="ab" * 32,
+        inputs=(t.TrainingInput(word="data", ref="faq@1", digest="cd" * 32, form="chat", train_rows=7),),
+        recipe={"rank": 4, "schedule": "cosine"},
+        given=("rank",),
+        seed=0,
+        threads=2,
+        steps=None,
+        tokens=None,
+        memory=t.TrainingMemory(
+            weights=1, training_state=1, activations=1, process=1, total=4, available=3, fits=False
+        ),
+        proposals=("Use batch_size 1.",),
+    )
+    text = plan_text(plan)
+    assert "rank                          4\n" in text
+    assert "cosine  (default)" in text
+    assert "it does not fit" in text
+    assert "Use batch_size 1." in text
+    assert "faq@1 (cdcdcdcdcdcd)  chat, 7 rows" in text

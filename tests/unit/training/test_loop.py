@@ -10,7 +10,8 @@ from torch import Tensor
 from appliance.kernel.errors import IntegrityFailure
 from appliance.kernel.events import CheckpointSaved, CheckpointSkipped, Progress
 from appliance.training.checkpoint import CheckpointStore
-from appliance.training.loop import mean_loss, train
+from appliance.training.loop import train
+from appliance.training.objective import NextToken, mean_loss
 from tests.unit.training.tiny_model import STEPS, Log, TinyModel, sampler, settings, train_tiny
 
 
@@ -29,7 +30,9 @@ def test_two_runs_are_equal_and_learn(tmp_path: Path) -> None:
     assert result.steps == STEPS
     assert result.tokens == STEPS * 4 * 12
     assert same(weights(first), weights(second))
-    assert mean_loss(first, sampler().batches(0)) < mean_loss(TinyModel(), sampler().batches(0))
+    assert mean_loss(first, sampler().batches(0), NextToken()) < mean_loss(
+        TinyModel(), sampler().batches(0), NextToken()
+    )
 
 
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
@@ -71,7 +74,7 @@ def test_accumulation_gives_the_loss_of_the_whole_batch(tmp_path: Path) -> None:
         log = Log()
         store = CheckpointStore(tmp_path / str(batch_size), fingerprint="a run")
         text = sampler(batch_size=batch_size, accumulation=accumulation)
-        train(TinyModel(dropout=0.0), text, settings(), store, log.supervision())
+        train(TinyModel(dropout=0.0), text, settings(), store, log.supervision(), objective=NextToken())
         losses.append([event.loss for event in log.of(Progress)])
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
     assert losses[0][0] != losses[0][-1]
@@ -83,7 +86,7 @@ def test_divergence_ends_the_run_and_seals_nothing_broken(tmp_path: Path) -> Non
         model.output.weight[0, 0] = torch.nan
     store = CheckpointStore(tmp_path / "a", fingerprint="a run")
     with pytest.raises(IntegrityFailure, match="step 1") as failure:
-        train(model, sampler(), settings(), store, Log().supervision())
+        train(model, sampler(), settings(), store, Log().supervision(), objective=NextToken())
     assert failure.value.code == "training.diverged"
     assert store.newest()[0] is None
 
@@ -91,7 +94,14 @@ def test_divergence_ends_the_run_and_seals_nothing_broken(tmp_path: Path) -> Non
 def test_checkpoints_come_by_time_and_at_the_end(tmp_path: Path) -> None:
     log = Log()
     store = CheckpointStore(tmp_path / "a", fingerprint="a run")
-    train(TinyModel(), sampler(), replace(settings(), checkpoint_seconds=3600.0), store, log.supervision())
+    train(
+        TinyModel(),
+        sampler(),
+        replace(settings(), checkpoint_seconds=3600.0),
+        store,
+        log.supervision(),
+        objective=NextToken(),
+    )
     assert [event.step for event in log.of(CheckpointSaved)] == [STEPS]
 
 

@@ -10,15 +10,15 @@ from safetensors.torch import save_file
 
 from appliance.kernel.errors import BadInput
 from appliance.training.plan import (
-    Load,
     adapter_parameters,
-    load_of,
     plan_memory,
     predict,
     shape_of_folder,
     shape_of_seed,
 )
-from appliance.training.recipe import LoraRecipe, SeedRecipe
+from appliance.training.recipes.load import Load
+from appliance.training.recipes.lora import LoraRecipe
+from appliance.training.recipes.seed import SeedRecipe
 
 GIB = 1 << 30
 SHAPE = shape_of_seed(SeedRecipe(hidden_size=1024, intermediate_size=4096, layers=12, heads=16, kv_heads=4))
@@ -93,5 +93,5 @@ def test_a_folder_without_sizes_is_refused(tmp_path: Path, content: str | None) 
 
 def test_recipes_tell_their_load() -> None:
     seed, lora = SeedRecipe(batch_size=3), LoraRecipe(rank=5, max_length=99)
-    assert load_of(seed) == Load(batch_size=3, accumulation=1, sequence_length=seed.sequence_length)
-    assert load_of(lora) == Load(batch_size=lora.batch_size, accumulation=1, sequence_length=99, adapter_rank=5)
+    assert seed.load() == Load(batch_size=3, accumulation=1, sequence_length=seed.sequence_length)
+    assert lora.load() == Load(batch_size=lora.batch_size, accumulation=1, sequence_length=99, adapter_rank=5)

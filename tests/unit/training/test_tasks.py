@@ -1,25 +1,27 @@
-"""Both jobs end to end on a very small model: what they write, that they repeat, stop, resume and refuse."""
+"""Every job of training end to end on a very small model: what it writes, repeats, stops at, resumes and refuses."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from appliance.jobs.spec import Environment, InputRef, JobKind, JobSpec
-from appliance.jobs.workspace import Interrupted, Task, Workspace
-from appliance.kernel.canonical import sha256_file
+from appliance.jobs.spec import JobKind
+from appliance.jobs.tasks import load_task
+from appliance.jobs.workspace import Interrupted
 from appliance.kernel.errors import BadInput, IntegrityFailure
-from appliance.kernel.events import Event, Progress
+from appliance.kernel.events import CheckpointSkipped, Metric
 from appliance.training import lora_task, merge, seed_task
-from appliance.training.plan import load_of, plan_memory, shape_of_folder
-from appliance.training.recipe import LoraRecipe
+from appliance.training.plan import plan_memory, shape_of_folder
+from appliance.training.recipes.lora import LoraRecipe
 from appliance.training.sampler import Batch
+from tests.unit.training.conftest import write_parts
+from tests.unit.training.task_runs import LORA, SEED, Stoppable, digests, workspace
 
 # Two of torch's and peft's own deprecations, seen by whoever imports them first.
 pytestmark = [
@@ -27,109 +29,77 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
-SEED = {
-    "vocabulary": 300,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "layers": 2,
-    "heads": 2,
-    "kv_heads": 1,
-    "context_length": 128,
-    "sequence_length": 32,
-    "steps": 4,
+_CHATTING = {"epochs": 2, "batch_size": 2, "max_length": 64}
+_EVERY_STEP = {"checkpoint_seconds": 0.0}
+KINDS: dict[str, tuple[JobKind, dict[str, Any]]] = {
+    "seed": (JobKind.TRAIN_SEED, SEED),
+    "lora": (JobKind.TRAIN_LORA, LORA),
+    "lora, half": (JobKind.TRAIN_LORA, LORA | {"base_precision": "bfloat16", "precision": "bfloat16"}),
+    "lora, nf4": (JobKind.TRAIN_LORA, LORA | {"base_precision": "nf4", "gradient_checkpointing": True}),
+    "lora, packed": (JobKind.TRAIN_LORA, LORA | {"packing": True, "epochs": 4, "loss_on": "all"}),
+    "full": (JobKind.TRAIN_FULL, _CHATTING),
+    "full, checkpointing": (JobKind.TRAIN_FULL, _CHATTING | {"gradient_checkpointing": True}),
+    "full, best kept": (JobKind.TRAIN_FULL, _CHATTING | {"evaluate_every": 1, "learning_rate": 0.3}),
+    "pretrain": (JobKind.TRAIN_PRETRAIN, {"epochs": 2, "batch_size": 1, "sequence_length": 64}),
+    "dpo": (JobKind.TRAIN_DPO, _CHATTING | {"rank": 4}),
+    "dpo, full": (JobKind.TRAIN_DPO, _CHATTING | {"rank": 0, "label_smoothing": 0.1}),
 }
-LORA = {"rank": 4, "epochs": 2, "batch_size": 2, "max_length": 64}
+WRITTEN = {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"}
 
 
-class Stoppable(Workspace):
-    """A workspace whose stop is requested once a step is reached."""
-
-    stop_at = 1_000_000
-    reached = 0
-
-    def emit(self, event: Event) -> None:
-        if isinstance(event, Progress):
-            self.reached = max(self.reached, event.step)
-        super().emit(event)
-
-    def stop_requested(self) -> bool:
-        return self.reached >= self.stop_at
-
-    def run(self, task: Task) -> dict[str, Any]:
-        try:
-            return task(self)
-        finally:
-            self.close()
+@pytest.fixture
+def inputs(corpus: Path, chats: Path, preferences: Path, request: pytest.FixtureRequest) -> dict[JobKind, Any]:
+    base = request.getfixturevalue("base")
+    return {
+        JobKind.TRAIN_SEED: {"corpus": corpus},
+        JobKind.TRAIN_LORA: {"base": base, "dataset": chats},
+        JobKind.TRAIN_FULL: {"base": base, "dataset": chats},
+        JobKind.TRAIN_PRETRAIN: {"base": base, "corpus": corpus},
+        JobKind.TRAIN_DPO: {"base": base, "dataset": preferences},
+    }
 
 
-def workspace(directory: Path, kind: JobKind, inputs: dict[str, Path], parameters: dict[str, Any]) -> Stoppable:
-    for folder in ("in", "out", "checkpoints", "scratch"):
-        (directory / folder).mkdir(parents=True, exist_ok=True)
-    for name, source in inputs.items():
-        if not (directory / "in" / name).exists():
-            (directory / "in" / name).symlink_to(source, target_is_directory=True)
-    spec = JobSpec(
-        kind=kind,
-        inputs={name: InputRef(ref=f"{name}@1", digest="0" * 64, files=()) for name in inputs},
-        parameters=parameters,
-        seed=7,
-        environment=Environment(code="test", packages={}, threads=1, device="cpu", cpu="any"),
-    )
-    (directory / "spec.json").write_bytes(msgspec.json.encode(spec))
-    return Stoppable(directory)
+def prepared(directory: Path, name: str, inputs: dict[JobKind, Any], **more: Any) -> Stoppable:
+    kind, parameters = KINDS[name]
+    return workspace(directory, kind, inputs[kind], parameters | _EVERY_STEP | more)
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    rows = [json.dumps({"text": f"The gateway number {n} listens on port 8443."}) for n in range(12)]
-    (folder / "train.jsonl").write_text("\n".join(rows))
-    return folder
+@pytest.mark.parametrize("name", KINDS)
+def test_a_run_goes_on_to_the_same_bytes_past_a_stop_and_a_damaged_checkpoint(
+    tmp_path: Path, inputs: dict[JobKind, Any], name: str
+) -> None:
+    task = load_task(KINDS[name][0])
+    whole = prepared(tmp_path / "whole", name, inputs).run(task)
+    assert whole["steps"] >= 4
+    stopped = prepared(tmp_path / "parts", name, inputs)
+    stopped.stop_at = 3
+    with pytest.raises(Interrupted):
+        stopped.run(task)
+    assert not list((tmp_path / "parts" / "out").iterdir())
+    # One flipped bit in the newest checkpoint: it is told, and the one before is used.
+    newest = tmp_path / "parts" / "checkpoints" / "step-00000003" / "tensors.safetensors"
+    data = bytearray(newest.read_bytes())
+    data[-5] ^= 1
+    newest.write_bytes(data)
+    resumed = prepared(tmp_path / "parts", name, inputs)
+    again = resumed.run(task)
+    assert [event.name for event in resumed.events if isinstance(event, CheckpointSkipped)] == ["step-00000003"]
+    assert digests(tmp_path / "parts" / "out") == digests(tmp_path / "whole" / "out")
+    assert set(digests(tmp_path / "whole" / "out")) >= WRITTEN
+    moving = ("seconds", "job_seconds", "tokens_per_cpu_second", "memory_measured", "memory_predicted", "memory_error")
+    assert {key: again[key] for key in again if key not in moving} == {
+        key: whole[key] for key in whole if key not in moving
+    }
 
 
-@pytest.fixture(scope="module")
-def chats(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("chats")
-    for part, count in (("train", 6), ("heldout", 2)):
-        rows = [
-            {"messages": [{"role": "user", "content": f"port {n}?"}, {"role": "assistant", "content": "Port 8443."}]}
-            for n in range(count)
-        ]
-        (folder / f"{part}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
-    directory = tmp_path_factory.mktemp("base")
-    workspace(directory, JobKind.TRAIN_SEED, {"corpus": corpus}, SEED).run(seed_task.run)
-    return directory / "out"
-
-
-def digests(output: Path) -> dict[str, str]:
-    return {str(path.relative_to(output)): sha256_file(path) for path in sorted(output.rglob("*")) if path.is_file()}
-
-
-def test_a_seed_is_a_plain_folder_and_repeats(tmp_path: Path, corpus: Path, base: Path) -> None:
+def test_a_seed_is_a_plain_folder_that_tells_its_size(tmp_path: Path, corpus: Path, base: Path) -> None:
     summary = workspace(tmp_path, JobKind.TRAIN_SEED, {"corpus": corpus}, SEED).run(seed_task.run)
     assert digests(tmp_path / "out") == digests(base)
-    assert {"config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja"} <= set(digests(base))
     assert summary["architecture"] == "LlamaForCausalLM"
-    assert summary["steps"] == 4
     assert summary["tokens"] == 4 * 4 * 32
     weights = load_file(base / "model.safetensors")
     assert summary["parameters"] == sum(weight.numel() for weight in weights.values())
     assert shape_of_folder(base).parameters == summary["parameters"]
-
-
-def test_a_stopped_seed_goes_on_to_the_same_bytes(tmp_path: Path, corpus: Path, base: Path) -> None:
-    first = workspace(tmp_path, JobKind.TRAIN_SEED, {"corpus": corpus}, SEED)
-    first.stop_at = 2
-    with pytest.raises(Interrupted):
-        first.run(seed_task.run)
-    assert not list((tmp_path / "out").iterdir())
-    workspace(tmp_path, JobKind.TRAIN_SEED, {"corpus": corpus}, SEED).run(seed_task.run)
-    assert digests(tmp_path / "out") == digests(base)
 
 
 def test_chat_rows_make_a_seed_too(tmp_path: Path, chats: Path) -> None:
@@ -137,43 +107,86 @@ def test_chat_rows_make_a_seed_too(tmp_path: Path, chats: Path) -> None:
     assert summary["final_loss"] > 0
 
 
-def test_lora_changes_the_base_and_repeats_after_a_stop(tmp_path: Path, base: Path, chats: Path) -> None:
-    inputs = {"base": base, "dataset": chats}
-    whole = workspace(tmp_path / "whole", JobKind.TRAIN_LORA, inputs, LORA).run(lora_task.run)
-    stopped = workspace(tmp_path / "parts", JobKind.TRAIN_LORA, inputs, LORA)
-    stopped.stop_at = 3
-    with pytest.raises(Interrupted):
-        stopped.run(lora_task.run)
-    workspace(tmp_path / "parts", JobKind.TRAIN_LORA, inputs, LORA).run(lora_task.run)
-    outcome = digests(tmp_path / "whole" / "out")
-    assert digests(tmp_path / "parts" / "out") == outcome
+@pytest.mark.parametrize("name", ["lora", "lora, half", "lora, nf4"])
+def test_lora_changes_the_base_and_hands_its_tokenizer_on(
+    tmp_path: Path, inputs: dict[JobKind, Any], base: Path, name: str
+) -> None:
+    whole = prepared(tmp_path, name, inputs).run(lora_task.run)
+    outcome = digests(tmp_path / "out")
     assert outcome["model.safetensors"] != digests(base)["model.safetensors"]
-    for name in ("tokenizer.json", "chat_template.jinja", "tokenizer_config.json"):
-        assert outcome[name] == digests(base)[name]
+    for file in ("tokenizer.json", "chat_template.jinja", "tokenizer_config.json"):
+        assert outcome[file] == digests(base)[file]
     assert set(outcome) >= {"adapter/adapter_model.safetensors", "adapter/adapter_config.json"}
-    assert (
-        json.loads((tmp_path / "whole/out/adapter/adapter_config.json").read_text())["base_model_name_or_path"]
-        == "base@1"
-    )
-    assert whole["examples"] == 6
-    assert whole["steps"] == 6
+    adapter = json.loads((tmp_path / "out/adapter/adapter_config.json").read_text())
+    assert adapter["base_model_name_or_path"] == "base@1"
+    assert load_file(tmp_path / "out/model.safetensors")["model.norm.weight"].dtype is torch.float32
+    assert (whole["examples"], whole["steps"]) == (6, 6)
     assert whole["adapter_parameters"] > 0
     assert whole["merge_difference"] <= merge.TOLERANCE
     assert whole["heldout_loss"] > 0
 
 
-def test_a_data_set_without_conversations_is_refused(tmp_path: Path, base: Path, corpus: Path) -> None:
-    with pytest.raises(BadInput) as refused:
-        workspace(tmp_path, JobKind.TRAIN_LORA, {"base": base, "dataset": corpus}, LORA).run(lora_task.run)
-    assert refused.value.code == "training.dataset_empty"
+def test_computing_layers_twice_changes_no_bit(tmp_path: Path, inputs: dict[JobKind, Any]) -> None:
+    task = load_task(JobKind.TRAIN_FULL)
+    for name in ("full", "full, checkpointing"):
+        prepared(tmp_path / name, name, inputs).run(task)
+    assert digests(tmp_path / "full" / "out") == digests(tmp_path / "full, checkpointing" / "out")
 
 
-def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "train.jsonl").write_text("")
+def test_the_best_weights_are_kept(tmp_path: Path, inputs: dict[JobKind, Any]) -> None:
+    run = prepared(tmp_path, "full, best kept", inputs, patience=2, epochs=6)
+    summary = run.run(load_task(JobKind.TRAIN_FULL))
+    measured = [event.value for event in run.events if isinstance(event, Metric) and event.name == "heldout_loss"]
+    assert summary["best_heldout_loss"] == pytest.approx(min(measured), abs=1e-6)
+    assert summary["heldout_loss"] == pytest.approx(min(measured), abs=1e-5)
+    assert summary["best_step"] < summary["steps"] < 18
+
+
+def test_preferences_are_learnt(tmp_path: Path, inputs: dict[JobKind, Any]) -> None:
+    run = prepared(tmp_path, "dpo", inputs, epochs=20, learning_rate=0.003)
+    summary = run.run(load_task(JobKind.TRAIN_DPO))
+    assert summary["heldout_accuracy"] == 1.0
+    assert summary["heldout_loss"] < 0.6931
+    assert (summary["examples"], summary["merge_difference"] <= merge.TOLERANCE) == (6, True)
+
+
+def test_a_template_of_the_recipe_is_used_and_handed_on(tmp_path: Path, inputs: dict[JobKind, Any], base: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(base, bare)
+    (bare / "chat_template.jinja").unlink()
+    config = json.loads((bare / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (bare / "tokenizer_config.json").write_text(json.dumps(config))
+    given = {"base": bare, "dataset": inputs[JobKind.TRAIN_LORA]["dataset"]}
     with pytest.raises(BadInput) as refused:
-        workspace(tmp_path, JobKind.TRAIN_SEED, {"corpus": tmp_path / "data"}, SEED).run(seed_task.run)
-    assert refused.value.code == "training.corpus_empty"
+        workspace(tmp_path / "without", JobKind.TRAIN_LORA, given, LORA).run(lora_task.run)
+    assert refused.value.code == "training.no_chat_template"
+    template = "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}assistant: "
+    template = template.replace("assistant: ", "{% if add_generation_prompt %}assistant: {% endif %}")
+    workspace(tmp_path / "with", JobKind.TRAIN_LORA, given, LORA | {"chat_template": template}).run(lora_task.run)
+    assert (tmp_path / "with/out/chat_template.jinja").read_text() == template
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("lora", "training.dataset_empty"),
+        ("full", "training.dataset_empty"),
+        ("pretrain", "training.corpus_empty"),
+        ("dpo", "training.no_preferences"),
+        ("seed", "training.corpus_empty"),
+    ],
+)
+def test_a_data_set_without_rows_of_its_kind_is_refused(
+    tmp_path: Path, inputs: dict[JobKind, Any], name: str, code: str
+) -> None:
+    kind, parameters = KINDS[name]
+    (tmp_path / "none").mkdir()
+    folder = write_parts(tmp_path / "none", [{"text": " "}], [])
+    given = {word: source if word == "base" else folder for word, source in inputs[kind].items()}
+    with pytest.raises(BadInput) as refused:
+        workspace(tmp_path / "run", kind, given, parameters).run(load_task(kind))
+    assert refused.value.code == code
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path, corpus: Path, chats: Path) -> None:
@@ -202,5 +215,5 @@ def test_a_merge_that_answers_differently_is_refused() -> None:
 
 
 def test_the_planner_reads_the_base(base: Path) -> None:
-    plan = plan_memory(shape_of_folder(base), load_of(LoraRecipe()), available=1 << 20)
+    plan = plan_memory(shape_of_folder(base), LoraRecipe().load(), available=1 << 20)
     assert not plan.fits

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from appliance.kernel.events import Event
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.loop import LoopResult, LoopSettings, Supervision, train
+from appliance.training.objective import NextToken
 from appliance.training.sampler import TextSampler
 from appliance.training.schedule import Schedule
 
@@ -78,4 +79,4 @@ class Log:
 def train_tiny(directory: Path, log: Log) -> tuple[TinyModel, LoopResult]:
     model = TinyModel()
     store = CheckpointStore(directory, fingerprint="a run")
-    return model, train(model, sampler(), settings(), store, log.supervision())
+    return model, train(model, sampler(), settings(), store, log.supervision(), objective=NextToken())

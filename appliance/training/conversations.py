@@ -1,0 +1,92 @@
+"""The rows of a run as sequences of tokens: read, encoded, packed where the recipe says so, and counted.
+
+Knows recipes and tokenizers, no model. What is held out is never packed, so its loss is comparable between recipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from appliance.kernel.errors import BadInput
+from appliance.kernel.events import Event, Note
+from appliance.training.chat import Encoded, LossOn, encode_chats, encode_texts
+from appliance.training.packing import pack
+from appliance.training.recipes.base import OnBase
+from appliance.training.recipes.full import FullRecipe
+from appliance.training.recipes.load import Load
+from appliance.training.recipes.lora import LoraRecipe
+from appliance.training.rows import Row, read_rows
+from appliance.training.sampler import Example
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversations:
+    """What is learnt from and what is held out; `examples` counts what was there before packing."""
+
+    training: tuple[Example, ...]
+    heldout: tuple[Example, ...]
+    examples: int
+    too_long: int
+
+    def load_of(self, recipe: OnBase) -> Load:
+        """Return the recipe's load at the longest sequence that there really is."""
+        longest = max(len(example.tokens) for example in (*self.training, *self.heldout))
+        packed = any(len(example.lengths) > 1 for example in self.training)
+        return replace(recipe.load(), sequence_length=longest, packed=packed)
+
+    def figures(self) -> dict[str, Any]:
+        """Return the counts for the summary."""
+        tokens = sum(len(example.tokens) for example in self.training)
+        return {
+            "examples": self.examples,
+            "too_long": self.too_long,
+            "sequences": len(self.training),
+            "tokens_per_epoch": tokens,
+        }
+
+
+def read_conversations(
+    tokenizer: Any, folder: Path, recipe: LoraRecipe | FullRecipe, *, seed: int, emit: Callable[[Event], None]
+) -> Conversations:
+    """Read and encode a data set of the form chat. Raises BadInput (`training.dataset_empty`)."""
+    loss_on = LossOn(recipe.loss_on)
+    encoded = encode_chats(tokenizer, read_rows(folder / "train.jsonl"), max_length=recipe.max_length, loss_on=loss_on)
+    if not encoded.examples:
+        raise BadInput(
+            "training.dataset_empty",
+            f"The data set has no conversation of at most {recipe.max_length} tokens.",
+            hint="Use a data set of the form chat, or a larger max_length.",
+        )
+    if encoded.too_long:
+        emit(Note(text=f"{encoded.too_long} conversations exceed max_length and are left out."))
+    heldout = encode_chats(
+        tokenizer, read_rows(folder / "heldout.jsonl"), max_length=recipe.max_length, loss_on=loss_on
+    )
+    return _conversations(encoded, heldout, length=recipe.max_length if recipe.packing else 0, seed=seed)
+
+
+def read_texts(tokenizer: Any, folder: Path, *, length: int, seed: int) -> Conversations:
+    """Read and encode a corpus of the form text, packed. Raises BadInput (`training.corpus_empty`)."""
+    encoded = encode_texts(tokenizer, _texts(read_rows(folder / "train.jsonl")), max_length=length)
+    if not encoded.examples:
+        raise BadInput(
+            "training.corpus_empty",
+            "The corpus has no rows to train on.",
+            hint='Import a JSONL file whose rows are {"text": ...} and use it as the corpus.',
+        )
+    heldout = encode_texts(tokenizer, _texts(read_rows(folder / "heldout.jsonl")), max_length=length)
+    return _conversations(encoded, heldout, length=length, seed=seed)
+
+
+def _texts(rows: list[Row]) -> list[str]:
+    return [row.text for row in rows if row.text.strip()]
+
+
+def _conversations(encoded: Encoded, heldout: Encoded, *, length: int, seed: int) -> Conversations:
+    packed = pack(encoded.examples, length=length, seed=seed) if length else encoded.examples
+    return Conversations(
+        training=packed, heldout=heldout.examples, examples=len(encoded.examples), too_long=encoded.too_long
+    )

@@ -1,0 +1,36 @@
+"""The recipe of `train.full`: every weight of a base model learns from conversations."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from appliance.training.recipes.base import Conversing
+from appliance.training.recipes.load import Load
+
+
+class FullRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fine-tune every weight of a base model: the most that can be learnt, and four times its memory."""
+
+    packing: bool = False
+    """Fill each sequence with whole conversations up to max_length; none of them sees another."""
+    loss_on: Literal["answers", "all"] = "answers"
+    """Which tokens carry loss: the assistant's turns with their end, or everything."""
+    learning_rate: Annotated[float, Meta(gt=0, le=100)] = 3e-4
+
+    def load(self) -> Load:
+        """Every weight has a gradient and two moments."""
+        return Load(
+            batch_size=self.batch_size,
+            accumulation=self.accumulation,
+            sequence_length=self.max_length,
+            half_precision=self.precision == "bfloat16",
+            gradient_checkpointing=self.gradient_checkpointing,
+            packed=self.packing,
+            keeps_best=self.evaluate_every > 0,
+        )
+
+    def steps_for(self, rows: int) -> int | None:
+        """Every conversation once an epoch."""
+        return None if self.packing else self.epochs * -(-rows // (self.batch_size * self.accumulation))

@@ -1,0 +1,119 @@
+"""The kinds of training: for each its recipe, its inputs and one line of purpose.
+
+The one place where a kind is made known: queueing, files, the command line, the planner and the documentation read it.
+`inputs` maps the word that a person writes (`--data`, `data:`) to the name of the job's input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+from appliance.kernel.errors import BadInput
+from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.classify import ClassifyRecipe
+from appliance.training.recipes.distil import DistilRecipe
+from appliance.training.recipes.dpo import DpoRecipe
+from appliance.training.recipes.full import FullRecipe
+from appliance.training.recipes.lora import LoraRecipe
+from appliance.training.recipes.pretrain import PretrainRecipe
+from appliance.training.recipes.prune import PruneRecipe
+from appliance.training.recipes.seed import SeedRecipe
+from appliance.training.recipes.tag import TagRecipe
+
+R = TypeVar("R", bound=Recipe)
+
+_ON_CORPUS = {"corpus": "corpus"}
+_ON_DATA = {"base": "base", "data": "dataset"}
+_ON_BASE = {"base": "base", "corpus": "corpus"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeKind:
+    """One kind of training. `optional` are the words of `inputs` that may be left out."""
+
+    form: type[Recipe]
+    inputs: Mapping[str, str]
+    purpose: str
+    optional: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def required_inputs(self) -> frozenset[str]:
+        """Names of the job's inputs that must be given."""
+        return frozenset(name for word, name in self.inputs.items() if word not in self.optional)
+
+    @property
+    def optional_inputs(self) -> frozenset[str]:
+        """Names of the job's inputs that may be left out."""
+        return frozenset(name for word, name in self.inputs.items() if word in self.optional)
+
+
+RECIPES: Mapping[str, RecipeKind] = {
+    "seed": RecipeKind(
+        form=SeedRecipe,
+        inputs={"corpus": "corpus"},
+        purpose="A small Llama and its byte-level BPE tokenizer, from nothing.",
+    ),
+    "lora": RecipeKind(form=LoraRecipe, inputs=_ON_DATA, purpose="Low-rank adapters on a base model, merged into it."),
+    "full": RecipeKind(form=FullRecipe, inputs=_ON_DATA, purpose="Every weight of a base model, on conversations."),
+    "pretrain": RecipeKind(form=PretrainRecipe, inputs=_ON_BASE, purpose="Every weight of a base model, on text."),
+    "dpo": RecipeKind(form=DpoRecipe, inputs=_ON_DATA, purpose="Which of two answers is preferred, from pairs."),
+    "classify": RecipeKind(
+        form=ClassifyRecipe,
+        inputs=_ON_DATA,
+        purpose="A text classifier on an encoder: a regression on its vectors, then the whole encoder if it helps.",
+    ),
+    "tag": RecipeKind(form=TagRecipe, inputs=_ON_DATA, purpose="An encoder that marks spans of a text, such as names."),
+    "distil": RecipeKind(
+        form=DistilRecipe,
+        inputs={"teacher": "teacher", "base": "base", "data": "dataset"},
+        purpose="A smaller model that learns to answer as its teacher does.",
+        optional=frozenset({"base"}),
+    ),
+    "prune": RecipeKind(
+        form=PruneRecipe,
+        inputs=_ON_DATA,
+        purpose="A model made smaller by taking out layers, key-value groups or feed-forward channels.",
+    ),
+}
+"""Name of a recipe -> what it is. The job kind is `train.NAME`."""
+
+
+def recipe_kind(kind: str) -> RecipeKind:
+    """Return the kind of a job (`train.lora`). Raises BadInput (`recipe.invalid`)."""
+    area, _, name = kind.partition(".")
+    if area != "train" or name not in RECIPES:
+        raise BadInput("recipe.invalid", f"{kind} is not a kind of training.", hint=f"Use one of {_listed()}.")
+    return RECIPES[name]
+
+
+def parse_recipe(kind: str, parameters: Mapping[str, Any]) -> Recipe:
+    """Return the validated recipe of a job kind. Raises BadInput (`recipe.invalid`) naming the field."""
+    return _parse(kind, recipe_kind(kind).form, parameters)
+
+
+def recipe_of(form: type[R], parameters: Mapping[str, Any]) -> R:
+    """Return a job's recipe in the form that its task knows. Raises BadInput (`recipe.invalid`) naming the field."""
+    kind = next(f"train.{name}" for name, known in RECIPES.items() if known.form is form)
+    return _parse(kind, form, parameters)
+
+
+def _parse(kind: str, form: type[R], parameters: Mapping[str, Any]) -> R:
+    try:
+        recipe = msgspec.convert(dict(parameters), form)
+    except msgspec.ValidationError as error:
+        raise _invalid(kind, str(error)) from error
+    if fault := recipe.fault():
+        raise _invalid(kind, fault)
+    return recipe
+
+
+def _invalid(kind: str, fault: str) -> BadInput:
+    return BadInput("recipe.invalid", f"The recipe for {kind} is not valid: {fault}.", hint="Correct that parameter.")
+
+
+def _listed() -> str:
+    return ", ".join(f"train.{name}" for name in RECIPES)
