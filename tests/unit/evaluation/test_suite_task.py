@@ -160,8 +160,8 @@ def test_a_classifier_is_measured_on_its_own_labels(tmp_path: Path) -> None:
 def test_a_head_of_the_appliances_own_is_a_classifier_too(tmp_path: Path) -> None:
     """A head whose matrix is all zero but for one bias gives that label to every text."""
     model = make_tiny_bert(tmp_path / "bert")
-    weight = np.zeros((2, HIDDEN), np.float32)
-    head = Head(config=HeadConfig(labels=("yes", "no"), max_length=16), weight=weight, bias=np.float32([0, 1]))
+    weight, bias = np.zeros((2, HIDDEN), np.float32), np.array([0, 1], np.float32)
+    head = Head(config=HeadConfig(labels=("yes", "no"), max_length=16), weight=weight, bias=bias)
     write_head(model, head)
     rows = [{"text": "my card was lost", "label": label} for label in ("yes", "no", "no")]
     summary, _ = evaluate(tmp_path / "a", model, [{"name": "l", "type": "classification", "rows": rows}])

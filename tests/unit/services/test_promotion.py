@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -309,7 +310,7 @@ def test_an_evaluation_on_a_suite_does_not_count_as_one_on_the_versions_own_data
 
 
 def test_a_classifier_reaches_its_stages_without_gguf(ctx: Context) -> None:
-    described = {"architecture": "bert", "head": "BertForSequenceClassification", "labels": ["a", "b"]}
+    described: dict[str, Any] = {"architecture": "bert", "head": "BertForSequenceClassification", "labels": ["a", "b"]}
     described |= {"baseline": {"accuracy": 0.8, "macro_f1": 0.8}}
     data = imported_dataset(ctx)
     base = imported_model(ctx, "encoder", WEIGHTS)
