@@ -74,4 +74,7 @@ def _piece(tokenizer: Any, line: bytes, where: str) -> Piece:
         return Piece(tokens=tuple(tokenizer.encode(whole, add_special_tokens=False)))
     question = tokenizer.encode(asked, add_special_tokens=False)
     answer = tokenizer.encode(whole.removeprefix(asked), add_special_tokens=False)
-    return Piece(tokens=(*question, *answer), scored_from=max(1, len(question)))
+    # What the template writes after the end of an answer, such as a line break, is never generated.
+    special = set(tokenizer.all_special_ids)
+    end = next((place for place, token in enumerate(answer, start=1) if token in special), len(answer))
+    return Piece(tokens=(*question, *answer[:end]), scored_from=max(1, len(question)))

@@ -120,7 +120,6 @@ def _card(row: Row[Any], detail: t.ModelDetail) -> str:
                 Measurement(
                     on=one.dataset,
                     at=one.at,
-                    examples=one.examples,
                     metrics=one.metrics,
                     intervals=one.intervals,
                 )
