@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,8 @@ from benchmarks.comparison import Figure, Goal, at_least, at_most, write_figures
 ROOT = Path(__file__).resolve().parent.parent
 _EXAMPLES = ROOT / "appliance" / "examples"
 _TIMEOUT = 3600.0
+_PATIENT = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0", "HF_HUB_OFFLINE": "1"}
+"""As the daemon starts jobs: waiting threads must not take the processor from working ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +128,7 @@ def _job(
     outcome = subprocess.run(
         [sys.executable, "-m", "appliance.jobs.worker", str(directory)],
         cwd=ROOT,
+        env={**os.environ, **_PATIENT, "OMP_NUM_THREADS": str(threads)},
         capture_output=True,
         text=True,
         check=False,
