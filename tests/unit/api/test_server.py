@@ -22,7 +22,6 @@ from tests.unit.api.conftest import Api, serving
 BODIES: dict[str, t.Request] = {
     "import_model": t.ImportModel(source="/absent", name="x"),
     "register_model": t.RegisterModel(name="x", run="x"),
-    "export_model": t.ExportModel(layout="gguf"),
     "promote": t.Promote(stage="dev"),
     "approve": t.Approve(stage="dev"),
     "import_dataset": t.ImportDataset(source="/absent", name="x"),
@@ -33,10 +32,7 @@ BODIES: dict[str, t.Request] = {
     "check_dataset": t.CheckDataset(),
     "split_dataset": t.SplitDataset(),
     "generate_dataset": t.GenerateDataset(name="x", model="x", prompts=("x",)),
-    "import_suite": t.ImportSuite(source="/absent", name="x"),
-    "compare": t.Compare(first="x", second="x", suite="x"),
     "submit_job": t.SubmitJob(kind="evaluate", inputs={}),
-    "plan_training": t.SubmitJob(kind="train.seed", inputs={}),
     "submit_search": t.SubmitSearch(text=""),
     "submit_kfold": t.SubmitKfold(text=""),
     "submit_pipeline": t.SubmitPipeline(text=""),
