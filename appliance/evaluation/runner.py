@@ -31,7 +31,6 @@ from appliance.evaluation.suite import (
     Task,
 )
 from appliance.kernel.errors import BadInput, IntegrityFailure
-from appliance.weights.head import has_head
 
 _Found = TypeVar("_Found")
 OnRows = Callable[[int, int], None]
@@ -135,15 +134,8 @@ class Runner:
         return classified(rows, [labels[place] for place in picked], labels)
 
 
-<<<<<<< HEAD
-def is_classifier(folder: Path) -> bool:
-    """Tell whether a model folder holds a sequence classifier. Raises IntegrityFailure for one that says nothing."""
-    if has_head(folder):
-        return True
-=======
 def architectures_of(folder: Path) -> list[str]:
     """Return what a model folder's config.json names. Raises IntegrityFailure for one that cannot be read."""
->>>>>>> 4bfbf67672d723a086f5d6bcd5827ce1a06e7c98
     try:
         named = json.loads((folder / "config.json").read_bytes()).get("architectures")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
