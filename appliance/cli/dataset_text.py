@@ -26,7 +26,7 @@ def dataset_text(detail: t.DatasetDetail) -> str:
     ]
     lines += [f"  {name:<11} {text}" for name, text in _origin(detail)]
     for part in _PARTS:
-        if spread := detail.statistics.get(part, {}).get("characters"):
+        if (spread := detail.statistics.get(part, {}).get("characters")) and spread["max"]:
             lines.append(f"  {part:<11} {_spread(spread)} characters")
     if unused := detail.statistics.get("unused_fields"):
         lines.append(f"  unused      {unused}")
@@ -134,7 +134,8 @@ def _origin(detail: t.DatasetDetail) -> list[tuple[str, str]]:
         text = f"{origin['from']} by {origin['by']}, {origin['train']}:{origin['heldout']}, seed {origin['seed']}"
         lines.append(("split of", text))
     if detail.synthetic:
-        lines.append(("written by", f"{detail.synthetic['model']} from {detail.synthetic['from']}"))
+        refused = f", refused {_counted(origin['refused'])}" if origin.get("refused") else ""
+        lines.append(("written by", f"{detail.synthetic['model']} from {detail.synthetic['from']}{refused}"))
     return lines
 
 

@@ -18,13 +18,6 @@ from appliance.kernel.terminal import table
 class _WithDefault(click.Group):
     """`eval REF …` is `eval run REF …`."""
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands:
-            args = ["run", *args]
-        return super().resolve_command(ctx, args)
-
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
             args = ["run", *args]
@@ -48,7 +41,7 @@ def run_(session: Session, ref: str, suite: str, data: str, given: tuple[str, ..
     job = _submit(session, ref, suite, data, parameters_of(given))
     if not detach:
         job = follow(session, job)
-    session.show(job, lambda: _text(job))
+    session.show(job, lambda: evaluation_text(job))
 
 
 @evaluate.command()
@@ -62,7 +55,7 @@ def compare(session: Session, first: str, second: str, suite: str, data: str) ->
     for ref in (first, second):
         follow(session, _submit(session, ref, suite, data, {}))
     found = session.send(calls.compare(t.Compare(first=first, second=second, suite=suite, dataset=data)))
-    session.show(found, lambda: _comparison(found))
+    session.show(found, lambda: comparison_text(found))
 
 
 def _submit(session: Session, ref: str, suite: str, data: str, parameters: dict[str, Any]) -> t.JobView:
@@ -72,14 +65,17 @@ def _submit(session: Session, ref: str, suite: str, data: str, parameters: dict[
     return session.send(calls.submit_job(t.SubmitJob(kind="evaluate", inputs=inputs, parameters=parameters)))
 
 
-def _text(job: t.JobView) -> str:
+def evaluation_text(job: t.JobView) -> str:
+    """Figures with their intervals, speeds apart from them, and what was taken for what."""
     lines = [f"run:{job.id}  {job.state}"]
     intervals = job.summary.get("intervals", {})
-    for name, value in job.summary.get("metrics", {}).items():
+    metrics, informative = job.summary.get("metrics", {}), job.summary.get("informative", {})
+    width = 2 + max((len(name) for name in (*metrics, *informative)), default=22)
+    for name, value in metrics.items():
         span = f"   {intervals[name][0]:.4f} to {intervals[name][1]:.4f}" if name in intervals else ""
-        lines.append(f"  {name:<24}{value:.4f}{span}")
-    for name, value in job.summary.get("informative", {}).items():
-        lines.append(f"  {name:<24}{value:.4g}   (this machine, now)")
+        lines.append(f"  {name:<{width}}{value:.4f}{span}")
+    for name, value in informative.items():
+        lines.append(f"  {name:<{width}}{value:.4g}   (this machine, now)")
     for task, report in job.summary.get("reports", {}).items():
         lines += [
             f"  {task}: {entry['rows']} x {entry['expected']!r} taken for {entry['got']!r}"
@@ -88,7 +84,8 @@ def _text(job: t.JobView) -> str:
     return "\n".join(lines)
 
 
-def _comparison(found: t.ComparisonView) -> str:
+def comparison_text(found: t.ComparisonView) -> str:
+    """A table with one line for each metric."""
     rows = [
         (
             one.metric,

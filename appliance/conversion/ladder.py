@@ -57,6 +57,19 @@ class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Tokens that are read at once; those from `scored_from` on are what perplexity is taken of."""
+
+    tokens: tuple[int, ...]
+    scored_from: int = 1
+
+    @property
+    def count(self) -> int:
+        """How many tokens are scored."""
+        return len(self.tokens) - self.scored_from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ratio:
     """Perplexity of a rung over that of the unquantised file, with its 95 % interval."""
 
@@ -117,16 +130,23 @@ def median(values: Sequence[float]) -> float:
     return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
 
 
-def windows(rows: Sequence[Sequence[int]], *, longest: int, most: int) -> list[list[int]]:
-    """Cut tokenised rows into pieces of 2 to `longest` tokens, about `most` tokens in all."""
-    found: list[list[int]] = []
+def windows(rows: Sequence[Piece], *, longest: int, most: int) -> list[Piece]:
+    """Cut rows into pieces of at most `longest` tokens, about `most` tokens in all.
+
+    A text is cut anywhere; an answer that does not fit together with its question is left out.
+    """
+    found: list[Piece] = []
     left = most
     for row in rows:
-        for start in range(0, len(row), longest):
-            piece = list(row[start : start + min(longest, max(left, 2))])
-            if len(piece) > 1 and left > 0:
-                found.append(piece)
-                left -= len(piece)
+        if row.scored_from > 1:
+            parts = [row] if len(row.tokens) <= longest else []
+        else:
+            starts = range(0, len(row.tokens), longest)
+            parts = [Piece(tokens=row.tokens[start : start + longest]) for start in starts]
+        for part in parts:
+            if part.count > 0 and left > 0:
+                found.append(part)
+                left -= len(part.tokens)
     return found
 
 

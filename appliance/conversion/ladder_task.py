@@ -23,6 +23,7 @@ from appliance.conversion.ladder import (
     LOSSY_TOKENS,
     RUNGS,
     Parameters,
+    Piece,
     median,
     parse,
     perplexity,
@@ -38,7 +39,7 @@ from appliance.conversion.parity_llama import LlamaModel
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel import process
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import IntegrityFailure
+from appliance.kernel.errors import BadInput, IntegrityFailure
 from appliance.kernel.events import Metric, Note, Progress
 
 _CELLS_STEP = 256
@@ -74,7 +75,7 @@ class _Ladder:
         # Perplexity, speed and greedy tokens share one context: what the longest of them needs.
         self._context = -(-max(parameters.window, parameters.prompt + parameters.answer) // _CELLS_STEP) * _CELLS_STEP
         self._pieces = self._cut("heldout.jsonl", parameters.perplexity_tokens)
-        self._counts = [len(piece) - 1 for piece in self._pieces]
+        self._counts = [piece.count for piece in self._pieces]
 
     def climb(self) -> dict[str, Any]:
         """Convert, then make and measure rung by rung; return the summary."""
@@ -152,7 +153,7 @@ class _Ladder:
         pieces = self._cut("train.jsonl", self._parameters.calibration_tokens)
         found = collect(
             self._base,
-            pieces,
+            [piece.tokens for piece in pieces],
             threads=self._threads,
             context=self._context,
             on_piece=lambda done, of: self._step("importance", 0.3 + 0.05 * done / of),
@@ -161,7 +162,7 @@ class _Ladder:
             raise IntegrityFailure("conversion.importance", "No product of a weight matrix was seen.")
         path = self._workspace.scratch / "importance.safetensors"
         save_file(found, path)
-        tokens = sum(map(len, pieces))
+        tokens = sum(len(piece.tokens) for piece in pieces)
         self._workspace.emit(Note(text=f"Importance of {len(found)} matrices, measured on {tokens} tokens."))
         return path
 
@@ -226,7 +227,7 @@ class _Ladder:
 
     def _speeds(self, unquantised: LlamaModel, rung: LlamaModel) -> tuple[float, float]:
         """Return how many times faster the rung reads and generates: medians of runs taken in turn."""
-        prompt = (self._pieces[0] * self._parameters.prompt)[: self._parameters.prompt]
+        prompt = (self._pieces[0].tokens * self._parameters.prompt)[: self._parameters.prompt]
         reads, generates = [], []
         for _ in range(self._parameters.rounds):
             self._stop_if_asked()
@@ -240,15 +241,22 @@ class _Ladder:
         found = []
         for piece in self._pieces:
             self._stop_if_asked()
-            found.append(model.surprise(piece))
+            found.append(model.surprise(piece.tokens, scored_from=piece.scored_from))
             if fraction is not None:
                 self._step(phase, fraction)
         return found
 
-    def _cut(self, name: str, most: int) -> list[list[int]]:
+    def _cut(self, name: str, most: int) -> list[Piece]:
         rows = token_rows(self._tokenizer, self._workspace.input("dataset") / name)
         longest = min(self._parameters.window, _positions(self._folder))
-        return windows(rows, longest=longest, most=most)
+        found = windows(rows, longest=longest, most=most)
+        if not found:
+            raise BadInput(
+                "conversion.no_text",
+                f"No row of {name} fits {longest} tokens.",
+                hint="Give a larger window with --set window=N, or shorter rows.",
+            )
+        return found
 
     def _open(self, path: Path) -> LlamaModel:
         return LlamaModel(path, context=self._context, threads=self._threads)

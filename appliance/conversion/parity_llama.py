@@ -162,22 +162,22 @@ class LlamaModel:
                 return FollowedRun(tokens=tuple(chosen), logprobs=())
             logits = self._decode(chosen[-1:])
 
-    def surprise(self, tokens: Sequence[int]) -> float:
-        """Return the negative log likelihood (nats) of all tokens after the first; they must fit the context."""
+    def surprise(self, tokens: Sequence[int], *, scored_from: int = 1) -> float:
+        """Return the negative log likelihood (nats) of the tokens from `scored_from` on; all must fit the context."""
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
         batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
         try:
             for place, token in enumerate(tokens):
                 batch.token[place], batch.pos[place], batch.n_seq_id[place] = token, place, 1
                 batch.seq_id[place][0] = 0
-                batch.logits[place] = place + 1 < len(tokens)
+                batch.logits[place] = scored_from <= place + 1 < len(tokens)
             batch.n_tokens = len(tokens)
             self._run(batch)
         finally:
             llama_cpp.llama_batch_free(batch)
         total = 0.0
-        for place, wanted in enumerate(tokens[1:]):
-            logits = self._logits(place).astype(np.float64)
+        for place in range(scored_from - 1, len(tokens) - 1):
+            wanted, logits = tokens[place + 1], self._logits(place).astype(np.float64)
             top = float(logits.max())
             total += top + float(np.log(np.exp(logits - top).sum())) - float(logits[wanted])
         return total

@@ -41,8 +41,10 @@ class AttemptLog:
         self._stream = self._file.open("ab")
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Add an attempt; it is safe after the next `seal`."""
-        self._stream_or_fail().write(msgspec.json.encode({"entry": entry, "digest": self._digest(entry)}) + b"\n")
+        """Add an attempt; it outlives this process at once, and a power cut after the next `seal`."""
+        stream = self._stream_or_fail()
+        stream.write(msgspec.json.encode({"entry": entry, "digest": self._digest(entry)}) + b"\n")
+        stream.flush()
         self._count += 1
 
     def seal(self) -> tuple[int, str]:

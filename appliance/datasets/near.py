@@ -22,6 +22,8 @@ _PIECE = 5
 _LONGEST = 20_000
 _PERMUTATIONS = 128
 _SEED = 1
+_CANDIDATES = 256
+"""Proposals that are computed exactly, the earliest first: thousands of texts from one template stay affordable."""
 _WEIGHTS = (0.1, 0.9)
 """How much a wrong and a missed proposal cost when bands are chosen: wrong ones are weeded out exactly."""
 
@@ -66,7 +68,7 @@ class NearIndex:
     def _most_like(self, pieces: NDArray[np.uint32], sketch: MinHash) -> Likeness | None:
         found = [
             Likeness(number=number, similarity=similarity)
-            for number in sorted(self._index.query(sketch))
+            for number in sorted(self._index.query(sketch))[:_CANDIDATES]
             if (similarity := _jaccard(pieces, self._pieces[number])) >= self._threshold
         ]
         return max(found, key=lambda likeness: (likeness.similarity, -likeness.number), default=None)

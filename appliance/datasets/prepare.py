@@ -1,6 +1,6 @@
 """Which rows stay, and on which side: exact duplicates go, the split is decided, nothing leaks into evaluation.
 
-Works on digests only, 64 bytes a row, so the rows themselves can stream. Without a split column a row's side is a
+Works on digests only, so the rows themselves can stream. Without a split column a row's side is a
 pure function of (seed, what the user says): equal questions are never on both sides, and a row keeps its side when
 the file grows. With a split column the held-out part is left as its author made it, and a training row that asks
 what a held-out row asks is set aside.

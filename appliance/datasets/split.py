@@ -119,13 +119,13 @@ def _fill(sides: list[str], units: Sequence[list[int]], way: Way) -> None:
     """Hand out units in their order: first to the held-out part until its share is full, then to the training part."""
     total = sum(map(len, units))
     heldout = round(total * way.heldout / 100)
-    train = total - heldout if way.train + way.heldout == 100 else round(total * way.train / 100)
+    train = total if way.train + way.heldout == 100 else round(total * way.train / 100)
     given = {HELDOUT: 0, TRAIN: 0}
     for number, places in enumerate(units):
         last = number == len(units) - 1 and not given[TRAIN]
         if not last and given[HELDOUT] + len(places) <= heldout:
             side = HELDOUT
-        elif given[TRAIN] < train:
+        elif last or given[TRAIN] < train:
             side = TRAIN
         else:
             continue

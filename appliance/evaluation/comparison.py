@@ -1,8 +1,8 @@
 """Two evaluations on the same rows: by how much they differ, how sure that is, and a verdict for each metric.
 
 A verdict is given only where it is earned: for yes/no metrics McNemar's exact test must be below 0.05, for others the
-paired 95 % interval must leave out zero. Everything else is "no difference". Rows that only one side has are left out
-and counted; with none in common there is nothing to say.
+paired 95 % interval over ten rows or more must leave out zero. Everything else is "no difference". Rows that only one
+side has are left out and counted; with none in common there is nothing to say.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from appliance.evaluation.difference import Difference, Outcome
+from appliance.evaluation.difference import FEWEST_ROWS, Difference, Outcome
 from appliance.evaluation.intervals import difference_interval, figure, mcnemar, take
 from appliance.evaluation.scores import MacroF1, Mean, Scores, lower_is_better
 from appliance.kernel.errors import BadInput
@@ -61,7 +61,7 @@ def _difference(
         rows=rows,
         left_out=len(one[0]) + len(other[0]) - 2 * rows,
         lower_is_better=lower,
-        outcome=_outcome(new - old, low, high, p, lower=lower),
+        outcome=_outcome(new - old, low, high, p, lower=lower, rows=rows),
     )
 
 
@@ -82,8 +82,8 @@ def _paired(
     return take(one[1], [a for a, _ in places]), take(other[1], [b for _, b in places]), len(places)
 
 
-def _outcome(difference: float, low: float, high: float, p: float | None, *, lower: bool) -> Outcome:
-    sure = p < SIGNIFICANT if p is not None else low > 0 or high < 0
+def _outcome(difference: float, low: float, high: float, p: float | None, *, lower: bool, rows: int) -> Outcome:
+    sure = p < SIGNIFICANT if p is not None else rows >= FEWEST_ROWS and (low > 0 or high < 0)
     if not sure:
         return Outcome.SAME
     return Outcome.BETTER if (difference < 0) == lower else Outcome.WORSE

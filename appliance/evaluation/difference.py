@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+FEWEST_ROWS: Final = 10
+"""On fewer rows an interval is no statement: one row, drawn again and again, never varies."""
 
 
 class Outcome(StrEnum):

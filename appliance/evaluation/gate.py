@@ -24,7 +24,7 @@ from typing import Annotated
 
 import msgspec
 
-from appliance.evaluation.difference import Difference
+from appliance.evaluation.difference import FEWEST_ROWS, Difference
 from appliance.kernel.errors import BadInput
 
 STAGES = ("dev", "test", "prod")
@@ -271,6 +271,9 @@ def _check_production(condition: Condition, facts: Facts, measured: Measured) ->
     found = (measured.against_production or {}).get(condition.metric)
     if found is None:
         return Check(name=name, passed=False, measured="not measured on both", wanted=wanted)
+    if found.rows < FEWEST_ROWS:
+        told = f"only {found.rows} rows on both, {FEWEST_ROWS} are needed"
+        return Check(name=name, passed=False, measured=told, wanted=wanted)
     loss = found.high if found.lower_is_better else -found.low
     passed = math.isfinite(loss) and round(loss, _DECIMALS) <= condition.margin
     told = f"{found.difference:+.4g} (95 % interval {found.low:+.4g} to {found.high:+.4g})"

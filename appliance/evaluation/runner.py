@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from appliance.evaluation.classifier import Classifier
+from appliance.evaluation.classifier import Classifier, is_classifier
 from appliance.evaluation.confined import Confined
 from appliance.evaluation.decoding import Context, Decoder
 from appliance.evaluation.outcome import (
@@ -31,7 +31,6 @@ from appliance.evaluation.suite import (
     Task,
 )
 from appliance.kernel.errors import BadInput, IntegrityFailure
-from appliance.weights.head import has_head
 
 _Found = TypeVar("_Found")
 OnRows = Callable[[int, int], None]
@@ -45,7 +44,7 @@ class Runner:
         """Load the model. Raises IntegrityFailure ("model.unreadable")."""
         self._decoder: Decoder | None = None
         self._classifier: Classifier | None = None
-        if is_classifier(folder):
+        if is_classifier(folder, architectures_of(folder)):
             self._classifier = Classifier(folder)
         else:
             self._decoder = Decoder(folder)
@@ -135,15 +134,13 @@ class Runner:
         return classified(rows, [labels[place] for place in picked], labels)
 
 
-def is_classifier(folder: Path) -> bool:
-    """Tell whether a model folder holds a sequence classifier. Raises IntegrityFailure for one that says nothing."""
-    if has_head(folder):
-        return True
+def architectures_of(folder: Path) -> list[str]:
+    """Return what a model folder's config.json names. Raises IntegrityFailure for one that cannot be read."""
     try:
         named = json.loads((folder / "config.json").read_bytes()).get("architectures")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise IntegrityFailure("model.unreadable", f"The model's config.json cannot be read: {error}.") from error
-    return any(str(name).endswith("ForSequenceClassification") for name in named or ())
+    return [str(name) for name in named or ()]
 
 
 def context_of(row: Row) -> Context:

@@ -17,7 +17,6 @@ class Measurement:
 
     on: str
     at: str
-    examples: int
     metrics: Mapping[str, float]
     intervals: Mapping[str, Sequence[float]]
 
@@ -117,12 +116,12 @@ def _origin(lineage: Mapping[str, Any]) -> list[str]:
 def _measured(card: Card) -> list[str]:
     lines = ["## Measured", ""]
     rows = [
-        (one.on, name, f"{value:.4f}", _span(one.intervals.get(name)), str(one.examples), one.at)
+        (one.on, name, f"{value:.4f}", _span(one.intervals.get(name)), one.at)
         for one in card.measurements
         for name, value in sorted(one.metrics.items())
     ]
     if rows:
-        lines += [*_table(("on", "metric", "figure", "95 % interval", "rows", "when"), rows), ""]
+        lines += [*_table(("on", "metric", "figure", "95 % interval", "when"), rows), ""]
     else:
         lines += ["Nothing was measured.", ""]
     if card.parity:

@@ -67,6 +67,6 @@ def figures_of(job: Row[Any]) -> dict[str, float]:
 
 
 def qualities_of(job: Row[Any]) -> dict[str, float]:
-    """Return what a finished job measured of its model: its metrics and losses, not its sizes and times."""
+    """Return what a finished job measured on rows that it did not train on: its metrics and held-out figures."""
     measured = set((job.summary or {}).get("metrics") or {})
-    return {name: value for name, value in figures_of(job).items() if name in measured or name.endswith("loss")}
+    return {name: value for name, value in figures_of(job).items() if name in measured or name.startswith("heldout_")}

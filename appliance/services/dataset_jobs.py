@@ -8,11 +8,11 @@ from sqlalchemy import Connection
 
 from appliance.api import types as t
 from appliance.datasets.split import parse_way
-from appliance.jobs.spec import InputRef, JobKind, JobSpec
+from appliance.jobs.spec import Environment, InputRef, JobKind, JobSpec
 from appliance.kernel.errors import BadInput
 from appliance.registry.refs import check_name
 from appliance.services.context import Context
-from appliance.services.jobs import bare_environment, dataset_input, enqueue, model_input
+from appliance.services.jobs import dataset_input, enqueue, model_input
 from appliance.services.machine import environment
 from appliance.services.records import find_dataset, find_model
 
@@ -35,7 +35,7 @@ def check(ctx: Context, text: str, body: t.CheckDataset) -> t.JobView:
         inputs=inputs,
         parameters={"near": body.near, "context": context},
         seed=0,
-        environment=bare_environment(ctx),
+        environment=_environment(ctx),
     )
     return enqueue(ctx, spec, title=data.ref, reuse=True)
 
@@ -61,7 +61,7 @@ def split(ctx: Context, text: str, body: t.SplitDataset) -> t.JobView:
             "drop_near": body.drop_near,
         },
         seed=body.seed,
-        environment=bare_environment(ctx),
+        environment=_environment(ctx),
     )
     return enqueue(ctx, spec, title=f"{data.ref} by {body.by}", reuse=False)
 
@@ -89,9 +89,14 @@ def generate(ctx: Context, body: t.GenerateDataset) -> t.JobView:
             "heldout_percent": body.heldout_percent,
         },
         seed=body.seed,
-        environment=environment(ctx.appliance.settings.training_threads, ctx.appliance.code_digest),
+        environment=_environment(ctx),
     )
     return enqueue(ctx, spec, title=f"{body.name} by {inputs['model'].ref}", reuse=False)
+
+
+def _environment(ctx: Context) -> Environment:
+    """Return the environment that a repetition of the run is held against."""
+    return environment(ctx.appliance.settings.training_threads, ctx.appliance.code_digest)
 
 
 def _require_likeness(near: float) -> None:

@@ -72,7 +72,17 @@ def advance(ctx: Context, campaign: Row[Any]) -> None:
         finish(ctx, campaign.id, "failed", summary={}, problem=problem)
         return
     drop_outputs(ctx, campaign.id, keep=())
-    finish(ctx, campaign.id, "succeeded", summary={"metrics": _spreads(steps)})
+    spreads = _spreads(steps)
+    if spreads:
+        finish(ctx, campaign.id, "succeeded", summary={"metrics": spreads})
+        return
+    problem = Problem(
+        code="kfold.no_figures",
+        message=f"A {campaign.spec['kind']} run measures nothing on held-out rows: nothing to compare.",
+        hint="Cross-validate a recipe whose runs have held-out figures, such as lora, full or classify.",
+        exit_code=2,
+    )
+    finish(ctx, campaign.id, "failed", summary={}, problem=problem)
 
 
 def _launch(ctx: Context, campaign: Row[Any], step: Row[Any], steps: list[Row[Any]]) -> None:

@@ -26,6 +26,7 @@ from appliance.services.models import model_detail
 from appliance.services.records import file_entries, find_model, ref_of, served_gguf
 
 _CARD: Final = "README.md"
+_OWN_HEAD: Final = "intramuros_head.json"
 _OWN_CARD: Final = "README.original.md"
 
 
@@ -68,6 +69,12 @@ def _mlflow(ctx: Context, row: Row[Any], detail: t.ModelDetail) -> list[t.Export
     folder = huggingface_part(file_entries(row.files))
     if not folder:
         raise _not_there(row, "a Hugging Face folder")
+    if any(entry.path == _OWN_HEAD for entry in folder):
+        raise BadInput(
+            "export.not_there",
+            f"{ref_of(row)} has a classification head of this appliance's, which transformers alone cannot load.",
+            hint="Export it with --layout huggingface; the head is described in its two files.",
+        )
     config = _json(ctx, folder, "config.json")
     described = Described(
         ref=detail.model.ref,
@@ -113,7 +120,6 @@ def _card(row: Row[Any], detail: t.ModelDetail) -> str:
                 Measurement(
                     on=one.dataset,
                     at=one.at,
-                    examples=one.examples,
                     metrics=one.metrics,
                     intervals=one.intervals,
                 )

@@ -192,7 +192,7 @@ def evaluation_views(connection: Connection, subject_digest: str) -> tuple[t.Eva
             at=row.at,
             job=row.job_id,
             suite=row.suite,
-            intervals=row.detail.get("intervals", {}),
+            intervals=msgspec.convert(row.detail.get("intervals", {}), dict[str, tuple[float, float]]),
             informative=row.detail.get("informative", {}),
         )
         for row in rows

@@ -104,6 +104,13 @@ class CheckpointStore:
                     shutil.rmtree(candidate)
         return None, skipped
 
+    def forget_after(self, step: int) -> None:
+        """Remove the checkpoints of later steps than this one."""
+        for candidate in self._found():
+            if int(candidate.name.removeprefix("step-")) > step:
+                with storage_errors(f"removing the checkpoint {candidate.name}"):
+                    shutil.rmtree(candidate)
+
     def _found(self) -> list[Path]:
         """Published checkpoints, newest first."""
         if not self._directory.is_dir():

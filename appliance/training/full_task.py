@@ -11,6 +11,8 @@ from appliance.jobs.workspace import Workspace
 from appliance.kernel.events import Progress
 from appliance.training.base_model import load_base
 from appliance.training.conversations import read_conversations
+from appliance.training.ranks.launch_task import run_on_ranks
+from appliance.training.ranks.placement import Placement
 from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import prepare
@@ -21,6 +23,8 @@ def run(workspace: Workspace) -> dict[str, Any]:
     """Fine-tune every weight. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted."""
     spec = workspace.spec
     recipe = recipe_of(FullRecipe, spec.parameters)
+    if recipe.ranks > 1:
+        return run_on_ranks(workspace, Placement(ranks=recipe.ranks))
     prepare(threads=spec.environment.threads, device=spec.environment.device)
     workspace.emit(Progress(phase="load"))
     base = load_base(

@@ -21,6 +21,7 @@ from appliance.kernel.errors import IntegrityFailure
 from appliance.kernel.events import CheckpointSaved, Event, Metric, Note, Progress
 from appliance.training.checkpoint import Checkpoint, CheckpointStore
 from appliance.training.objective import Objective
+from appliance.training.ranks.sharding import own_piece, whole
 from appliance.training.runtime import derive_seed, peak_memory
 from appliance.training.schedule import Schedule
 
@@ -59,6 +60,8 @@ class Supervision:
     stop_requested: Callable[[], bool]
     after_step: Callable[[int], None] = lambda _step: None
     """given the number of steps that this attempt has done; what it raises ends the run before anything is saved"""
+    agree: Callable[[bool], bool] = lambda own: own
+    """turns what this process wants into what all ranks of the run do"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +179,9 @@ class _Run:
         self._supervision.emit(_progress(counters, settings, self.pace, rate=rate, tokens=tokens))
         self._supervision.after_step(self.pace.laps)
         self._measure()
-        self.stopped = self._supervision.stop_requested()
-        due = time.monotonic() - self._saved_at >= settings.checkpoint_seconds
+        agree = self._supervision.agree
+        self.stopped = agree(self._supervision.stop_requested())
+        due = agree(time.monotonic() - self._saved_at >= settings.checkpoint_seconds)
         if self.stopped or due or self.is_done:
             self._save()
 
@@ -214,7 +218,7 @@ class _Run:
                 part = objective.summed(self._model, batch) / targets
             part.backward()  # type: ignore[no-untyped-call]
             loss += float(part.detach())
-        norm = float(nn.utils.clip_grad_norm_(self._weights.values(), self._settings.clip_norm))
+        norm = float(whole(nn.utils.clip_grad_norm_(self._weights.values(), self._settings.clip_norm)))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise _diverged(self.counters.step + 1)
         self._optimizer.step()
@@ -236,7 +240,7 @@ class _Run:
         self.pace.restart()
 
     def _save(self) -> None:
-        if not all(bool(torch.isfinite(weight).all()) for weight in self._weights.values()):
+        if not all(bool(torch.isfinite(own_piece(weight)).all()) for weight in self._weights.values()):
             raise _diverged(self.counters.step)
         digest = self._store.save(self._capture())
         self._supervision.emit(CheckpointSaved(step=self.counters.step, digest=digest))
@@ -247,9 +251,9 @@ class _Run:
         tensors: dict[str, Tensor] = {f"best/{name}": weight for name, weight in self._best.items()}
         for name, weight in self._weights.items():
             moments = self._optimizer.state[weight]
-            tensors[f"weight/{name}"] = weight.detach()
-            tensors[f"mean/{name}"] = moments["exp_avg"]
-            tensors[f"variance/{name}"] = moments["exp_avg_sq"]
+            tensors[f"weight/{name}"] = own_piece(weight.detach())
+            tensors[f"mean/{name}"] = own_piece(moments["exp_avg"])
+            tensors[f"variance/{name}"] = own_piece(moments["exp_avg_sq"])
         counters = self.counters
         state = {
             "tokens": counters.tokens,
@@ -271,11 +275,14 @@ class _Run:
         # Copied into the existing tensors: their alignment decides which vector code runs, and with it the last bit.
         with torch.no_grad():
             for name, weight in self._weights.items():
-                weight.copy_(checkpoint.tensors[f"weight/{name}"])
+                mean, variance = torch.empty_like(weight), torch.empty_like(weight)
+                own_piece(weight).copy_(checkpoint.tensors[f"weight/{name}"])
+                own_piece(mean).copy_(checkpoint.tensors[f"mean/{name}"])
+                own_piece(variance).copy_(checkpoint.tensors[f"variance/{name}"])
                 self._optimizer.state[weight] = {
                     "step": torch.tensor(float(checkpoint.step)),
-                    "exp_avg": torch.empty_like(weight).copy_(checkpoint.tensors[f"mean/{name}"]),
-                    "exp_avg_sq": torch.empty_like(weight).copy_(checkpoint.tensors[f"variance/{name}"]),
+                    "exp_avg": mean,
+                    "exp_avg_sq": variance,
                 }
                 if (best := checkpoint.tensors.get(f"best/{name}")) is not None:
                     self._best[name] = torch.empty_like(weight).copy_(best)

@@ -22,7 +22,7 @@ from appliance.kernel.paths import StatePaths
 from appliance.kernel.settings import Settings
 from appliance.services import audit, outcomes
 from appliance.services.context import Appliance, Caller, Context
-from appliance.services.jobs import enqueue, model_input
+from appliance.services.jobs import enqueue, model_input, submit
 from appliance.services.records import file_entries, find_dataset, find_job, ref_of
 
 _FOLDERS = ("secrets", "run", "blobs", "jobs", "tls", "logs")
@@ -102,12 +102,49 @@ def imported_dataset(ctx: Context, name: str = "faq") -> str:
     return f"{name}@1"
 
 
+def stored_dataset(
+    ctx: Context,
+    name: str,
+    *,
+    train: bytes,
+    heldout: bytes = b"",
+    kind: JobKind = JobKind.IMPORT_DATASET,
+    **summary: Any,
+) -> str:
+    """Bring in a data set with these bytes and this summary, as a job of that kind does; return its reference."""
+    job = _import(ctx, kind, {"source": "/media/x", "name": name})
+    counts = {"train_rows": train.count(b"\n"), "heldout_rows": heldout.count(b"\n")}
+    counts |= {"rejected_rows": 0, "duplicate_rows": 0}
+    finish_job(ctx, job.id, {"train.jsonl": train, "heldout.jsonl": heldout}, {"form": "chat", **counts, **summary})
+    with ctx.appliance.database.read() as connection:
+        return str(find_job(connection, job.id).summary["ref"])
+
+
 def imported_model(ctx: Context, name: str, files: Mapping[str, bytes], *, licence: str = "") -> str:
     """Bring in a model and return its reference."""
     job = _import(ctx, JobKind.IMPORT_MODEL, {"source": "/media/model", "name": name, "licence": licence})
     finish_job(ctx, job.id, files, SUMMARY)
     with ctx.appliance.database.read() as connection:
         return str(find_job(connection, job.id).summary["ref"])
+
+
+def taken_in_suite(
+    ctx: Context, content: bytes, summary: Mapping[str, Any] | None = None, *, name: str = "helpdesk"
+) -> str:
+    """Take a suite in and return its reference; its rows are never read here."""
+    job = _import(ctx, JobKind.IMPORT_SUITE, {"source": "/media/suite.yaml", "name": name})
+    finish_job(ctx, job.id, {"suite.json": content}, summary or {"description": "", "data": [], "tasks": []})
+    with ctx.appliance.database.read() as connection:
+        return str(find_job(connection, job.id).summary["ref"])
+
+
+def measured_on(
+    ctx: Context, subject: str, suite: str, metrics: Mapping[str, float], scores: bytes | None, *, seed: int = 0
+) -> None:
+    """Record an evaluation on a suite, with the scores of its rows where they are given."""
+    body = t.SubmitJob(kind="evaluate", inputs={"model": subject, "suite": suite}, seed=seed)
+    job = submit(ctx, body)
+    finish_job(ctx, job.id, {"scores.json": scores} if scores else {}, {"metrics": dict(metrics), "examples": 10})
 
 
 def _import(ctx: Context, kind: JobKind, parameters: dict[str, Any]) -> t.JobView:

@@ -19,6 +19,17 @@ class FullRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Which tokens carry loss: the assistant's turns with their end, or everything."""
     learning_rate: Annotated[float, Meta(gt=0, le=100)] = 3e-4
 
+    ranks: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Processes that share the weights and the rows of each batch (FSDP2); a part of the run's identity."""
+
+    def fault(self) -> str:
+        """The best weights are not kept piece by piece, and every rank needs a row."""
+        if self.ranks > 1 and self.evaluate_every:
+            return "ranks above 1 need evaluate_every 0"
+        if self.ranks > self.batch_size:
+            return f"ranks {self.ranks} is above batch_size {self.batch_size}, so some would have no row"
+        return super().fault()
+
     def load(self) -> Load:
         """Every weight has a gradient and two moments."""
         return Load(

@@ -22,9 +22,13 @@ from tests.unit.api.conftest import Api, serving
 BODIES: dict[str, t.Request] = {
     "import_model": t.ImportModel(source="/absent", name="x"),
     "register_model": t.RegisterModel(name="x", run="x"),
+    "import_suite": t.ImportSuite(source="/absent", name="x"),
+    "compare": t.Compare(first="x", second="y", dataset="x"),
+    "export_model": t.ExportModel(layout="mlflow"),
     "promote": t.Promote(stage="dev"),
     "approve": t.Approve(stage="dev"),
     "import_dataset": t.ImportDataset(source="/absent", name="x"),
+    "plan_training": t.SubmitJob(kind="train.lora", inputs={}),
     "check_dataset": t.CheckDataset(),
     "split_dataset": t.SplitDataset(),
     "generate_dataset": t.GenerateDataset(name="x", model="x", prompts=("x",)),

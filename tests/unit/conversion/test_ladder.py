@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from appliance.conversion.ladder import parse, ratio, report_text, why_not, windows
+from appliance.conversion.ladder import Piece, parse, ratio, report_text, why_not, windows
 from appliance.kernel.errors import BadInput
 
 
@@ -50,8 +50,17 @@ def test_a_rung_that_the_sizes_do_not_allow_is_told(name: str, rows: dict[str, i
 
 
 def test_text_is_cut_within_its_bounds() -> None:
-    assert windows([[1, 2, 3, 4, 5], [6], [7, 8]], longest=3, most=100) == [[1, 2, 3], [4, 5], [7, 8]]
-    assert sum(map(len, windows([list(range(1000))], longest=64, most=200))) == 200
+    rows = [Piece(tokens=tokens) for tokens in ((1, 2, 3, 4, 5), (6,), (7, 8))]
+    assert [piece.tokens for piece in windows(rows, longest=3, most=100)] == [(1, 2, 3), (4, 5), (7, 8)]
+    many = windows([Piece(tokens=tuple(range(1000)))], longest=64, most=200)
+    assert 200 <= sum(len(piece.tokens) for piece in many) < 264
+
+
+def test_an_answer_is_never_cut_from_its_question() -> None:
+    answer = Piece(tokens=tuple(range(10)), scored_from=7)
+    assert windows([answer, answer], longest=10, most=100) == [answer, answer]
+    assert windows([answer], longest=9, most=100) == []
+    assert answer.count == 3
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,13 @@ from tests.factories.job_workspace import make_workspace
 from tests.factories.tiny_llama import make_tiny_llama, write_rows
 from tests.unit.conversion.conftest import QUESTIONS, Converted
 
-FEW = {"parity_prompts": 2, "parity_tokens": 8, "rounds": 1, "answer": 4, "prompt": 8, "perplexity_tokens": 400}
+FEW = {"parity_prompts": 2, "parity_tokens": 8, "rounds": 1, "answer": 4, "prompt": 8, "perplexity_tokens": 900}
 
 
 def lay_out(root: Path, model: Path, **parameters: Any) -> Any:
     (root / "rows").mkdir(parents=True)
-    write_rows(root / "rows" / "heldout.jsonl", QUESTIONS)
+    answers = [(asked, f"It listens on port {told}, as the quick brown fox says. " * 3) for asked, told in QUESTIONS]
+    write_rows(root / "rows" / "heldout.jsonl", answers)
     write_rows(root / "rows" / "train.jsonl", QUESTIONS * 8)
     return make_workspace(
         root / "job",

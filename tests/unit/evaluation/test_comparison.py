@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap
@@ -34,7 +32,6 @@ def both(first: Scores, second: Scores, *, rows: tuple[str, ...] = ROWS) -> Outc
 
 
 def test_an_interval_is_scipys_within_the_resamples_noise() -> None:
-    values = [random.Random(7).random() for _ in range(300)]
     values = [float(value) for value in np.random.default_rng(7).random(300)]
     reference = bootstrap((np.array(values),), np.mean, n_resamples=4000, method="percentile", rng=1)
     low, high = interval(Mean(values=tuple(values)))
@@ -64,6 +61,12 @@ def test_verdicts() -> None:
     good = MacroF1(truth=truth, found=truth, labels=4)
     bad = MacroF1(truth=truth, found=tuple((place + place // 100) % 4 for place in range(400)), labels=4)
     assert both(bad, good) is Outcome.BETTER
+
+
+def test_an_interval_over_a_handful_of_rows_is_no_verdict() -> None:
+    few = ROWS[:5]
+    assert both(Mean(values=(0.1,) * 5), Mean(values=(0.9,) * 5), rows=few) is Outcome.SAME
+    assert both(Mean(values=(0.1,) * 10), Mean(values=(0.9,) * 10), rows=ROWS[:10]) is Outcome.BETTER
 
 
 def test_the_same_chances_rarely_look_like_a_difference() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from appliance.evaluation.gate import DEFAULT_GATES, Facts, GatePolicy, judge, parse_gates
+from appliance.evaluation.difference import Difference, Outcome
+from appliance.evaluation.gate import DEFAULT_GATES, Facts, GatePolicy, Measured, judge, parse_gates
 from appliance.kernel.errors import BadInput
 
 DEFAULTS = parse_gates(DEFAULT_GATES)
@@ -114,6 +115,12 @@ def test_a_stage_that_asks_nothing_passes() -> None:
         (f"{OTHERS}[test]\nparity = 'yes'\n", "parity"),
         (f"{OTHERS}[test]\n[[test.conditions]]\nmetric = 'f1'\n", "neither min, max nor min_gain_over_base"),
         (f"{OTHERS}[test]\n[[test.conditions]]\nmetric = 'f1'\nminimum = 1\n", "minimum"),
+        (f"{OTHERS}[test]\nmax_perplexity_ratio = 0.5\n", "max_perplexity_ratio"),
+        (f"{OTHERS}[test]\n[[test.conditions]]\nmetric = 'f1'\nmin = 1\nmargin = 0.1\n", "margin"),
+        (
+            f"{OTHERS}[test]\n[[test.conditions]]\nmetric = 'f1'\nnot_worse_than_production = true\nmargin = -1\n",
+            "margin",
+        ),
         (f"{OTHERS}[test]\n[[test.conditions]]\nmin = 1\n", "metric"),
         (f"{OTHERS}[test]\n[[test.conditions]]\nmetric = 'f1'\nmin = nan\n", "not a finite number"),
         (f"{OTHERS}[test]\n[[test.conditions]]\nmetric = 'f1'\nmin_gain_over_base = -inf\n", "not a finite number"),
@@ -123,6 +130,89 @@ def test_a_wrong_gate_file_is_refused_by_name(text: str, named: str) -> None:
     with pytest.raises(BadInput, match=r"gates\.(syntax|invalid): state/gates\.toml") as refusal:
         parse_gates(text, source="state/gates.toml")
     assert named in refusal.value.message
+
+
+def difference(low: float, high: float, *, lower: bool = False, rows: int = 40) -> dict[str, Difference]:
+    middle = (low + high) / 2
+    return {
+        "f1": Difference(
+            metric="f1",
+            first=0.5,
+            second=0.5 + middle,
+            difference=middle,
+            low=low,
+            high=high,
+            p=None,
+            rows=rows,
+            left_out=0,
+            lower_is_better=lower,
+            outcome=Outcome.SAME,
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("against", "passed"),
+    [
+        (difference(-0.01, 0.05), True),
+        (difference(-0.03, 0.05), False),
+        (difference(-0.05, 0.01, lower=True), True),
+        (difference(-0.05, 0.03, lower=True), False),
+        (None, False),
+        (difference(math.nan, math.nan), False),
+        (difference(0.0, 0.0, rows=3), False),
+    ],
+)
+def test_not_worse_than_production_needs_the_whole_interval(
+    against: dict[str, Difference] | None, passed: bool
+) -> None:
+    policy = on_test('metric = "f1"\nnot_worse_than_production = true\nmargin = 0.02')
+    judged = judge("test", policy, facts(production="helpdesk@1", against_production=against))
+    assert judged.passed is passed
+    first = judge("test", policy, facts(production=""))
+    assert first.passed
+    assert first.checks[0].measured == "nothing is in production yet"
+
+
+def test_a_condition_on_a_suite_counts_only_that_suite() -> None:
+    policy = on_test('suite = "helpdesk"\nmetric = "answers.f1"\nmin = 0.8')
+    assert not judge("test", policy, facts(metrics={"answers.f1": 0.9})).passed
+    assert not judge("test", policy, facts(suites={"helpdesk": Measured()})).passed
+    good = facts(suites={"helpdesk": Measured(metrics={"answers.f1": 0.9})})
+    assert judge("test", policy, good).checks[0].name == "answers.f1 of helpdesk"
+    assert judge("test", policy, good).passed
+
+
+def test_a_speed_decides_only_where_the_gate_says_so() -> None:
+    measured = {"helpdesk": Measured(metrics={}, informative={"speed.tokens_per_second": 50.0})}
+    plain = 'suite = "helpdesk"\nmetric = "speed.tokens_per_second"\nmin = 10'
+    assert not judge("test", on_test(plain), facts(suites=measured)).passed
+    assert judge("test", on_test(f"{plain}\ninformative = true"), facts(suites=measured)).passed
+
+
+def test_a_classifier_is_judged_by_its_gain_over_the_baseline() -> None:
+    classifier = {"kind": "classify", "parity": None, "parity_applies": False, "base_metrics": None}
+    good = {"metrics": {"accuracy": 0.93, "macro_f1": 0.92}, "baseline": {"accuracy": 0.91, "macro_f1": 0.91}}
+    verdict = judge("prod", DEFAULTS, facts(**classifier, **good))
+    assert verdict.passed
+    assert verdict.checks[0].measured == "not applicable: served without GGUF"
+    worse = good | {"baseline": {"accuracy": 0.94, "macro_f1": 0.91}}
+    assert not judge("prod", DEFAULTS, facts(**classifier, **worse)).passed
+    assert not judge("prod", DEFAULTS, facts(**classifier, **(good | {"baseline": None}))).passed
+
+
+def test_a_kind_that_no_condition_is_for_does_not_slip_through() -> None:
+    verdict = judge("test", DEFAULTS, facts(kind="embed", parity_applies=False))
+    assert [check.name for check in verdict.failures] == ["conditions"]
+
+
+def test_a_quantised_version_may_be_given_a_bound_of_its_own() -> None:
+    policy = parse_gates("[dev]\nparity = true\nmax_perplexity_ratio = 1.05\n[test]\nparity = true\n[prod]\n")
+    assert judge("dev", policy, facts(parity=False, perplexity_ratio=1.04)).passed
+    assert not judge("dev", policy, facts(parity=True, perplexity_ratio=1.06)).passed
+    assert not judge("dev", policy, facts(parity=True, perplexity_ratio=math.nan)).passed
+    assert not judge("test", policy, facts(parity=False, perplexity_ratio=1.04)).passed
+    assert judge("dev", policy, facts(parity=True, perplexity_ratio=None)).passed
 
 
 def test_an_unknown_stage_is_refused() -> None:

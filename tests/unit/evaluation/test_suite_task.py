@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from appliance.evaluation import suite_task
@@ -17,8 +18,9 @@ from appliance.evaluation.suite import encode_suite, parse_suite
 from appliance.jobs.spec import JobKind
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.errors import BadInput, IntegrityFailure
+from appliance.weights.head import Head, HeadConfig, write_head
 from tests.factories.job_workspace import make_workspace
-from tests.factories.tiny_encoder import make_tiny_bert
+from tests.factories.tiny_encoder import HIDDEN, make_tiny_bert
 from tests.factories.tiny_llama import write_rows
 
 ASKED = [{"prompt": f"Which port does server {number} use?", "answer": str(8000 + number)} for number in range(6)]
@@ -153,6 +155,17 @@ def test_a_classifier_is_measured_on_its_own_labels(tmp_path: Path) -> None:
     foreign = [{"name": "l", "type": "classification", "rows": [{"text": "a", "label": "moon"}]}]
     with pytest.raises(BadInput, match=r"evaluation\.labels"):
         evaluate(tmp_path / "foreign", model, foreign)
+
+
+def test_a_head_of_the_appliances_own_is_a_classifier_too(tmp_path: Path) -> None:
+    """A head whose matrix is all zero but for one bias gives that label to every text."""
+    model = make_tiny_bert(tmp_path / "bert")
+    weight, bias = np.zeros((2, HIDDEN), np.float32), np.array([0, 1], np.float32)
+    head = Head(config=HeadConfig(labels=("yes", "no"), max_length=16), weight=weight, bias=bias)
+    write_head(model, head)
+    rows = [{"text": "my card was lost", "label": label} for label in ("yes", "no", "no")]
+    summary, _ = evaluate(tmp_path / "a", model, [{"name": "l", "type": "classification", "rows": rows}])
+    assert summary["metrics"]["l.accuracy"] == pytest.approx(2 / 3)
 
 
 def test_what_cannot_be_asked_is_refused_by_its_task(tiny: Path, tmp_path: Path) -> None:

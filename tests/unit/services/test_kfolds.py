@@ -10,11 +10,11 @@ from appliance.api import types as t
 from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import BadInput
 from appliance.kernel.problem import Problem
-from appliance.services import campaigns, kfolds
+from appliance.services import campaigns, kfolds, models
 from appliance.services.context import Context
 from appliance.services.records import find_job
 from tests.factories.appliance import imported_dataset, queue_run
-from tests.factories.campaigns import drive, move, open_jobs
+from tests.factories.campaigns import drive, end, move, open_jobs
 
 RECIPE = """\
 recipe: seed
@@ -53,6 +53,19 @@ def test_each_fold_is_a_run_of_its_own_and_the_spread_is_the_result(ctx: Context
     assert not any(row.files for row in rows)
 
 
+def test_a_fold_that_became_a_version_keeps_its_files(ctx: Context) -> None:
+    campaign = start(ctx)
+    move(ctx, campaign)
+    first = open_jobs(ctx)[0]
+    # Bytes of its own: what two folds share would be kept for both.
+    end(ctx, first, loss(first), {"config.json": b"first", "model.safetensors": b"first"})
+    version = models.register(ctx, t.RegisterModel(name="m", run=first.id)).model.ref
+    found = drive(ctx, campaign, loss)
+    with ctx.appliance.database.read() as connection:
+        assert [bool(find_job(connection, step.job).files) for step in found.steps] == [True, False, False]
+    assert models.verify(ctx, version).files
+
+
 def test_a_run_without_folds_is_another_run(ctx: Context) -> None:
     move(ctx, start(ctx))
     plain = queue_run(ctx, JobKind.TRAIN_SEED, {"corpus": "faq"})
@@ -82,3 +95,9 @@ def test_bad_input_is_refused(ctx: Context, folds: int, text: str, code: str) ->
     with pytest.raises(BadInput) as refused:
         start(ctx, text, folds=folds)
     assert refused.value.code == code
+
+
+def test_a_recipe_that_measures_nothing_on_held_out_rows_says_so(ctx: Context) -> None:
+    found = drive(ctx, start(ctx), lambda _job: {"final_loss": 1.0})
+    assert found.campaign.problem is not None
+    assert found.campaign.problem.code == "kfold.no_figures"

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from appliance.access.approvals import create_approver_key, sign, statement
 from appliance.access.roles import Role
 from appliance.api import types as t
+from appliance.evaluation.scores import Mean, TaskScores, encode_scores
 from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import BadInput, Conflict, Forbidden, GateRefused, NotFound
 from appliance.services import audit, models, promotion
@@ -19,6 +21,8 @@ from tests.factories.appliance import (
     head,
     imported_dataset,
     imported_model,
+    measured_on,
+    taken_in_suite,
     trail,
 )
 
@@ -226,3 +230,94 @@ def test_one_key_cannot_stand_for_two_persons(ctx: Context, key: Path) -> None:
         assert "carol" in raised.value.message
     assert [entry.name for entry in promotion.list_approvers(ctx)] == ["carol"]
     assert trail(ctx, since=before) == []
+
+
+SUITE_GATES = """
+[dev]
+[test]
+[[test.conditions]]
+suite = "helpdesk"
+metric = "answers.exact_match"
+min = 0.5
+not_worse_than_production = true
+margin = 0.05
+[prod]
+"""
+
+
+def scores(right: int, of: int = 60) -> bytes:
+    values = Mean(values=tuple(float(place < right) for place in range(of)), yes_no=True)
+    rows = tuple(f"row{place}" for place in range(of))
+    return encode_scores((TaskScores(task="answers", rows=rows, metrics={"exact_match": values}),))
+
+
+def version(ctx: Context, weights: bytes) -> str:
+    return imported_model(ctx, "assistant", {"config.json": b"{}", "model.safetensors": weights})
+
+
+def test_a_gate_on_a_suite_holds_a_version_against_the_one_in_production(ctx: Context, appliance: Appliance) -> None:
+    appliance.paths.gates.write_text(SUITE_GATES)
+    suite = taken_in_suite(ctx, b"one")
+    first = version(ctx, b"first")
+    promote(ctx, first, "dev")
+    with pytest.raises(GateRefused, match=r"answers\.exact_match of helpdesk not measured"):
+        promote(ctx, first, "test")
+    measured_on(ctx, first, suite, {"answers.exact_match": 0.8}, scores(48))
+    assert promote(ctx, first, "test") == "test"
+    assert promote(ctx, first, "prod") == "prod"
+
+    worse, equal = version(ctx, b"worse"), version(ctx, b"equal")
+    for ref, right in ((worse, 40), (equal, 48)):
+        measured_on(ctx, ref, suite, {"answers.exact_match": right / 60}, scores(right))
+        promote(ctx, ref, "dev")
+    with pytest.raises(GateRefused, match="against production"):
+        promote(ctx, worse, "test")
+    assert promote(ctx, equal, "test") == "test"
+
+
+def test_a_newer_version_of_a_suite_must_be_measured_again(ctx: Context, appliance: Appliance) -> None:
+    appliance.paths.gates.write_text(SUITE_GATES)
+    measured_on(ctx, ref := version(ctx, b"first"), taken_in_suite(ctx, b"one"), {"answers.exact_match": 1.0}, None)
+    promote(ctx, ref, "dev")
+    taken_in_suite(ctx, b"two")
+    with pytest.raises(GateRefused, match="not measured"):
+        promote(ctx, ref, "test")
+    appliance.paths.gates.write_text(SUITE_GATES.replace('"helpdesk"', '"helpdesk@1"'))
+    assert promote(ctx, ref, "test") == "test"
+
+
+def test_the_whole_verdict_stands_with_the_version_refused_or_not(ctx: Context, tuned: str) -> None:
+    promote(ctx, tuned, "dev")
+    with pytest.raises(GateRefused):
+        promote(ctx, tuned, "test")
+    refused, passed = models.show(ctx, tuned).verdicts
+    assert (passed.stage, passed.passed, refused.stage, refused.passed) == ("dev", True, "test", False)
+    assert [(check.name, check.passed, check.measured) for check in refused.checks] == [
+        ("parity", True, "equal"),
+        ("exact_match", False, "not measured"),
+        ("gain of exact_match over base", False, "not measured"),
+    ]
+
+
+def test_an_evaluation_on_a_suite_does_not_count_as_one_on_the_versions_own_data(ctx: Context) -> None:
+    seed = imported_model(ctx, "seed", WEIGHTS)
+    measured_on(ctx, seed, taken_in_suite(ctx, b"one"), {"exact_match": 1.0}, None)
+    converted = finished_run(ctx, JobKind.CONVERT_GGUF, {"model": seed}, {"model.gguf": b"gguf"}, PARITY)
+    ref = models.register(ctx, t.RegisterModel(name="copy", run=converted)).model.ref
+    promote(ctx, ref, "dev")
+    with pytest.raises(GateRefused, match="exact_match not measured"):
+        promote(ctx, ref, "test")
+
+
+def test_a_classifier_reaches_its_stages_without_gguf(ctx: Context) -> None:
+    described: dict[str, Any] = {"architecture": "bert", "head": "BertForSequenceClassification", "labels": ["a", "b"]}
+    described |= {"baseline": {"accuracy": 0.8, "macro_f1": 0.8}}
+    data = imported_dataset(ctx)
+    base = imported_model(ctx, "encoder", WEIGHTS)
+    files = {"config.json": b"{}", "model.safetensors": b"head"}
+    run = finished_run(ctx, JobKind.TRAIN_LORA, {"base": base, "dataset": data}, files, described)
+    ref = models.register(ctx, t.RegisterModel(name="classifier", run=run)).model.ref
+    figures = {"metrics": {"accuracy": 0.9, "macro_f1": 0.85}, "examples": 10}
+    finished_run(ctx, JobKind.EVALUATE, {"model": ref, "dataset": data}, {}, figures)
+    assert promote(ctx, ref, "dev") == "dev"
+    assert promote(ctx, ref, "test") == "test"

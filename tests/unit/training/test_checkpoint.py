@@ -102,3 +102,13 @@ def test_equal_checkpoints_have_equal_digests(tmp_path: Path) -> None:
     second = CheckpointStore(tmp_path / "b", fingerprint="a run").save(checkpoint(1))
     other = CheckpointStore(tmp_path / "c", fingerprint="a run").save(checkpoint(2))
     assert first == second != other
+
+
+def test_checkpoints_of_later_steps_are_forgotten(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, fingerprint="run")
+    for step in (9, 12):
+        store.save(Checkpoint(step=step, tensors={"weight/a": torch.zeros(1)}, state={}))
+    store.forget_after(9)
+    newest, skipped = store.newest()
+    assert newest is not None
+    assert (newest.step, skipped) == (9, [])

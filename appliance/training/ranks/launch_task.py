@@ -1,0 +1,69 @@
+"""The launcher's side of a run on several ranks: starts them by torch's elastic agent, in the job's own process.
+
+A rank that dies takes its attempt with it: all start again and go on from the newest checkpoint that every one of them
+has. The agent is the job, so whatever ends the job ends its ranks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import struct
+import sys
+from typing import Any
+
+import msgspec
+
+from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.kernel.errors import IntegrityFailure, Unavailable
+from appliance.kernel.problem import Problem, error_of
+from appliance.training.ranks.placement import Placement, launch_arguments
+
+SUMMARY = "ranks.json"
+PROBLEM = "ranks-problem.json"
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+
+def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
+    """Train on every rank and return the first one's summary. Raises the ranks' error, Unavailable or Interrupted."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    _raise_loopback()
+    config = LaunchConfig(**launch_arguments(placement, run_id=workspace.spec.run_id))
+    argv = ["-I", "-m", "appliance.training.ranks.rank_task", str(workspace.directory)]
+    try:
+        elastic_launch(config, sys.executable)(*argv)
+    except SignalException as asked:
+        raise Interrupted from asked
+    except ChildFailedError as failed:
+        raise IntegrityFailure(
+            "training.ranks_failed",
+            f"The ranks died {config.max_restarts + 1} times; first rank {failed.get_first_failure()[0]}.",
+            hint="The job's log has their last words; `intramuros job resume` goes on from the newest checkpoint.",
+        ) from failed
+    if (problem := workspace.scratch / PROBLEM).exists():
+        raise error_of(msgspec.json.decode(problem.read_bytes(), type=Problem))
+    if not (summary := workspace.scratch / SUMMARY).exists():
+        raise Interrupted
+    found: dict[str, Any] = msgspec.json.decode(summary.read_bytes())
+    return found
+
+
+def _raise_loopback() -> None:
+    """Bring the loopback device up (netdevice(7)): a job without a network begins with it down, and ranks meet."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        asked = struct.pack("16sH14s", b"lo", 0, b"")
+        flags = struct.unpack("16sH14s", fcntl.ioctl(control, _SIOCGIFFLAGS, asked))[1]
+        if flags & _IFF_UP:
+            return
+        with contextlib.suppress(PermissionError):
+            fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14s", b"lo", flags | _IFF_UP, b""))
+            return
+    raise Unavailable(
+        "training.no_loopback",
+        "Ranks need the loopback device, and this job may not bring it up.",
+        hint="Train with ranks = 1, or on a box, where the daemon's own unit has it up.",
+    )

@@ -1,0 +1,186 @@
+"""One rank: `python -I -m appliance.training.ranks.rank_task DIRECTORY`, started by the agent in `launch_task`.
+
+Every rank reads the same rows, computes its share of each batch, and keeps its piece of weights and moments (FSDP2).
+Each seals checkpoints of its own pieces at the same steps; all go on from the newest step that all have whole. What is
+written at the end, the first rank writes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+
+from appliance.jobs.workspace import Workspace
+from appliance.kernel.durable import write_file
+from appliance.kernel.errors import IntramurosError
+from appliance.kernel.events import Event, Progress
+from appliance.kernel.problem import problem_of
+from appliance.training import export
+from appliance.training.base_model import load_base
+from appliance.training.checkpoint import CheckpointStore
+from appliance.training.conversations import read_conversations
+from appliance.training.fitting import settings_of
+from appliance.training.loop import Supervision, train
+from appliance.training.objective import NextToken, mean_loss
+from appliance.training.ranks.launch_task import PROBLEM, SUMMARY
+from appliance.training.ranks.sharding import whole
+from appliance.training.recipes.full import FullRecipe
+from appliance.training.recipes.registry import recipe_of
+from appliance.training.runtime import prepare
+from appliance.training.sampler import Batch, ChatSampler, in_batches
+from appliance.training.summary import summarise
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main(argv: list[str]) -> int:
+    """Train as one of several ranks; the exit status is 0 unless something died that may be tried again."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no rank outlives its job (prctl(2))
+    workspace = Workspace(Path(argv[0]))
+    workspace.listen_for_stop()
+    _meet()
+    try:
+        summary = _train(workspace)
+        if summary is not None and dist.get_rank() == 0:
+            write_file(workspace.scratch / SUMMARY, msgspec.json.encode(summary))
+    except IntramurosError as error:
+        # The same on every rank, because all see the same rows and the same sums: trying again would not help.
+        if dist.get_rank() == 0:
+            write_file(workspace.scratch / PROBLEM, msgspec.json.encode(problem_of(error)))
+    dist.barrier()
+    dist.destroy_process_group()
+    return 0
+
+
+def _meet() -> None:
+    """Join the other ranks through the agent's store, under a prefix of this attempt.
+
+    The store outlives attempts: without the prefix a rank finds the address of a peer that died in the one before.
+    """
+    given = os.environ
+    store = dist.TCPStore(given["MASTER_ADDR"], int(given["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
+    attempt = dist.PrefixStore(f"attempt-{given['TORCHELASTIC_RESTART_COUNT']}", store)  # type: ignore[attr-defined]
+    dist.init_process_group("gloo", store=attempt, rank=int(given["RANK"]), world_size=int(given["WORLD_SIZE"]))
+
+
+def _train(workspace: Workspace) -> dict[str, Any] | None:
+    """Return the summary, or None when the run was asked to stop."""
+    started = time.monotonic()
+    rank, world, spec = dist.get_rank(), dist.get_world_size(), workspace.spec
+    recipe = recipe_of(FullRecipe, spec.parameters)
+    prepare(threads=max(1, spec.environment.threads // world), device=spec.environment.device)
+    emit: Callable[[Event], None] = workspace.emit if rank == 0 else lambda _event: None
+    emit(Progress(phase="load"))
+    base = load_base(
+        workspace.input("base"),
+        chat_template=recipe.chat_template,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+    )
+    rows = read_conversations(base.tokenizer, workspace.input("dataset"), recipe, seed=spec.seed, emit=emit)
+    sampler = ChatSampler(
+        rows.training,
+        seed=spec.seed,
+        batch_size=recipe.batch_size,
+        accumulation=recipe.accumulation,
+        padding=base.padding,
+    )
+    for layer in base.model.model.layers:
+        fully_shard(layer)
+    fully_shard(base.model)
+    settings = settings_of(
+        recipe,
+        steps=recipe.epochs * sampler.steps_per_epoch,
+        seed=spec.seed,
+        half_precision=recipe.precision == "bfloat16",
+    )
+    folder = workspace.checkpoints / f"rank-{rank}"
+    store = CheckpointStore(folder, fingerprint=f"{spec.run_id}/{rank}/{world}")
+    _agree_on_a_step(store)
+    supervision = Supervision(emit=emit, stop_requested=workspace.stop_requested, agree=_any_rank)
+    result = train(base.model, sampler, settings, store, supervision, objective=_Share(rank, world))
+    if not result.finished:
+        return None
+    emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=settings.steps))
+    heldout = in_batches(rows.heldout, batch_size=recipe.batch_size, padding=base.padding)
+    loss = mean_loss(base.model, heldout, NextToken()) if heldout else None
+    weights = {name: whole(weight).detach() for name, weight in base.model.state_dict().items()}
+    if rank:
+        return {}
+    plain = load_base(workspace.input("base"), chat_template=recipe.chat_template)
+    plain.model.load_state_dict(weights)
+    summary = summarise(plain.model, vocabulary=len(base.tokenizer), result=result) | rows.figures()
+    export.write_model(plain.model, workspace.output)
+    base.write_tokenizer(workspace.output)
+    emit(Progress(phase="done", fraction=1.0, step=result.steps, steps=settings.steps, loss=result.loss))
+    if loss is not None:
+        summary["heldout_loss"] = round(loss, 6)
+    return summary | {"ranks": world, "job_seconds": round(time.monotonic() - started, 3)}
+
+
+class _Share:
+    """The loss of this rank's rows of a batch, such that the ranks' mean gradient is that of the whole batch."""
+
+    def __init__(self, rank: int, world: int) -> None:
+        self._plain = NextToken()
+        self._rank = rank
+        self._world = world
+
+    def summed(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the whole batch's loss; what flows back is this rank's part, times the ranks, which take the mean."""
+        rows = slice(self._rank, None, self._world)
+        segments = None if batch.segments is None else batch.segments[rows]
+        mine = Batch(tokens=batch.tokens[rows], labels=batch.labels[rows], segments=segments)
+        if not len(mine.tokens):  # fewer rows than ranks: compute one, so that every rank takes part, and count none
+            mine = Batch(tokens=batch.tokens[:1], labels=batch.labels[:1], segments=None)
+            part = self._plain.summed(model, mine) * 0.0
+        else:
+            part = self._plain.summed(model, mine)
+        together = part.detach().clone()
+        dist.all_reduce(together)
+        scaled = part * self._world
+        return scaled + (together - scaled.detach())
+
+    def count(self, batch: Batch) -> int:
+        """Every target token of the whole batch."""
+        return self._plain.count(batch)
+
+    def tokens(self, batch: Batch) -> int:
+        """Every position of the whole batch."""
+        return self._plain.tokens(batch)
+
+
+def _any_rank(own: bool) -> bool:
+    """Return whether any rank says so; every rank must ask."""
+    said = torch.tensor(int(own))
+    dist.all_reduce(said, op=dist.ReduceOp.MAX)
+    return bool(said)
+
+
+def _agree_on_a_step(store: CheckpointStore) -> None:
+    """Give up checkpoints that are newer than the newest one that every rank has whole."""
+    while True:
+        newest, _ = store.newest()
+        step = 0 if newest is None else newest.step
+        least, most = torch.tensor(step), torch.tensor(step)
+        dist.all_reduce(least, op=dist.ReduceOp.MIN)
+        dist.all_reduce(most, op=dist.ReduceOp.MAX)
+        if int(least) == int(most):
+            return
+        store.forget_after(int(least))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    sys.exit(main(sys.argv[1:]))
