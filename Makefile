@@ -7,10 +7,10 @@ PORT ?= 8443
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-boxes lint format lock docs seed-model bundle bench bench-serving clean
+.PHONY: help setup run test test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## make .venv from the locks; does nothing when it is up to date
 	@$(PYTHON) -m tools.setup_environment
@@ -55,9 +55,13 @@ bench: setup ## measure against the peers; builds them first (half an hour the f
 	@$(VENV)/python -m benchmarks.training
 	@$(VENV)/python -m benchmarks.footprint
 
-bench-serving: setup ## measure serving against llama-server: writes benchmarks/results/serving.json
+bench-serving: setup ## measure serving against llama-server and LiteLLM: writes benchmarks/results/serving.json
+	@$(PYTHON) -m tools.setup_environment --litellm
 	@$(VENV)/python -m tools.build_llama_server
 	@$(VENV)/python -m benchmarks.serving
 
+bench-serving-gpu: setup ## the same on an NVIDIA card, whose toolkit must be there: results/serving-gpu.json
+	@$(VENV)/python -m benchmarks.serving --cuda --scenarios S1 S3
+
 clean: ## remove the environments and caches of this clone; state in ./var stays
-	rm -rf .venv .venv-bench build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-litellm build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

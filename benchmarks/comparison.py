@@ -34,11 +34,11 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure of a benchmark: its runs, of which the median counts, and its goal."""
+    """One figure of a benchmark: its runs, of which the median counts, and its goal; a peer's own has none."""
 
     id: str
     unit: str
-    goal: Goal
+    goal: Goal | None
     runs: Sequence[float]
 
     @property
@@ -52,8 +52,8 @@ class Figure:
             "id": self.id,
             "value": _rounded(self.value),
             "unit": self.unit,
-            "goal": str(self.goal),
-            "met": self.goal.met(self.value),
+            "goal": str(self.goal) if self.goal else "",
+            "met": self.goal.met(self.value) if self.goal else None,
             "runs": [_rounded(run) for run in self.runs],
         }
 

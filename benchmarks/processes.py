@@ -46,16 +46,18 @@ def running(
             process.wait()
 
 
-def wait_until(ready: Callable[[], bool], *processes: subprocess.Popen[bytes], what: str) -> None:
-    """Poll until `ready()`. Raises NotReady when a process ends first or a minute passes."""
-    deadline = time.monotonic() + _PATIENCE
+def wait_until(
+    ready: Callable[[], bool], *processes: subprocess.Popen[bytes], what: str, patience: float = _PATIENCE
+) -> None:
+    """Poll until `ready()`. Raises NotReady when a process ends first or `patience` seconds pass."""
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if any(process.poll() is not None for process in processes):
             raise NotReady(f"{what} ended before it was ready; see its log.")
         if ready():
             return
         time.sleep(_POLL)
-    raise NotReady(f"{what} was not ready after {_PATIENCE:.0f} s; see its log.")
+    raise NotReady(f"{what} was not ready after {patience:.0f} s; see its log.")
 
 
 def cpu_seconds(*processes: subprocess.Popen[bytes]) -> float:

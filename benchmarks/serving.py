@@ -2,13 +2,16 @@
 
 Every scenario runs in pairs; a figure is the median of the pairwise ratios ours / theirs, held against its goal.
 Scenarios: S1 independent prompts, S2 the engine alone against llama-batched-bench, S3 a shared prompt cold and warm,
-S4 a document that is in use, S5 a long prompt among streams. See `serving_scenarios`.
+S4 a document that is in use, S5 a long prompt among streams, S6 what the gateway adds, beside LiteLLM's proxy, S7 text
+held to a schema against free text, S8 a machine whose cores are busy, S11 goodput, S13 the share of the roofline. See
+`serving_scenarios` and `gateway_latency`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import statistics
@@ -21,22 +24,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.comparison import Figure, at_least, at_most, turns, write_figures
+from benchmarks.gateway_latency import gateway_figures
+from benchmarks.processes import running
 from benchmarks.random_model import write_gguf
 from benchmarks.serving_scenarios import (
     Text,
     busy_document,
+    goodput,
+    in_a_schema,
     independent,
     long_prompt,
     measure_words,
     shared_prompt,
 )
 from benchmarks.serving_sides import SPIN, Side, llama_server, ours
-from benchmarks.sse_load import Target
+from benchmarks.sse_load import Target, run_load
 from tools.build_llama_server import peer_directory
 
 _STREAMS: Final = (1, 4, 8, 16)
 _WARM_UP: Final = 10**6
 _ENGINE_STREAMS: Final = (1, 8, 16)
+_MANY: Final = 32
 
 Scenario = Callable[[Target, Text, int], Coroutine[Any, Any, dict[str, float]]]
 Runs = dict[str, list[float]]
@@ -48,16 +56,23 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.serving", description=__doc__)
     parser.add_argument("--model", type=Path, help="GGUF file; default: a random Llama of 0.1 billion parameters, Q8_0")
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--scenarios", nargs="+", default=["S1", "S2", "S3", "S4", "S5"])
+    parser.add_argument("--scenarios", nargs="+", default=list(ALL))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--cuda", action="store_true", help="both sides on the graphics card, and 32 streams (G1)")
     options = parser.parse_args(arguments)
     figures: list[Figure] = []
     with tempfile.TemporaryDirectory(prefix="intramuros-bench-") as name:
         work = Path(name)
         model = options.model or write_gguf(work / "model")
-        peer = peer_directory()
+        peer = peer_directory(cuda=options.cuda)
         if "S2" in options.scenarios:
             figures += _engine_alone(model, peer, options)
+        if "S6" in options.scenarios:
+            figures += gateway_figures(work, min(options.pairs, 3))
+        if "S8" in options.scenarios:
+            figures += _busy_cores(work, model, peer, options)
+        if options.cuda:
+            figures += _many_streams(work, model, peer, options)
         with (
             ours(work / "state", model, peer, threads=options.threads) as our_side,
             llama_server(work, model, peer, threads=options.threads) as their_side,
@@ -67,7 +82,9 @@ def main(arguments: list[str]) -> int:
             for scenario in options.scenarios:
                 if scenario in _SCENARIOS:
                     figures += _SCENARIOS[scenario](sides, text, options.pairs)
-    path = write_figures("serving", figures)
+            if "S13" in options.scenarios:
+                figures += _roofline(our_side, text, model, work, options)
+    path = write_figures("serving-gpu" if options.cuda else "serving", figures)
     print(path.read_text(), end="")
     return 0
 
@@ -110,7 +127,84 @@ def _long_prompt(sides: dict[str, Side], text: Text, pairs: int) -> list[Figure]
     ]
 
 
-_SCENARIOS: Final = {"S1": _independent, "S3": _shared_prompt, "S4": _busy_document, "S5": _long_prompt}
+def _goodput(sides: dict[str, Side], text: Text, pairs: int) -> list[Figure]:
+    runs = _pairs(sides, text, min(pairs, 3), goodput, seed=400_000)
+    return [Figure("S11.goodput", "ratio", at_least(1.5), runs["goodput"])]
+
+
+def _in_a_schema(sides: dict[str, Side], text: Text, pairs: int) -> list[Figure]:
+    target, ratios = sides["ours"].target, []
+    for pair, order in enumerate(turns("schema", "free", pairs)):
+        rates = {}
+        for name in order:
+            held = _SCHEMA if name == "schema" else None
+            rates[name] = asyncio.run(in_a_schema(target, text, 500_000 + pair, schema=held))["rate"]
+        ratios.append(rates["schema"] / rates["free"])
+    return [Figure("S7.rate", "ratio", at_least(0.9), ratios)]
+
+
+_SCENARIOS: Final = {
+    "S1": _independent,
+    "S3": _shared_prompt,
+    "S4": _busy_document,
+    "S5": _long_prompt,
+    "S7": _in_a_schema,
+    "S11": _goodput,
+}
+ALL: Final = ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S11", "S13")
+_SCHEMA: Final[dict[str, Any]] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "count": {"type": "integer"}, "sure": {"type": "boolean"}},
+        "required": ["name", "count", "sure"],
+        "additionalProperties": False,
+    },
+    "minItems": 100,
+}
+"""Never finished within the tokens of an answer, so that both sides generate as many."""
+_HOG: Final = "while True: pass"
+
+
+def _busy_cores(work: Path, model: Path, peer: Path, options: argparse.Namespace) -> list[Figure]:
+    """S8: as many busy loops as cores beside the engine, as it is started against libgomp's own waiting."""
+    environments = {"ours": SPIN, "default": {}}
+    rates: dict[str, list[float]] = {name: [] for name in environments}
+    with contextlib.ExitStack() as stack:
+        for number in range(options.threads):
+            stack.enter_context(running([sys.executable, "-c", _HOG], log=work / f"hog-{number}.log"))
+        for pair, order in enumerate(turns("ours", "default", min(options.pairs, 3))):
+            for name in order:
+                state = work / f"busy-{name}-{pair}"
+                with ours(state, model, peer, threads=options.threads, environment=environments[name]) as side:
+                    load = asyncio.run(run_load(side.target, ["river stone"], streams=1, max_tokens=32))
+                    rates[name].append(load.tokens_per_second)
+    return [Figure("S8", "ratio", at_least(10), [mine / other for mine, other in zip(*rates.values(), strict=True)])]
+
+
+def _many_streams(work: Path, model: Path, peer: Path, options: argparse.Namespace) -> list[Figure]:
+    """G1: 32 streams on a graphics card, against llama-server as it is started without options."""
+    with (
+        ours(work / "many", model, peer, threads=options.threads, slots=_MANY) as our_side,
+        llama_server(work, model, peer, threads=options.threads, defaults=True) as their_side,
+    ):
+        sides = {"ours": our_side, "llama-server": their_side}
+        text = asyncio.run(measure_words(our_side.target, _WARM_UP))
+        runs = _pairs(sides, text, options.pairs, partial(independent, streams=_MANY), seed=700_000)
+    return [Figure("G1", "ratio", at_least(1.3), runs["rate"])]
+
+
+def _roofline(side: Side, text: Text, model: Path, work: Path, options: argparse.Namespace) -> list[Figure]:
+    """S13: bytes of weights read per second by one stream, as a share of what memory gives in the same minute."""
+    shares = []
+    for run in range(min(options.pairs, 5)):
+        out = work / f"roofline-{run}.json"
+        words = ["-m", "appliance.tuning.measure", "roofline", str(out), str(options.threads)]
+        subprocess.run([sys.executable, *words], check=True)
+        bandwidth = json.loads(out.read_bytes())["bandwidth"]
+        rate = asyncio.run(independent(side.target, text, 600_000 + run, streams=1))["rate"]
+        shares.append(rate * model.stat().st_size / bandwidth)
+    return [Figure("S13.bandwidth", "share", None, shares)]
 
 
 def _pairs(sides: dict[str, Side], text: Text, pairs: int, scenario: Scenario, *, seed: int) -> Runs:

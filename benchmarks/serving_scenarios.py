@@ -9,16 +9,23 @@ from __future__ import annotations
 import asyncio
 import random
 import statistics
-from dataclasses import dataclass
-from typing import Final
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
-from benchmarks.sse_load import Target, complete, run_load
+from benchmarks.sse_load import Answer, Target, complete, run_load
 
 _WORDS: Final = ("river", "stone", "cloud", "window", "paper", "garden", "light", "sound", "winter", "letter", "bridge")
 
 USERS: Final = 16
 STREAMS: Final = 6
 FOLLOWERS: Final = 3
+BEGINNINGS: Final = 4
+SHARING: Final = 0.7
+ARRIVALS: Final = (2.0, 4.0, 8.0, 12.0)
+ARRIVAL_SECONDS: Final = 15
+FIRST_WITHIN: Final = 2.0
+TOKEN_WITHIN: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,49 @@ async def busy_document(target: Target, text: Text, seed: int) -> dict[str, floa
     followers = await asyncio.gather(*asks)
     await leader
     return {"first": statistics.median(answer.first for answer in followers)}
+
+
+async def goodput(target: Target, text: Text, seed: int) -> dict[str, float]:
+    """S11: requests that come when they come (Poisson), seven of ten with one of a few long beginnings.
+
+    A request is good when its first token comes within 2 s and the others every 200 ms on average. The figure is the
+    most good requests a second over several rates of arrival.
+    """
+    dice = random.Random(seed)
+    beginnings = [text.of(dice, 512) for _ in range(BEGINNINGS)]
+    best = 0.0
+    for rate in ARRIVALS:
+        prompts = []
+        for _ in range(round(rate * ARRIVAL_SECONDS)):
+            shared = dice.random() < SHARING
+            prompts.append(f"{dice.choice(beginnings)} {text.of(dice, 32)}" if shared else text.of(dice, 256))
+        begun = time.perf_counter()
+        answers = await _arrivals(target, prompts, dice, rate)
+        good = sum(answer.first <= FIRST_WITHIN and _per_token(answer) <= TOKEN_WITHIN for answer in answers)
+        best = max(best, good / (time.perf_counter() - begun))
+    return {"goodput": best}
+
+
+async def _arrivals(target: Target, prompts: list[str], dice: random.Random, rate: float) -> list[Answer]:
+    tasks = []
+    for prompt in prompts:
+        tasks.append(asyncio.create_task(complete(target, prompt, max_tokens=48)))
+        await asyncio.sleep(dice.expovariate(rate))
+    return list(await asyncio.gather(*tasks))
+
+
+def _per_token(answer: Answer) -> float:
+    """Seconds per token after the first (TPOT)."""
+    return (answer.whole - answer.first) / max(answer.tokens - 1, 1)
+
+
+async def in_a_schema(target: Target, text: Text, seed: int, *, schema: dict[str, Any] | None) -> dict[str, float]:
+    """S7: 16 streams of chat, held to a JSON schema or free."""
+    dice = random.Random(seed)
+    form = {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}
+    asked = replace(target, chat=True, extra={**target.extra, **(form if schema else {})})
+    load = await run_load(asked, [text.of(dice, 64) for _ in range(2 * USERS)], streams=USERS, max_tokens=64)
+    return {"rate": load.tokens_per_second}
 
 
 async def long_prompt(target: Target, text: Text, seed: int) -> dict[str, float]:

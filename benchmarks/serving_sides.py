@@ -12,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -47,14 +47,43 @@ class Side:
 
 
 @contextlib.contextmanager
-def ours(state: Path, model: Path, libraries: Path, *, threads: int) -> Iterator[Side]:
+def ours(
+    state: Path,
+    model: Path,
+    libraries: Path,
+    *,
+    threads: int,
+    slots: int = SLOTS,
+    environment: Mapping[str, str] = SPIN,
+) -> Iterator[Side]:
     """Gateway and engine, without a daemon."""
+    digest = sha256_file(model)
+
+    def worker(socket: Path) -> list[str | Path]:
+        argv: list[str | Path] = [sys.executable, "-I", "-m", "appliance.engine.llama_worker", "--model", model]
+        argv += ["--digest", digest, "--socket", socket, "--threads", str(threads), "--slots", str(slots)]
+        return [*argv, "--context", str(CONTEXT * slots // SLOTS), "--name", "bench@1"]
+
+    libraries_of = {"LLAMA_CPP_LIB_PATH": str(libraries)}
+    with gateway_before(state, worker, digest=digest, environment={**environment, **libraries_of}) as side:
+        yield side
+
+
+@contextlib.contextmanager
+def gateway_before(
+    state: Path,
+    worker: Callable[[Path], list[str | Path]],
+    *,
+    digest: str,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Side]:
+    """The gateway before a worker that serves on the socket it is given. The gateway is the last of the processes."""
     paths = StatePaths(state)
     paths.run.mkdir(parents=True, mode=0o700)
     paths.logs.mkdir(mode=0o700)
     ensure_leaf(paths, ())
     key = new_key()
-    port, endpoint, digest = free_port(), paths.worker_socket(1), sha256_file(model)
+    port, endpoint = free_port(), paths.worker_socket(1)
     write_table(
         paths.gateway_table,
         RoutingTable(
@@ -63,13 +92,9 @@ def ours(state: Path, model: Path, libraries: Path, *, threads: int) -> Iterator
             keys=(KeyEntry(id=key.id, hash=key.hash, name="bench"),),
         ),
     )
-    worker: list[str | Path] = [sys.executable, "-I", "-m", "appliance.engine.llama_worker", "--model", model]
-    worker += ["--digest", digest, "--socket", endpoint, "--threads", str(threads), "--slots", str(SLOTS)]
-    worker += ["--context", str(CONTEXT), "--name", "bench@1"]
     gate: list[str | Path] = [sys.executable, "-I", "-m", "appliance.gateway.main", "--state", state]
-    environment = {**SPIN, "LLAMA_CPP_LIB_PATH": str(libraries)}
     with (
-        running(worker, log=paths.logs / "engine.log", environment=environment) as engine,
+        running(worker(endpoint), log=paths.logs / "engine.log", environment=environment) as engine,
         running(gate, log=paths.logs / "gateway.log") as gateway,
     ):
         wait_until(lambda: endpoint.exists(), engine, what="the engine")
@@ -84,15 +109,20 @@ def ours(state: Path, model: Path, libraries: Path, *, threads: int) -> Iterator
 
 
 @contextlib.contextmanager
-def llama_server(work: Path, model: Path, peer: Path, *, threads: int) -> Iterator[Side]:
-    """The peer with its own defaults for caching prompts."""
+def llama_server(work: Path, model: Path, peer: Path, *, threads: int, defaults: bool = False) -> Iterator[Side]:
+    """The peer with its own defaults for caching prompts, or with all its defaults."""
     port = free_port()
     argv: list[str | Path] = [peer / "llama-server", "--model", model, "--host", "127.0.0.1", "--port", str(port)]
-    argv += ["--threads", str(threads), "--threads-batch", str(threads), "--ctx-size", str(CONTEXT)]
-    argv += ["--parallel", str(SLOTS), "--kv-unified", "--batch-size", "2048", "--ubatch-size", "512"]
+    if not defaults:
+        argv += _same_as_ours(threads)
     with running(argv, log=work / "llama-server.log", environment=SPIN) as server:
         wait_until(lambda: accepts(port) and _healthy(port), server, what="llama-server")
         yield Side(target=Target(port=port, model="bench"), processes=(server,))
+
+
+def _same_as_ours(threads: int) -> list[str]:
+    argv = ["--threads", str(threads), "--threads-batch", str(threads), "--ctx-size", str(CONTEXT)]
+    return [*argv, "--parallel", str(SLOTS), "--kv-unified", "--batch-size", "2048", "--ubatch-size", "512"]
 
 
 def _healthy(port: int) -> bool:

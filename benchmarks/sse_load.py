@@ -25,6 +25,8 @@ class Target:
     tls: ssl.SSLContext | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    chat: bool = False
+    """whether prompts go as messages to /v1/chat/completions"""
     host: str = "127.0.0.1"
 
 
@@ -124,7 +126,7 @@ async def _stream(target: Target, prompts: Sequence[str], max_tokens: int) -> li
 def _request(target: Target, prompt: str, max_tokens: int) -> bytes:
     document = {
         "model": target.model,
-        "prompt": prompt,
+        **({"messages": [{"role": "user", "content": prompt}]} if target.chat else {"prompt": prompt}),
         "max_tokens": max_tokens,
         "temperature": 0,
         "stream": True,
@@ -141,4 +143,5 @@ def _request(target: Target, prompt: str, max_tokens: int) -> bytes:
         **target.headers,
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST /v1/completions HTTP/1.1\r\n{head}\r\n".encode() + body
+    path = "/v1/chat/completions" if target.chat else "/v1/completions"
+    return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + body

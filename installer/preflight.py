@@ -213,7 +213,11 @@ def _storage(facts: Facts, answers: Answers) -> Iterator[Finding]:
             )
     silent = set(facts.tang_silent)
     for server in storage.tang_servers:
-        if server.url in silent:
+        if server.url in silent and facts.data_disk is not None and facts.data_disk.ours:
+            yield _warn(
+                "Tang", f"{server.url} does not answer", "The volume is there; a reboot without it may ask for a key."
+            )
+        elif server.url in silent:
             yield _fail("Tang", f"{server.url} does not answer", "Start it, and let the network between pass its port.")
         else:
             yield _ok("Tang", f"{server.url} answers")

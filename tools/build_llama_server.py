@@ -29,16 +29,21 @@ _OPTIONS = (
     "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON",
     "-DCMAKE_INSTALL_RPATH=$ORIGIN",
 )
+_CUDA = ("-DGGML_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=native")
 _TARGETS = ("llama-server", "llama-bench", "llama-batched-bench")
 _PREFIX = "vendor/llama.cpp/"
 _LEFT_OUT = tuple(_PREFIX + name for name in ("models/", "docs/", "media/"))
 
 
-def peer_directory() -> Path:
-    """Return the directory with llama-server and its libraries, built when it is not in the cache."""
+def peer_directory(*, cuda: bool = False) -> Path:
+    """Return the directory with llama-server and its libraries, built when it is not in the cache.
+
+    With `cuda` the libraries compute on NVIDIA's cards of this machine, whose toolkit (nvcc) must be there.
+    """
+    options = (*_OPTIONS, *(_CUDA if cuda else ()))
     source = llama_cpp.read_source(_REQUIREMENTS / "llama-cpp-python.lock")
     build_lock = _REQUIREMENTS / "build.lock"
-    build = llama_cpp.describe_build(source, options=(*_OPTIONS, *_TARGETS))
+    build = llama_cpp.describe_build(source, options=(*options, *_TARGETS))
     cache = cache_directory()
 
     def make(folder: Path) -> None:
@@ -51,7 +56,7 @@ def peer_directory() -> Path:
             failure = "llama-server could not be built"
             with step(f"building llama-server ({llama_cpp.processors()} files at a time)"):
                 configure: list[str | Path] = [tool / "cmake", "-S", work / _PREFIX, "-B", build_folder, "-G", "Ninja"]
-                configure += [f"-DCMAKE_MAKE_PROGRAM={tool / 'ninja'}", *_OPTIONS]
+                configure += [f"-DCMAKE_MAKE_PROGRAM={tool / 'ninja'}", *options]
                 run(configure, log=folder / "build.log", failure=failure)
                 compile_: list[str | Path] = [
                     tool / "cmake",

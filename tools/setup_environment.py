@@ -28,13 +28,15 @@ _PROJECT = "intramuros-appliance"
 def main(arguments: list[str]) -> int:
     """Run the steps. Exit status: 0 ready, 1 a step failed (one line says which and what to do)."""
     parser = argparse.ArgumentParser(prog="setup_environment", description=__doc__)
-    parser.add_argument("--bench", action="store_true", help="the environment of the benchmarks' peers instead")
+    peer = parser.add_mutually_exclusive_group()
+    peer.add_argument("--bench", dest="peer", action="store_const", const="bench", help="TRL's environment instead")
+    peer.add_argument("--litellm", dest="peer", action="store_const", const="litellm", help="LiteLLM's instead")
     chosen = parser.parse_args(arguments)
     try:
         _require_python()
         with exclusive(ROOT, waiting_for="another set-up of this clone"):
-            if chosen.bench:
-                set_up_bench(Environment(ROOT / ".venv-bench"))
+            if chosen.peer:
+                set_up_peer(Environment(ROOT / f".venv-{chosen.peer}"), REQUIREMENTS / f"{chosen.peer}.lock")
             else:
                 set_up(Environment(ROOT / ".venv"))
     except SetupFailure as failure:
@@ -96,9 +98,8 @@ def set_up(environment: Environment) -> None:
     say(f"ready: {environment.folder}")
 
 
-def set_up_bench(environment: Environment) -> None:
-    """Make `.venv-bench` with the libraries that the benchmarks compare with."""
-    lock = REQUIREMENTS / "bench.lock"
+def set_up_peer(environment: Environment, lock: Path) -> None:
+    """Make an environment with what a benchmark compares with."""
     stamp = Stamp(environment.folder / "setup.stamp")
     digest = digest_of([lock, *_own_files()], str(ROOT))
     if stamp.matches(digest):
@@ -106,7 +107,8 @@ def set_up_bench(environment: Environment) -> None:
     stamp.remove()
     environment.create()
     environment.install_locked([lock])
-    environment.require_cpu_torch()
+    if "torch" in locked_versions(lock):
+        environment.require_cpu_torch()
     environment.remove_others(locked_versions(lock))
     stamp.write(digest)
     say(f"ready: {environment.folder}")

@@ -54,7 +54,8 @@ def write_locks(project: dict[str, Any]) -> None:
         _resolve(folder, "dev", extras["dev"], constraints=("base", "installer"))
         _resolve(folder, "build", _BUILD_TOOLS)
         _resolve(folder, "bench", bench, constraints=("base",))
-        for lock in ("base", "installer", "dev", "build", "bench"):
+        _resolve(folder, "litellm", extras["litellm"])
+        for lock in ("base", "installer", "dev", "build", "bench", "litellm"):
             content = (folder / f"{lock}.lock").read_text()
             if "torch==" in content and not re.search(r"^torch==[0-9.]+\+cpu ", content, re.MULTILINE):
                 raise SetupFailure(

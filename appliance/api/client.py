@@ -127,11 +127,10 @@ def _nobody(socket: Path) -> IntramurosError:
             f"This user may not talk to the appliance ({socket}).",
             hint="Ask an administrator for a role; roles are Unix groups, and a new one counts from the next login.",
         )
-    return Unavailable(
-        "api.not_running",
-        f"No appliance answers on {socket}.",
-        hint="Start it with `intramuros up`, or name another state directory with --state.",
-    )
+    hint = "Start it with `intramuros up`, or name another state directory with --state."
+    if not socket.parent.is_dir():
+        hint += " On a box with encrypted data, `intramuros storage status` tells whether they are locked."
+    return Unavailable("api.not_running", f"No appliance answers on {socket}.", hint=hint)
 
 
 def _timed_out(call: Call[T]) -> Unavailable:

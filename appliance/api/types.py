@@ -329,6 +329,9 @@ class FootprintView(View, frozen=True, kw_only=True):
     compute: int
     process: int
     total: int
+    """what a fresh engine takes"""
+    saved: int = 0
+    """kept besides for prefixes that leave its KV cache"""
 
 
 class EngineLoad(View, frozen=True, kw_only=True):
@@ -484,12 +487,20 @@ class ImportModel(Request, frozen=True, kw_only=True):
 
 
 class ImportDataset(Request, frozen=True, kw_only=True):
-    """Bring a CSV or JSONL file in. `mapping` names columns, e.g. {"prompt": "text", "answer": "category"}."""
+    """Bring a file, several, or a folder in. `mapping` names columns, e.g. {"text": "body", "label": "category"}."""
 
     source: str
     name: str
     mapping: dict[str, str] = {}
     heldout_percent: int = 10
+    more: tuple[str, ...] = ()
+    """further files of the same data set"""
+    form: str = ""
+    """chat | text | preference | classification | tags | completion; empty: found from the columns"""
+    labels: tuple[str, ...] = ()
+    """the labels that are allowed; empty allows every one"""
+    redact: bool = False
+    """replace personal data by marks such as <EMAIL>"""
 
 
 class SubmitJob(Request, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from appliance.catalog.refusals import lying_header, not_a_model, printable, tru
 from appliance.catalog.safetensors_header import SafetensorsHeader, read_safetensors_header
 from appliance.kernel.errors import BadInput, storage_errors
 from appliance.kernel.sources import FileIdentity, identity_of, open_regular
+from appliance.weights import head
 
 _MIB = 1 << 20
 _CONFIG = "config.json"
@@ -45,6 +46,8 @@ _SMALL_FILES: dict[str, int] = {
     "sentence_bert_config.json": _MIB,
     "config_sentence_transformers.json": _MIB,
     _POOLING: _MIB,
+    head.CONFIG: _MIB,
+    head.TENSORS: 64 * _MIB,
 } | dict.fromkeys(_LICENCES, _MIB)
 """Names that are taken beside the weights, and how long each may be."""
 _LABELS_LIMIT = 4096
@@ -149,6 +152,8 @@ def _inspect_folder(folder: Path) -> InspectedModel:
             hint="Save the tokenizer in the fast format (save_pretrained) and import the folder again.",
         )
     decode(read_bounded(folder / _TOKENIZER, _SMALL_FILES[_TOKENIZER]), _Tokenizer, name=_TOKENIZER)
+    if {head.CONFIG, head.TENSORS} <= present:
+        headers[head.TENSORS] = read_safetensors_header(folder / head.TENSORS)
     description = _describe_folder(folder, present, headers, size=sum(file.identity.size for file in files))
     return InspectedModel(
         description=description,
@@ -230,6 +235,7 @@ def _describe_folder(
     if not any(counts.values()):
         raise truncated(printable(folder.name), "its weights have no elements")
     heads = _integer(config, "num_attention_heads", "n_head", "n_heads")
+    own = _own_head(folder, present)
     return ModelDescription(
         format="safetensors",
         architecture=_architecture(top),
@@ -245,8 +251,8 @@ def _describe_folder(
         licence=_licence(folder, present),
         has_chat_template=_has_chat_template(folder, present),
         size=size,
-        head=_head(top),
-        labels=_labels(top),
+        head=_head(top) if own is None else head.ARCHITECTURE,
+        labels=_labels(top) if own is None else tuple(printable(label, 100) for label in own.labels),
         feed_forward=_integer(config, "intermediate_size", "n_inner", "ffn_dim"),
         key_width=2 * _integer(config, "head_dim"),
     )
@@ -265,6 +271,15 @@ def _head(config: Mapping[str, Any]) -> str:
     if isinstance(named, list) and len(named) == 1 and isinstance(named[0], str):
         return printable(named[0], 100)
     return ""
+
+
+def _own_head(folder: Path, present: set[str]) -> head.HeadConfig | None:
+    """Return what a head of our own beside the encoder is about; both of its files must be there."""
+    if head.CONFIG not in present:
+        return None
+    if head.TENSORS not in present:
+        raise _missing_shard(folder.name, [head.TENSORS])
+    return head.parse_config(read_bounded(folder / head.CONFIG, _SMALL_FILES[head.CONFIG]))
 
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:

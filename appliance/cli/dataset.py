@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
 from appliance.api import calls
 from appliance.api import types as t
@@ -20,15 +21,40 @@ def dataset() -> None:
 
 
 @dataset.command("import")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="SOURCE…")
 @click.option("--name", required=True, help="Name of the data set.")
-@click.option("--map", "mapping", multiple=True, metavar="FIELD=COLUMN", help="prompt=…, answer=… or text=… column.")
+@click.option("--map", "mapping", multiple=True, metavar="PART=COLUMN", help="Which column is what, e.g. label=intent.")
+@click.option("--form", default="", help="chat, text, preference, classification, tags or completion.")
+@click.option("--labels", type=click.Path(path_type=Path), help="File of the labels that are allowed, one a line.")
 @click.option("--heldout", default=10, show_default=True, help="Percent held out when the rows do not say.")
+@click.option("--redact", is_flag=True, help="Replace personal data by marks such as <EMAIL>.")
 @verb
-def import_(session: Session, source: Path, name: str, mapping: tuple[str, ...], heldout: int) -> None:
-    """Bring in a CSV, JSONL, JSON or text file; `example:NAME` is one that the product ships."""
-    path = example_path(str(source)) or source.absolute()
-    body = t.ImportDataset(source=str(path), name=name, mapping=_mapping(mapping), heldout_percent=heldout)
+def import_(
+    session: Session,
+    sources: tuple[Path, ...],
+    name: str,
+    mapping: tuple[str, ...],
+    form: str,
+    labels: Path | None,
+    heldout: int,
+    redact: bool,
+) -> None:
+    """Bring in a file, several, or a Hugging Face folder; `example:NAME` is one that the product ships.
+
+    CSV, TSV, JSONL, JSON, Parquet, Arrow and plain text are read. Of several files, names such as train and test say
+    what is held out.
+    """
+    paths = [str(example_path(str(source)) or source.absolute()) for source in sources]
+    body = t.ImportDataset(
+        source=paths[0],
+        more=tuple(paths[1:]),
+        name=name,
+        mapping=_mapping(mapping),
+        form=form,
+        labels=_labels(labels) if labels else (),
+        heldout_percent=heldout,
+        redact=redact,
+    )
     job = follow(session, session.send(calls.import_dataset(body)))
     _show(session, session.send(calls.dataset(str(job.summary["ref"]))))
 
@@ -88,6 +114,20 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
             raise BadInput("dataset.mapping", f"{pair!r} is not FIELD=COLUMN.", hint="Write it like prompt=question.")
         found[field] = column
     return found
+
+
+def _labels(file: Path) -> tuple[str, ...]:
+    """Read a list of labels: one a line, or a JSON array."""
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput("dataset.labels", f"{file} cannot be read: {error}.") from error
+    if not text.lstrip().startswith("["):
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    try:
+        return msgspec.json.decode(text, type=tuple[str, ...])
+    except msgspec.DecodeError as error:
+        raise BadInput("dataset.labels", f"{file} is no JSON array of labels: {error}.") from error
 
 
 def _show(session: Session, detail: t.DatasetDetail) -> None:

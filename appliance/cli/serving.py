@@ -112,6 +112,7 @@ def _plan_text(view: t.PlanView) -> str:
     lines = [
         f"{view.model} as {view.kind} needs {size_text(part.total)}: weights {size_text(part.weights)}, "
         f"cache {size_text(part.cache)}, compute {size_text(part.compute)}, process {size_text(part.process)}",
+        *([f"and up to {size_text(part.saved)} for prefixes that leave the cache"] if part.saved else []),
         f"serving may use {size_text(view.budget)} and uses {size_text(view.used)} now",
     ]
     return "\n".join([*lines, *(f"{one.action} {one.deployment}: {one.why}" for one in view.decisions)])

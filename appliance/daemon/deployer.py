@@ -323,7 +323,8 @@ class Deployer:
         await self._supervisor.stop(_name(number), patience=30.0)
         self._socket(number).unlink(missing_ok=True)
         self.wake()
-        shutil.rmtree(self._ctx.appliance.paths.worker_model(number), ignore_errors=True)
+        for folder in (self._ctx.appliance.paths.worker_model(number), self._ctx.appliance.paths.worker_cache(number)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     async def _is_busy(self, number: int) -> bool:
         if await asyncio.to_thread(gateway_holds, self._ctx.appliance.paths, number):
@@ -361,7 +362,7 @@ class Deployer:
 
     def _spec(self, wanted: Wanted) -> UnitSpec:
         settings = self._ctx.appliance.settings
-        socket = self._socket(wanted.number)
+        socket, cache = self._socket(wanted.number), self._ctx.appliance.paths.worker_cache(wanted.number)
         argv = (
             *self._prefix,
             *(sys.executable, "-I", "-m", engine_module(wanted.options.kind)),
@@ -369,7 +370,7 @@ class Deployer:
             *("--digest", wanted.artifact.digest),
             *("--socket", str(socket)),
             *("--name", wanted.ref),
-            *engine_arguments(settings, wanted.options, wanted.profile),
+            *engine_arguments(settings, wanted.options, wanted.profile, cache=cache),
         )
         return UnitSpec(
             name=_name(wanted.number),

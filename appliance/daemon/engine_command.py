@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from appliance.api.types import ServingOptions
 from appliance.kernel.settings import Settings
 from appliance.services.machine import physical_cores
@@ -13,8 +15,10 @@ def engine_module(kind: str) -> str:
     return "appliance.engine.llama_worker" if kind == "generate" else "appliance.engine.encoder_worker"
 
 
-def engine_arguments(settings: Settings, options: ServingOptions, profile: Profile | None) -> tuple[str, ...]:
-    """Return what options, settings and the profile of the file decide, in this order."""
+def engine_arguments(
+    settings: Settings, options: ServingOptions, profile: Profile | None, *, cache: Path
+) -> tuple[str, ...]:
+    """Return what options, settings and the profile of the file decide, in this order. `cache` holds saved prefixes."""
     tuned = profile.threads if profile is not None else 0
     threads = options.threads or settings.engine_threads or tuned or physical_cores()
     arguments = ["--threads", str(threads)]
@@ -28,7 +32,11 @@ def engine_arguments(settings: Settings, options: ServingOptions, profile: Profi
             str(settings.engine_slots),
             "--context",
             str(options.context or settings.engine_context),
+            "--cache-ram",
+            str(settings.prefix_cache_memory >> 20),
         ]
+        if settings.prefix_cache_disk >> 20:
+            arguments += ["--cache-folder", str(cache), "--cache-disk", str(settings.prefix_cache_disk >> 20)]
     else:
         arguments += ["--kind", options.kind, "--context", str(options.context or settings.encoder_context)]
     return tuple(arguments)

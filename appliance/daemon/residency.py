@@ -142,7 +142,7 @@ class Residency:
     def member(self, wanted: Wanted) -> Member:
         """One revision as the planner sees it."""
         record = self._record(wanted.number)
-        predicted = predict(wanted, self.settings).total
+        predicted = predict(wanted, self.settings).most
         return Member(
             revision=wanted.number,
             name=wanted.deployment,
@@ -233,6 +233,7 @@ def predict(wanted: Wanted, settings: Settings) -> Footprint:
             cells=options.context or settings.engine_context,
             sequences=settings.engine_slots * _SEQUENCES_PER_SLOT,
             chats=bool(wanted.description.get("has_chat_template")),
+            saved=settings.prefix_cache_memory,
         )
     context = options.context or settings.encoder_context
     if wanted.artifact.files:
@@ -248,6 +249,7 @@ def footprint_view(footprint: Footprint) -> t.FootprintView:
         compute=footprint.compute,
         process=footprint.process,
         total=footprint.total,
+        saved=footprint.saved,
     )
 
 

@@ -1,4 +1,4 @@
-"""Records out of CSV, JSON, JSONL and plain text files, one at a time; a bad one does not stop the others.
+"""Records out of files of every format, one at a time; a bad one does not stop the others.
 
 Knows the syntax of files and nothing of what a row means. Only a JSON array that stops being JSON stops the whole
 import, because nothing after the fault can be told from it.
@@ -9,39 +9,69 @@ from __future__ import annotations
 import codecs
 import csv
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import MappingProxyType
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from appliance.datasets.class_names import with_class_names
+from appliance.datasets.contents import FIELD_LIMIT
+from appliance.datasets.forms import Schema, name_columns
 from appliance.datasets.lines import LINE_LIMIT, Lines, require_text
-from appliance.datasets.rows import FIELD_LIMIT, Record, Rejected, Shape, name_columns, shape_for
+from appliance.datasets.rows import Record, Rejected
 from appliance.kernel.errors import BadInput
 
 _SAMPLE_BYTES = 1 << 16
 _DELIMITERS = (",", ";", "\t")
 _PIECE = 1 << 18
 
+COLUMNAR: Final = (".parquet", ".arrow", ".feather")
+FORMATS: Final = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt", *COLUMNAR)
+_ANY_SCHEMA: Final = Schema()
+_NO_NAMES: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
+
 Records = Iterator[Record | Rejected]
-Reader = Callable[[BinaryIO, str, Shape | None], Records]
+Reader = Callable[[BinaryIO, str, Schema], Records]
 
 
-def read_records(stream: BinaryIO, *, name: str, shape: Shape | None) -> Records:
-    """Yield the records of a file, whose format is told by its name (.csv .tsv .jsonl .ndjson .json .txt).
+def read_records(
+    stream: BinaryIO,
+    *,
+    name: str,
+    schema: Schema = _ANY_SCHEMA,
+    class_names: Mapping[str, Sequence[str]] = _NO_NAMES,
+) -> Records:
+    """Yield the records of a file, whose format is told by its name (see FORMATS).
 
-    `shape` is the person's mapping, checked against a CSV's header. Raises BadInput `dataset.unsupported`,
-    `dataset.not_text`, `dataset.encoding`, `dataset.columns`, `dataset.not_json`.
+    `schema` is what a person said of the columns; it is checked against a header. `class_names` says what the numbers
+    of a column are called. Raises BadInput `dataset.unsupported`, `dataset.not_text`, `dataset.encoding`,
+    `dataset.columns`, `dataset.mapping`, `dataset.not_json`, `dataset.not_columnar`.
     """
-    reader = _READERS.get(Path(name).suffix.lower())
+    suffix = Path(name).suffix.lower()
+    if suffix in COLUMNAR:
+        from appliance.datasets.columnar import read_columnar  # a large library, and only for these
+
+        return read_columnar(stream, name=name, schema=schema, class_names=class_names)
+    reader = _READERS.get(suffix)
     if reader is None:
         raise BadInput(
             "dataset.unsupported",
             f"{name} has no format that is read here.",
-            hint="Give a file named .csv, .tsv, .jsonl, .json or .txt.",
+            hint=f"Give a file named {', '.join(FORMATS)}.",
         )
     require_text(stream, name=name)
-    return reader(stream, name, shape)
+    records = reader(stream, name, schema)
+    return _named(records, class_names) if class_names else records
+
+
+def _named(records: Records, class_names: Mapping[str, Sequence[str]]) -> Records:
+    for record in records:
+        if isinstance(record, Record):
+            yield Record(line=record.line, fields=with_class_names(record.fields, class_names))
+        else:
+            yield record
 
 
 def sniff_delimiter(lines: Sequence[str]) -> str:
@@ -58,12 +88,12 @@ def sniff_delimiter(lines: Sequence[str]) -> str:
     return max(_DELIMITERS, key=score)
 
 
-def _read_csv(stream: BinaryIO, name: str, shape: Shape | None) -> Records:
+def _read_csv(stream: BinaryIO, name: str, schema: Schema) -> Records:
     csv.field_size_limit(FIELD_LIMIT)
     delimiter = sniff_delimiter(_sample_lines(stream))
     lines = Lines(stream, name=name)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header = _read_header(reader, lines, name, shape)
+    header = _read_header(reader, lines, name, schema)
     return _csv_records(reader, lines, header)
 
 
@@ -74,7 +104,7 @@ def _sample_lines(stream: BinaryIO) -> list[str]:
     return [f"{line}\n" for line in (lines[:-1] if len(raw) == _SAMPLE_BYTES and len(lines) > 1 else lines)]
 
 
-def _read_header(reader: Iterator[list[str]], lines: Lines, name: str, shape: Shape | None) -> list[str]:
+def _read_header(reader: Iterator[list[str]], lines: Lines, name: str, schema: Schema) -> list[str]:
     try:
         header = next((fields for fields in reader if fields), [])
     except csv.Error as error:
@@ -84,18 +114,7 @@ def _read_header(reader: Iterator[list[str]], lines: Lines, name: str, shape: Sh
         raise BadInput("dataset.columns", f"The header of {name} is not usable: {damage.reason}.")
     if len(set(header)) < len(header):
         raise BadInput("dataset.columns", f"Two columns of {name} have the same name: {name_columns(header)}.")
-    if shape is not None and not set(shape.required) <= set(header):
-        missing = sorted(set(shape.required) - set(header))
-        raise BadInput(
-            "dataset.mapping",
-            f"{name} has no column {name_columns(missing)}; its columns are {name_columns(header)}.",
-        )
-    if shape is None and shape_for(header) is None:
-        raise BadInput(
-            "dataset.columns",
-            f"{name} has no columns that say what is the question and what the answer: {name_columns(header)}.",
-            hint="Map them, for example prompt to one column and answer to another.",
-        )
+    schema.require_columns(header, name=name)
     return header
 
 
@@ -120,7 +139,7 @@ def _csv_records(reader: Iterator[list[str]], lines: Lines, header: list[str]) -
             yield Rejected(line=line, code="row.columns", reason=reason)
 
 
-def _read_jsonl(stream: BinaryIO, name: str, shape: Shape | None) -> Records:
+def _read_jsonl(stream: BinaryIO, name: str, schema: Schema) -> Records:
     lines = Lines(stream, name=name)
     for line in lines:
         if (damage := lines.take_damage()) is not None:
@@ -144,12 +163,12 @@ def _to_record(value: Any, line: int) -> Record | Rejected:
     return Record(line=line, fields=value)
 
 
-def _read_json(stream: BinaryIO, name: str, shape: Shape | None) -> Records:
+def _read_json(stream: BinaryIO, name: str, schema: Schema) -> Records:
     """Read an array of objects; a file that begins with an object is read as JSONL."""
     start = stream.read(_PIECE).removeprefix(codecs.BOM_UTF8).lstrip()
     stream.seek(0)
     if start.startswith(b"{"):
-        return _read_jsonl(stream, name, shape)
+        return _read_jsonl(stream, name, schema)
     if not start.startswith(b"["):
         raise _not_json(name, 1, "it begins with neither [ nor {")
     return _ArrayReader(stream, name).records()
@@ -240,7 +259,7 @@ class _ArrayReader:
         raise ValueError(constant)
 
 
-def _read_text(stream: BinaryIO, name: str, shape: Shape | None) -> Records:
+def _read_text(stream: BinaryIO, name: str, schema: Schema) -> Records:
     """Yield paragraphs (parts between blank lines) as text records."""
     lines = Lines(stream, name=name)
     while True:

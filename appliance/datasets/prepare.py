@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from appliance.datasets.rows import Row, characters_of, prompt_of
+from appliance.datasets.rows import Row, prompt_of
 from appliance.kernel.canonical import canonical_json
 
 TRAIN: Final = "train"
@@ -77,28 +77,6 @@ class Sides:
                 yield Fate.HELDOUT
             else:
                 yield Fate.LEAK if placed.prompt in heldout else Fate.TRAIN
-
-
-@dataclass(slots=True)
-class Statistics:
-    """Rows and their lengths in characters, kept as running figures."""
-
-    rows: int = 0
-    characters: int = 0
-    shortest: int = 0
-    longest: int = 0
-
-    def add(self, content: dict[str, Any]) -> None:
-        length = characters_of(content)
-        self.shortest = min(self.shortest, length) if self.rows else length
-        self.longest = max(self.longest, length)
-        self.rows += 1
-        self.characters += length
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return rows and the least, mean and greatest number of characters of a row."""
-        mean = round(self.characters / self.rows, 1) if self.rows else 0.0
-        return {"rows": self.rows, "characters": {"min": self.shortest, "mean": mean, "max": self.longest}}
 
 
 def prompt_digest(content: dict[str, Any]) -> bytes:

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 from appliance.engine.encoder import Framing, Matrix, Passage, framing_of, sigmoid, softmax, unit
 from appliance.engine.frames import Kind
 from appliance.kernel.errors import BadInput, IntegrityFailure
+from appliance.weights.head import Head, has_head, read_head
 
 MOST_SEQUENCES: Final = 64
 LEAST_BATCH: Final = 2048
@@ -45,21 +46,25 @@ class TorchEncoder:
         self.kind: Kind = kind
         self.build = f"transformers {transformers.__version__}, torch {torch.__version__}"
         self._tokenizer = _tokenizer(folder)
-        self._pool = _pooling(folder) if kind == "embed" else ""
-        self._model = _model(folder, config, head=kind != "embed")
+        self._head = _own_head(folder, config) if kind == "classify" else None
+        self._pool = _pooling(folder) if kind == "embed" else "mean"
+        self._model = _model(folder, config, head=kind != "embed" and self._head is None)
         self.parameters = sum(parameter.numel() for parameter in self._model.parameters())
         self.description = f"{config.model_type} {self.parameters / 1e6:.1f}M F32"
         self.vocabulary = int(config.vocab_size)
         self.longest_piece = max((len(piece) for piece in self._tokenizer.get_vocab()), default=1)
-        self.context = min(context, _longest(folder, config))
+        limit = _longest(folder, config) if self._head is None else self._head.config.max_length
+        self.context = min(context, limit)
         self.batch = max(self.context, LEAST_BATCH)
         self.sequences = MOST_SEQUENCES
-        outputs = int(config.hidden_size) if kind == "embed" else int(config.num_labels)
+        names = () if kind == "embed" else _labels(config) if self._head is None else self._head.config.labels
+        outputs = int(config.hidden_size) if kind == "embed" else len(names)
         if kind == "rerank" and outputs != 1:
             raise BadInput("engine.kind", f"A reranker gives one score; this model has {outputs} labels.")
-        self._each_label = outputs == 1 or getattr(config, "problem_type", None) == "multi_label_classification"
+        several = self._head is None and getattr(config, "problem_type", None) == "multi_label_classification"
+        self._each_label = outputs == 1 or several
         self.width = outputs
-        self.labels = tuple(str(config.id2label[number]) for number in range(outputs)) if kind == "classify" else ()
+        self.labels = names if kind == "classify" else ()
         self._types = getattr(config, "type_vocab_size", 1) > 1
         self._padding = config.pad_token_id or 0
         bare = self._tokenizer.encode(_EXAMPLE, add_special_tokens=False).ids
@@ -89,6 +94,9 @@ class TorchEncoder:
             outcome = self._model(**given)
             if self.kind == "embed":
                 return unit(self._pooled(outcome.last_hidden_state, given["attention_mask"]).numpy())
+            if self._head is not None:
+                vectors = unit(self._pooled(outcome.last_hidden_state, given["attention_mask"]).numpy())
+                return softmax(vectors @ self._head.weight.T + self._head.bias)
             logits: Matrix = outcome.logits.float().numpy()
         return sigmoid(logits) if self._each_label else softmax(logits)
 
@@ -115,6 +123,15 @@ class TorchEncoder:
         return Framing(
             before=tuple(both[:first]), between=tuple(both[first + size : second]), after=tuple(both[second + size :])
         )
+
+
+def _own_head(folder: Path, config: Any) -> Head | None:
+    """The head that a `train classify` run put beside the encoder, or None for a classifier of transformers' own."""
+    return read_head(folder, hidden=int(config.hidden_size)) if has_head(folder) else None
+
+
+def _labels(config: Any) -> tuple[str, ...]:
+    return tuple(str(config.id2label[number]) for number in range(int(config.num_labels)))
 
 
 def _config(folder: Path) -> Any:

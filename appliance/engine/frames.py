@@ -129,7 +129,8 @@ class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
     """Start one request, of one of: `messages` (rendered by the chat template), `prompt` and `tokens` (as they are).
 
     `tenant` keys the prefix cache and the fair queue: no cached cell is ever used across two tenants, except among
-    those that name the same `share` group. With `suffix` the model fills in between `prompt` and it.
+    those that name the same `share` group. With `suffix` the model fills in between `prompt` and it. `adapter` is one
+    of `Info.adapters`, or empty for the model as it is.
     """
 
     id: int
@@ -142,6 +143,7 @@ class Submit(_Frame, frozen=True, kw_only=True, tag="submit"):
     asked: Asked = Asked()
     priority: Priority = Priority.INTERACTIVE
     share: str = ""
+    adapter: str = ""
 
 
 class Encode(_Frame, frozen=True, kw_only=True, tag="encode"):
@@ -210,6 +212,7 @@ class Info(_Frame, frozen=True, kw_only=True, tag="info"):
     kind: Kind = "generate"
     width: int = 0
     labels: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
 
 
 class Accepted(_Frame, frozen=True, kw_only=True, tag="accepted"):

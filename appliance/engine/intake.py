@@ -74,6 +74,8 @@ class Intake(Reader):
     def _work(self, connection: Connection, frame: Submit | Encode) -> None:
         if isinstance(frame, Encode):
             raise BadInput("engine.kind", "This worker generates text; it computes no vectors, scores or labels.")
+        if frame.adapter and frame.adapter not in self._info.adapters:
+            raise BadInput("engine.adapter", f"This worker has no adapter {frame.adapter!r}.")
         prompt = self._prompts.prepare(frame)
         constraint = None if prompt.grammar is None else self._grammars.constraint(prompt.grammar)
         params, tokens = frame.params, prompt.tokens
@@ -86,6 +88,7 @@ class Intake(Reader):
                 prompt=len(tokens),
                 limit=self._prompts.limit(frame, tokens),
                 space=space_of(frame),
+                adapter=frame.adapter,
                 priority=frame.priority,
             ),
             sampler=Sampler(

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.block_store import Block
+from appliance.engine.lanes import BASE
 from appliance.engine.scheduler import Chunk
 from appliance.kernel.errors import IntegrityFailure, InternalError
 from appliance.weights.llama_loading import loading_parameters
@@ -70,6 +71,7 @@ class LlamaModel:
         self.shares_prefixes: bool = not (
             llama_cpp.llama_model_is_recurrent(self.handle) or llama_cpp.llama_model_is_hybrid(self.handle)
         )
+        self.adapters: dict[str, Any] = {}
         self._buffer = ctypes.create_string_buffer(4096)
         self.pieces: list[bytes] = [self._piece(token, special=False) for token in range(self.vocabulary)]
         self.longest_piece = max(map(len, self.pieces), default=1)
@@ -79,6 +81,22 @@ class LlamaModel:
         self.bos: int = llama_cpp.llama_vocab_bos(self.vocab)
         self.eos: int = llama_cpp.llama_vocab_eos(self.vocab)
         self.adds_bos: bool = bool(llama_cpp.llama_vocab_get_add_bos(self.vocab)) and self.bos >= 0
+
+    def load_adapter(self, name: str, path: Path) -> None:
+        """Keep a LoRA adapter (GGUF) under a name. IntegrityFailure `engine.adapter_refused` if it does not fit.
+
+        Load adapters before a context is made: it reserves room for the graph with them.
+        """
+        _log_tail.clear()
+        handle: Any = llama_cpp.llama_adapter_lora_init(self.handle, os.fsencode(path))
+        reason = "" if handle else next((line for line in _log_tail if line), "no reason given")
+        if handle and llama_cpp.llama_adapter_get_alora_n_invocation_tokens(handle):
+            reason = "it works only behind certain tokens (aLoRA), which is not served"
+        if reason:
+            raise IntegrityFailure(
+                "engine.adapter_refused", f"llama.cpp refuses the adapter {name}: {_one_line(reason)}."
+            )
+        self.adapters[name] = handle
 
     @property
     def description(self) -> str:
@@ -151,6 +169,8 @@ class LlamaContext:
         self._interrupt = ctypes.create_string_buffer(b"", 2)
         llama_cpp.llama_set_abort_callback(self.handle, _is_set, ctypes.addressof(self._interrupt))
         self._vocabulary = model.vocabulary
+        self._adapters = model.adapters
+        self._adapter = BASE
         self._token = np.zeros(batch, np.int32)
         self._position = np.zeros(batch, np.int32)
         self._sequence = np.zeros(batch, np.int32)
@@ -199,7 +219,7 @@ class LlamaContext:
         self._interrupt[0] = b"\1"
 
     def decode(self, chunks: list[Chunk]) -> list[int]:
-        """Compute one batch. Returns the batch index of each row of logits that was asked for, in order.
+        """Compute one batch of one lane. Returns the batch index of each row of logits that was asked for, in order.
 
         NoRoom and Interrupted leave everything as it was. InternalError `engine.decode` when the context is beyond
         repair: the process must end.
@@ -215,6 +235,7 @@ class LlamaContext:
                 self._wants_logits[end - chunk.outputs : end] = 1
                 outputs += range(end - chunk.outputs, end)
             at = end
+        self._adapt(chunks[0].sequence.adapter)
         self._batch.n_tokens = at
         self._interrupt[0] = b"\0"
         status = llama_cpp.llama_decode(self.handle, self._batch)
@@ -227,6 +248,17 @@ class LlamaContext:
         if status:
             raise InternalError("engine.decode", f"llama.cpp failed to compute a batch of {at} tokens ({status}).")
         return outputs
+
+    def _adapt(self, adapter: str) -> None:
+        """Apply an adapter at scale 1 (its alpha / rank stands in its file), or none."""
+        if adapter == self._adapter:
+            return
+        wanted = [self._adapters[adapter]] if adapter else []
+        handles = (llama_cpp.llama_adapter_lora_p_ctypes * len(wanted))(*wanted)
+        scales = (ctypes.c_float * len(wanted))(*(1.0 for _ in wanted))
+        if llama_cpp.llama_set_adapters_lora(self.handle, handles, len(wanted), scales):
+            raise InternalError("engine.adapter", f"llama.cpp did not take up the adapter {adapter!r}.")
+        self._adapter = adapter
 
     def logits(self, rows: int) -> npt.NDArray[np.float32]:
         """The last batch's logits, [rows, vocabulary], in the order of `decode`'s answer; valid until the next."""

@@ -16,7 +16,8 @@ import argparse
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +59,7 @@ def _serve(options: argparse.Namespace) -> None:
     path, staged = socket_names(options.socket)
     limit_memory(options.memory)
     start_backend()
-    model = _load(Path(options.model), options.digest)
+    model = _load(options)
     context = LlamaContext(
         model,
         cells=options.context,
@@ -121,15 +122,25 @@ def _cache(options: argparse.Namespace, model: LlamaModel, context: LlamaContext
     )
 
 
-def _load(path: Path, digest: str) -> LlamaModel:
-    """Load the very file whose bytes were verified: both go through one descriptor."""
-    with storage_errors("reading the model"), path.open("rb") as stream:
+def _load(options: argparse.Namespace) -> LlamaModel:
+    with _verified(Path(options.model), options.digest, what="model") as file:
+        model = LlamaModel(file)
+    for name, digest, path in options.adapter:
+        with _verified(path, digest, what=f"adapter {name}") as file:
+            model.load_adapter(name, file)
+    return model
+
+
+@contextmanager
+def _verified(path: Path, digest: str, *, what: str) -> Iterator[Path]:
+    """Yield a path of the very file whose bytes were verified: both go through one descriptor."""
+    with storage_errors(f"reading the {what}"), path.open("rb") as stream:
         found = hashlib.file_digest(stream, "sha256").hexdigest()
         if found != digest:
             raise IntegrityFailure(
-                "engine.digest", f"The model file has the digest {found[:12]}…, not {digest[:12]}… as registered."
+                "engine.digest", f"The {what} file has the digest {found[:12]}…, not {digest[:12]}… as registered."
             )
-        return LlamaModel(Path(f"/proc/self/fd/{stream.fileno()}"))
+        yield Path(f"/proc/self/fd/{stream.fileno()}")
 
 
 def _sequences(slots: int) -> int:
@@ -151,6 +162,7 @@ def _info(options: argparse.Namespace, model: LlamaModel, limits: Limits, longes
         model=model.description,
         build=f"llama-cpp-python {llama_cpp.__version__}",
         pid=os.getpid(),
+        adapters=tuple(model.adapters),
     )
 
 
@@ -174,6 +186,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache-ram", type=_size, default=256, help="second tier of the prefix cache in memory (MiB)")
     parser.add_argument("--cache-folder", help="folder of its third tier; emptied at the start and at the end")
     parser.add_argument("--cache-disk", type=_size, default=0, help="most that the folder holds (MiB)")
+    parser.add_argument(
+        "--adapter",
+        type=_adapter,
+        action="append",
+        default=[],
+        metavar="NAME=DIGEST=PATH",
+        help="LoRA adapter (GGUF) that requests may name; may be given several times",
+    )
     parser.add_argument("--drain-timeout", type=float, default=60.0, help="seconds to finish after SIGTERM")
     return parser
 
@@ -183,6 +203,13 @@ def _size(text: str) -> int:
     if not 0 <= value < 2**24:
         raise ValueError(text)
     return value
+
+
+def _adapter(text: str) -> tuple[str, str, Path]:
+    name, digest, path = text.split("=", 2)
+    if not name or not path:
+        raise ValueError(text)
+    return name, digest_name(digest), Path(path)
 
 
 def _slots(text: str) -> int:

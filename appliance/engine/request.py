@@ -79,5 +79,6 @@ class Request:
 
 
 def space_of(submit: Submit) -> str:
-    """Who may share the cells of a request, as one name: its share group or else its tenant; never both alike."""
-    return f"share\0{submit.share}" if submit.share else f"tenant\0{submit.tenant}"
+    """Who may share the cells of a request, as one name: its share group or else its tenant, under one adapter."""
+    who = f"share\0{submit.share}" if submit.share else f"tenant\0{submit.tenant}"
+    return f"{submit.adapter}\0{who}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from appliance.engine.fair_queue import FairQueue
 from appliance.engine.frames import Priority
+from appliance.engine.lanes import BASE, Lanes
 from appliance.engine.prefix_cache import SHARE_FROM, PrefixCache, common_prefix
 from appliance.engine.prompt_lookup import MOST_DRAFTED, Lookup, worthwhile
 from appliance.engine.step_cost import StepCost
@@ -51,7 +52,8 @@ class Sequence:
 
     `tokens` is the prompt followed by what was generated, `limit` the length at which it ends, `space` who may share
     its cells, `slot` its sequence id while it runs, `claim` the length it was admitted for, `reused` the cells it found
-    ready at its first admission, `leader` the prompt in work that it waits for, `lookup` what guesses its next tokens.
+    ready at its first admission, `leader` the prompt in work that it waits for, `lookup` what guesses its next tokens,
+    `adapter` the lane it is computed in; requests of two lanes never name the same `space`.
     """
 
     tenant: str
@@ -59,6 +61,7 @@ class Sequence:
     prompt: int
     limit: int
     space: str = ""
+    adapter: str = BASE
     priority: Priority = Priority.INTERACTIVE
     slot: int = -1
     computed: int = 0
@@ -112,6 +115,10 @@ class Scheduler:
     queue: FairQueue = field(default_factory=FairQueue)
     running: list[Sequence] = field(default_factory=list)  # by class, then in order of admission
     preempted: int = 0
+    lanes: Lanes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.lanes = Lanes(self.limits.decode_target)
 
     @property
     def waiting(self) -> int:
@@ -138,8 +145,16 @@ class Scheduler:
     def plan(self) -> list[Chunk]:
         """Choose the next step's batch. Empty means that there is nothing to do."""
         self._admit()
-        chunks = self._with_drafts(self._decode_chunks())
-        for sequence, share in self._shares(self._budget(chunks)):
+        if not self.running:
+            return []
+        lane = self.lanes.turn({sequence.adapter for sequence in self.running})
+        # A lane of newer requests may find no cell; the oldest request's lane always does.
+        return self._batch(lane) or self._batch(self.running[0].adapter)
+
+    def _batch(self, lane: str) -> list[Chunk]:
+        """The next step of one lane."""
+        chunks = self._with_drafts(self._decode_chunks(lane), lane)
+        for sequence, share in self._shares(self._budget(chunks), lane):
             if sequence.slot < 0:
                 continue  # preempted for one before it
             planned = sum(chunk.count for chunk in chunks)
@@ -164,6 +179,7 @@ class Scheduler:
             if chunk.last:
                 self.queue.charge(sequence.tenant, generated=1)
         self.cost.observe(rows=rows, prompt_tokens=prompt_tokens, seconds=seconds)
+        self.lanes.spend(seconds)
 
     def accept(self, chunk: Chunk, accepted: int) -> None:
         """Record that the first `accepted` tokens of a draft were right; the sequence holds them by now."""
@@ -241,17 +257,20 @@ class Scheduler:
         share = min(int(coming * limits.reserve_ratio), limits.cells // limits.slots)
         return len(sequence.tokens) + min(coming, max(limits.reserve, share))
 
-    def _decode_chunks(self) -> list[Chunk]:
+    def _decode_chunks(self, lane: str) -> list[Chunk]:
         chunks: list[Chunk] = []
-        for sequence in list(self.running):
+        for sequence in self._of(lane):
             if sequence.slot >= 0 and sequence.remaining == 1 and self._room(len(chunks) + 1, sequence) > len(chunks):
                 chunks.append(Chunk(sequence, sequence.computed, 1, last=True))
         return chunks
 
-    def _with_drafts(self, chunks: list[Chunk]) -> list[Chunk]:
+    def _of(self, lane: str) -> list[Sequence]:
+        return [sequence for sequence in self.running if sequence.adapter == lane]
+
+    def _with_drafts(self, chunks: list[Chunk], lane: str) -> list[Chunk]:
         """Add guesses where checking them is worth the time; nobody gives up a cell or a prompt token for them."""
         rows = len(chunks)
-        if any(sequence.prefilling for sequence in self.running):
+        if any(sequence.prefilling for sequence in self._of(lane)):
             return chunks
         best: dict[tuple[int, float], int] = {}  # most streams are alike: ask once
         for at, chunk in enumerate(chunks):
@@ -275,12 +294,12 @@ class Scheduler:
         chunk = max(self.cost.chunk(target, rows=rows), self.limits.least_chunk)
         return min(chunk, self.limits.batch - rows)
 
-    def _shares(self, budget: int) -> list[tuple[Sequence, int]]:
+    def _shares(self, budget: int, lane: str) -> list[tuple[Sequence, int]]:
         """Who gets how much of the budget: half for the oldest prompt, the rest to the shortest first.
 
         So a short question does not wait for a long document before it, and the document always advances.
         """
-        prompts = [sequence for sequence in self.running if sequence.prefilling]
+        prompts = [sequence for sequence in self._of(lane) if sequence.prefilling]
         if not prompts or budget <= 0:
             return []
         oldest = prompts[0]

@@ -17,8 +17,16 @@ import msgspec
 from appliance.gateway import openapi
 from appliance.gateway.answers import Identity
 from appliance.gateway.encoding import Encoding
-from appliance.gateway.encoding_types import ENCODINGS
-from appliance.gateway.endpoints import GENERATIONS, TOKENS, GenerationEndpoint, ModelCard, ModelList, TokenEndpoint
+from appliance.gateway.endpoints import (
+    ENCODINGS,
+    GENERATIONS,
+    TOKENS,
+    EncodingEndpoint,
+    GenerationEndpoint,
+    ModelCard,
+    ModelList,
+    TokenEndpoint,
+)
 from appliance.gateway.engine_link import ClientGone
 from appliance.gateway.gate import Turnstile, authenticate, may_use, require_model
 from appliance.gateway.generation import Generation
@@ -84,7 +92,7 @@ class PublicSide:
             visit.route = path
             _require(method, "GET", path)
             await reply.json(b'{"status":"ok"}')
-        elif (endpoint := GENERATIONS.get(path) or TOKENS.get(path)) is not None or path in ENCODINGS:
+        elif (endpoint := GENERATIONS.get(path) or TOKENS.get(path) or ENCODINGS.get(path)) is not None:
             visit.route = path
             _require(method, "POST", path)
             key = self._enter(scope, visit)
@@ -95,10 +103,10 @@ class PublicSide:
                 body = await inlet.body(self._board.limits.body_limit)
                 if isinstance(endpoint, GenerationEndpoint):
                     await self._generate(endpoint, body, key, inlet, reply, visit)
-                elif endpoint is not None:
+                elif isinstance(endpoint, TokenEndpoint):
                     await self._convert(endpoint, body, key, inlet, reply, visit)
                 else:
-                    await self._encode(path, body, key, inlet, reply, visit)
+                    await self._encode(endpoint, body, key, inlet, reply, visit)
         elif path == "/v1/models" or path.startswith("/v1/models/"):
             visit.route = "/v1/models"
             _require(method, "GET", path)
@@ -146,15 +154,18 @@ class PublicSide:
             system_fingerprint=f"r{route.revision}-{route.digest[:12]}",
         )
         form = endpoint.form(identity, plan)
-        await Generation(plan, form, visit).run(self._board.link(route), key.id, inlet.receive, reply)
+        generation = Generation(plan, form, visit, adapter=route.adapter)
+        await generation.run(self._board.link(route), key.id, inlet.receive, reply)
 
-    async def _encode(self, path: str, body: bytes, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit) -> None:
-        plan = ENCODINGS[path](body)
+    async def _encode(
+        self, endpoint: EncodingEndpoint, body: bytes, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit
+    ) -> None:
+        plan = endpoint.parse(body)
         model = plan.model or self._only_moderator(key)
         route = self._route(key, model)
         visit.model, visit.revision = model, route.revision
         if route.kind != plan.kind:
-            raise wrong_endpoint(model, route.kind, path)
+            raise wrong_endpoint(model, route.kind, visit.route)
         route = await self._loaded(model, route, inlet, visit)
         await Encoding(plan, route, model, visit).run(self._board.link(route), key.id, inlet.receive, reply)
 

@@ -12,11 +12,24 @@ import secrets
 import sys
 import time
 from array import array
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
 from appliance.engine.frames import Accepted, Encode, Failed, Finished, FrameError, Info, Rows
+from appliance.gateway.encoding_answers import (
+    Classified,
+    ClassifyAnswer,
+    Embedding,
+    EmbeddingsAnswer,
+    EncodingAnswer,
+    EncodingUsage,
+    Moderated,
+    ModerationAnswer,
+    Ranked,
+    RankedDocument,
+    RerankAnswer,
+)
 from appliance.gateway.encoding_types import EncodingPlan
 from appliance.gateway.engine_link import EngineLink, Exchange
 from appliance.gateway.hang_up import watched
@@ -102,7 +115,7 @@ class Encoding:
                     case Finished():
                         return gathered
 
-    def _document(self, rows: list[Row], info: Info) -> dict[str, Any]:
+    def _document(self, rows: list[Row], info: Info) -> EncodingAnswer:
         match self._plan.form:
             case "embeddings":
                 return self._embeddings(rows)
@@ -113,55 +126,51 @@ class Encoding:
             case _:
                 return self._moderation(rows, info)
 
-    def _usage(self) -> dict[str, int]:
-        return {"prompt_tokens": self._visit.prompt_tokens, "total_tokens": self._visit.prompt_tokens}
+    def _usage(self) -> EncodingUsage:
+        return EncodingUsage(prompt_tokens=self._visit.prompt_tokens, total_tokens=self._visit.prompt_tokens)
 
-    def _embeddings(self, rows: list[Row]) -> dict[str, Any]:
+    def _embeddings(self, rows: list[Row]) -> EmbeddingsAnswer:
         vectors = [_shortened(row, self._plan.dimensions) for row in rows]
         data = [
-            {"object": "embedding", "index": index, "embedding": _packed(row) if self._plan.base64 else row.tolist()}
+            Embedding(index=index, embedding=_packed(row) if self._plan.base64 else row.tolist())
             for index, row in enumerate(vectors)
         ]
-        return {"object": "list", "data": data, "model": self._model, "usage": self._usage()}
+        return EmbeddingsAnswer(data=data, model=self._model, usage=self._usage())
 
-    def _ranking(self, scores: list[float]) -> dict[str, Any]:
+    def _ranking(self, scores: list[float]) -> RerankAnswer:
         plan = self._plan
-        order = sorted(range(len(scores)), key=lambda index: -scores[index])[: plan.top_n]
-        results = []
-        for index in order:
-            entry: dict[str, Any] = {"index": index, "relevance_score": scores[index]}
-            if plan.return_documents:
-                entry["document"] = {"text": plan.texts[index]}
-            results.append(entry)
-        return {
-            "id": f"rerank-{secrets.token_hex(12)}",
-            "object": "list",
-            "model": self._model,
-            "results": results,
-            "usage": self._usage(),
-        }
+        results = [
+            Ranked(
+                index=index,
+                relevance_score=scores[index],
+                document=RankedDocument(text=str(plan.texts[index])) if plan.return_documents else msgspec.UNSET,
+            )
+            for index in sorted(range(len(scores)), key=lambda index: -scores[index])[: plan.top_n]
+        ]
+        return RerankAnswer(
+            id=f"rerank-{secrets.token_hex(12)}", model=self._model, results=results, usage=self._usage()
+        )
 
-    def _labels(self, rows: list[Row], info: Info) -> dict[str, Any]:
+    def _labels(self, rows: list[Row], info: Info) -> ClassifyAnswer:
         data = [
-            {
-                "index": index,
-                "label": info.labels[row.index(max(row))],
-                "probs": row.tolist(),
-                "num_classes": len(info.labels),
-            }
+            Classified(
+                index=index,
+                label=info.labels[row.index(max(row))],
+                probs=row.tolist(),
+                num_classes=len(info.labels),
+            )
             for index, row in enumerate(rows)
         ]
-        return {
-            "id": f"classify-{secrets.token_hex(12)}",
-            "object": "list",
-            "created": int(time.time()),
-            "model": self._model,
-            "labels": list(info.labels),
-            "data": data,
-            "usage": self._usage(),
-        }
+        return ClassifyAnswer(
+            id=f"classify-{secrets.token_hex(12)}",
+            created=int(time.time()),
+            model=self._model,
+            labels=list(info.labels),
+            data=data,
+            usage=self._usage(),
+        )
 
-    def _moderation(self, rows: list[Row], info: Info) -> dict[str, Any]:
+    def _moderation(self, rows: list[Row], info: Info) -> ModerationAnswer:
         """A category has the probability of its most likely label; labels without a category say that all is well."""
         results = []
         for row in rows:
@@ -172,8 +181,8 @@ class Encoding:
                     scores[category] = max(scores[category], probability)
             categories = {name: score >= FLAGGED_FROM for name, score in scores.items()}
             flagged = any(categories.values())
-            results.append({"flagged": flagged, "categories": categories, "category_scores": scores})
-        return {"id": f"modr-{secrets.token_hex(12)}", "model": self._model, "results": results}
+            results.append(Moderated(flagged=flagged, categories=categories, category_scores=scores))
+        return ModerationAnswer(id=f"modr-{secrets.token_hex(12)}", model=self._model, results=results)
 
 
 def _numbers(packed: bytes) -> Row:

@@ -7,58 +7,71 @@ Sources: OpenAI API reference (embeddings, moderations); Jina and Cohere rerank 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from appliance.engine.frames import Kind
+from appliance.gateway.fields import Name, Token
 from appliance.gateway.fields import decode as decode_body
-from appliance.gateway.refusals import Refusal, bad_request, unsupported
+from appliance.gateway.refusals import bad_request, unsupported
 
 MAX_TEXTS: Final = 2048
-MAX_TOKEN: Final = 1 << 31
 
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Text = str | tuple[int, ...]
+Texts = str | list[str | Token | list[Token]]
+"""a text, texts, token ids, or lists of token ids"""
 
 
-class _EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
+class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """/v1/embeddings."""
+
     model: Name
-    input: Any
+    input: Texts
     encoding_format: str | None = None
     dimensions: Annotated[int, Meta(ge=1, le=1 << 20)] | None = None
     truncate: bool = False
 
 
-class _Document(msgspec.Struct, frozen=True, kw_only=True):
+class RerankDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A document with its text."""
+
     text: str
 
 
-class _RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
+class RerankRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """/v1/rerank."""
+
     model: Name
     query: str
-    documents: Annotated[list[str | _Document], Meta(min_length=1, max_length=MAX_TEXTS)]
+    documents: Annotated[list[str | RerankDocument], Meta(min_length=1, max_length=MAX_TEXTS)]
     top_n: Annotated[int, Meta(ge=1)] | None = None
     return_documents: bool = False
     truncate: bool = False
 
 
-class _ClassifyRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ClassifyRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """/v1/classify."""
+
     model: Name
-    input: Any
+    input: Texts
     truncate: bool = False
 
 
-class _ModerationPart(msgspec.Struct, frozen=True, kw_only=True):
+class ModerationPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of one text."""
+
     type: str
     text: str | None = None
 
 
-class _ModerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+class ModerationRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """/v1/moderations. Without a model, the only deployment that moderates."""
+
     model: Name | None = None
-    input: str | list[str | _ModerationPart]
+    input: str | list[str | ModerationPart]
     truncate: bool = False
 
 
@@ -132,54 +145,32 @@ def parse_moderations(body: bytes) -> EncodingPlan:
     )
 
 
-ENCODINGS: Final[dict[str, Callable[[bytes], EncodingPlan]]] = {
-    "/v1/embeddings": parse_embeddings,
-    "/v1/rerank": parse_rerank,
-    "/v1/classify": parse_classify,
-    "/v1/moderations": parse_moderations,
-}
-"""The addresses, each with what understands its body."""
-
-_embedding_decoder: Final = msgspec.json.Decoder(_EmbeddingRequest)
-_rerank_decoder: Final = msgspec.json.Decoder(_RerankRequest)
-_classify_decoder: Final = msgspec.json.Decoder(_ClassifyRequest)
-_moderation_decoder: Final = msgspec.json.Decoder(_ModerationRequest)
+_embedding_decoder: Final = msgspec.json.Decoder(EmbeddingRequest)
+_rerank_decoder: Final = msgspec.json.Decoder(RerankRequest)
+_classify_decoder: Final = msgspec.json.Decoder(ClassifyRequest)
+_moderation_decoder: Final = msgspec.json.Decoder(ModerationRequest)
 
 
-def _texts(given: Any) -> tuple[Text, ...]:
+def _texts(given: str | Sequence[str | int | list[int]]) -> tuple[Text, ...]:
     """A text, texts, token ids, or lists of token ids; all of one sort, as OpenAI has it."""
-    if isinstance(given, str):
-        given = [given]
-    if not isinstance(given, list) or not given:
+    entries = [given] if isinstance(given, str) else given
+    if not entries:
         raise bad_request("input must be a text, token ids, or a list of them that is not empty.", param="input")
-    if _are_tokens(given):
-        given = [given]
-    if len(given) > MAX_TEXTS:
-        raise bad_request(f"input has {len(given)} entries; at most {MAX_TEXTS} are taken at once.", param="input")
-    if all(isinstance(text, str) for text in given):
-        for index, text in enumerate(given):
-            if not text:
-                raise _empty(index)
-        return tuple(given)
+    if all(isinstance(token, int) for token in entries):
+        return (tuple(token for token in entries if isinstance(token, int)),)
+    if len(entries) > MAX_TEXTS:
+        raise bad_request(f"input has {len(entries)} entries; at most {MAX_TEXTS} are taken at once.", param="input")
     texts: list[Text] = []
-    for index, tokens in enumerate(given):
-        if not isinstance(tokens, list) or not _are_tokens(tokens):
+    for index, entry in enumerate(entries):
+        if isinstance(entry, int) or type(entry) is not type(entries[0]):
             raise bad_request(f"input[{index}] is neither a text nor token ids, as the others are.", param="input")
-        if not tokens:
-            raise _empty(index)
-        texts.append(tuple(tokens))
+        if not entry:
+            raise bad_request(f"input[{index}] is empty.", param="input")
+        texts.append(entry if isinstance(entry, str) else tuple(entry))
     return tuple(texts)
 
 
-def _are_tokens(given: list[Any]) -> bool:
-    return all(isinstance(token, int) and not isinstance(token, bool) and 0 <= token < MAX_TOKEN for token in given)
-
-
-def _empty(index: int) -> Refusal:
-    return bad_request(f"input[{index}] is empty.", param="input")
-
-
-def _part(part: _ModerationPart, index: int) -> str:
+def _part(part: ModerationPart, index: int) -> str:
     if part.type != "text":
         raise unsupported(f"input[{index}].type", f"content of type {part.type!r}")
     if part.text is None:

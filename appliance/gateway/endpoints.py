@@ -13,6 +13,18 @@ from appliance.gateway.answers import Form, Identity
 from appliance.gateway.chat import ChatRequest, parse_chat
 from appliance.gateway.chat_answers import ChatAnswer, ChatForm
 from appliance.gateway.completions import CompletionRequest, parse_completion
+from appliance.gateway.encoding_answers import ClassifyAnswer, EmbeddingsAnswer, ModerationAnswer, RerankAnswer
+from appliance.gateway.encoding_types import (
+    ClassifyRequest,
+    EmbeddingRequest,
+    EncodingPlan,
+    ModerationRequest,
+    RerankRequest,
+    parse_classify,
+    parse_embeddings,
+    parse_moderations,
+    parse_rerank,
+)
 from appliance.gateway.plan import Plan
 from appliance.gateway.response_answers import Response, ResponseForm
 from appliance.gateway.responses import ResponsesRequest, parse_response
@@ -72,6 +84,14 @@ class TokenEndpoint:
     parse: Callable[[bytes], tuple[str, Tokenise | Detokenise]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodingEndpoint:
+    """An endpoint that makes rows of numbers of texts."""
+
+    described: Described
+    parse: Callable[[bytes], EncodingPlan]
+
+
 GENERATIONS: Final[dict[str, GenerationEndpoint]] = {
     "/v1/chat/completions": GenerationEndpoint(
         described=Described(
@@ -113,5 +133,28 @@ TOKENS: Final[dict[str, TokenEndpoint]] = {
     "/detokenize": TokenEndpoint(
         described=Described(summary="Tell the text of tokens.", request=DetokenizeRequest, answer=DetokenizeAnswer),
         parse=parse_detokenize,
+    ),
+}
+
+ENCODINGS: Final[dict[str, EncodingEndpoint]] = {
+    "/v1/embeddings": EncodingEndpoint(
+        described=Described(summary="Make a vector of each text.", request=EmbeddingRequest, answer=EmbeddingsAnswer),
+        parse=parse_embeddings,
+    ),
+    "/v1/rerank": EncodingEndpoint(
+        described=Described(
+            summary="Order documents by their relevance to a query.", request=RerankRequest, answer=RerankAnswer
+        ),
+        parse=parse_rerank,
+    ),
+    "/v1/classify": EncodingEndpoint(
+        described=Described(summary="Tell the label of each text.", request=ClassifyRequest, answer=ClassifyAnswer),
+        parse=parse_classify,
+    ),
+    "/v1/moderations": EncodingEndpoint(
+        described=Described(
+            summary="Tell which categories a text falls into.", request=ModerationRequest, answer=ModerationAnswer
+        ),
+        parse=parse_moderations,
     ),
 }

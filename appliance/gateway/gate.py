@@ -37,8 +37,8 @@ def require_model(key: KeyEntry, model: str) -> None:
 
 
 def may_use(key: KeyEntry, model: str) -> bool:
-    """Tell whether a key may use a model; a key without a list may use all."""
-    return not key.models or model in key.models
+    """Tell whether a key may use a model; a key without a list may use all, one for a model also its adapters."""
+    return not key.models or model in key.models or model.partition(":")[0] in key.models
 
 
 class Turnstile:

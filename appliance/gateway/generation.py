@@ -23,8 +23,9 @@ from appliance.kernel.errors import Unavailable
 class Generation:
     """The choices of one request and their token counts."""
 
-    def __init__(self, plan: Plan, form: Form, visit: Visit) -> None:
+    def __init__(self, plan: Plan, form: Form, visit: Visit, *, adapter: str = "") -> None:
         self._plan = plan
+        self._adapter = adapter
         self._form = form
         self._visit = visit
         self._choices = [Choice() for _ in range(len(plan.queries) * plan.choices)]
@@ -46,7 +47,7 @@ class Generation:
 
     async def _submit(self, link: EngineLink, exchange: Exchange, tenant: str) -> None:
         try:
-            await link.submit(exchange, self._plan.submits(tenant))
+            await link.submit(exchange, self._plan.submits(tenant, adapter=self._adapter))
         except Unavailable as error:
             raise engine_unavailable(self._plan.model) from error
         except FrameError as error:

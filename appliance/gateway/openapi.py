@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from appliance.gateway.endpoints import GENERATIONS, TOKENS, Described, ModelCard, ModelList
+from appliance.gateway.endpoints import ENCODINGS, GENERATIONS, TOKENS, Described, ModelCard, ModelList
 from appliance.gateway.refusals import ErrorDocument
 
 _REFERENCE: Final = "#/components/schemas/{name}"
@@ -32,6 +32,7 @@ def document() -> bytes:
     """The description as JSON."""
     described = {path: endpoint.described for path, endpoint in GENERATIONS.items()}
     described |= {path: endpoint.described for path, endpoint in TOKENS.items()}
+    described |= {path: endpoint.described for path, endpoint in ENCODINGS.items()}
     types = [kind for entry in described.values() for kind in (entry.request, entry.answer)]
     schemas, components = msgspec.json.schema_components(
         [*types, ModelCard, ModelList, ErrorDocument], ref_template=_REFERENCE

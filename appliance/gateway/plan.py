@@ -36,7 +36,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     repeated: dict[str, Any] = {}
     """fields of the request that the answer repeats"""
 
-    def submits(self, tenant: str) -> list[Submit]:
+    def submits(self, tenant: str, *, adapter: str = "") -> list[Submit]:
         """Return what goes to the engine, one frame per choice; each choice of a seeded request has its own seed."""
         frames = []
         for query in self.queries:
@@ -55,6 +55,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                         suffix=query.suffix,
                         params=sampling,
                         asked=self.asked,
+                        adapter=adapter,
                     )
                 )
         return frames

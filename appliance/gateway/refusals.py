@@ -5,6 +5,7 @@ The closed list of refusals lives here, so that status, `type` and `code` stay t
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import msgspec
@@ -12,7 +13,9 @@ import msgspec
 from appliance.engine.frames import Failed
 from appliance.kernel.errors import IntramurosError
 
-RETRY_AFTER_SECONDS: Final = 1
+_SOON: Final = 1
+_LATEST: Final = 600
+"""Seconds: what a client is told to wait where nothing is known, and at most."""
 _FROM_ENGINE: Final = {
     "engine.context_length": ("context_length_exceeded", None),
     "engine.grammar": ("invalid_schema", None),
@@ -35,14 +38,15 @@ class Refusal(IntramurosError):
         message: str,
         *,
         param: str | None = None,
-        retry: bool = False,
+        retry_after: int = 0,
         allow: str = "",
     ) -> None:
         super().__init__(code, message)
         self.status = status
         self.kind = kind
         self.param = param
-        self.retry = retry
+        self.retry_after = retry_after
+        """seconds after which the same request may succeed; 0 where it will not"""
         self.allow = allow
         """the method that would have been right"""
 
@@ -134,9 +138,9 @@ def body_too_large(limit: int) -> Refusal:
     return Refusal(413, "invalid_request_error", "body_too_large", f"The request body exceeds {limit} bytes.")
 
 
-def too_many(message: str) -> Refusal:
+def too_many(message: str, *, retry_after: int = _SOON) -> Refusal:
     """429: come back in a moment."""
-    return Refusal(429, "rate_limit_error", "rate_limit_exceeded", message, retry=True)
+    return Refusal(429, "rate_limit_error", "rate_limit_exceeded", message, retry_after=retry_after)
 
 
 def engine_unavailable(model: str) -> Refusal:
@@ -146,7 +150,7 @@ def engine_unavailable(model: str) -> Refusal:
         "server_error",
         "engine_unavailable",
         f"The model {model!r} cannot answer just now; try again.",
-        retry=True,
+        retry_after=_SOON,
     )
 
 
@@ -154,7 +158,11 @@ def model_not_loaded(model: str, obstacle: str) -> Refusal:
     """503: the model is deployed, but not in memory, and there was no room for it in time."""
     why = f": {obstacle}" if obstacle else " yet"
     return Refusal(
-        503, "server_error", "model_not_loaded", f"The model {model!r} is not in memory{why}; try again.", retry=True
+        503,
+        "server_error",
+        "model_not_loaded",
+        f"The model {model!r} is not in memory{why}; try again.",
+        retry_after=_SOON,
     )
 
 
@@ -171,6 +179,8 @@ def defect() -> Refusal:
 
 def from_engine(failed: Failed, model: str) -> Refusal:
     """Translate what an engine said about one request."""
+    if failed.code == "engine.busy":
+        return too_many(failed.message, retry_after=min(max(_SOON, math.ceil(failed.retry_after)), _LATEST))
     if failed.retryable:
         return engine_unavailable(model)
     code, param = _FROM_ENGINE.get(failed.code, ("invalid_request_error", None))

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from appliance.gateway.observe import Visit
-from appliance.gateway.refusals import RETRY_AFTER_SECONDS, Refusal
+from appliance.gateway.refusals import Refusal
 
 Send = Callable[[Any], Awaitable[None]]
 HeaderList = list[tuple[bytes, bytes]]
@@ -38,7 +38,7 @@ class Reply:
         self, refusal: Refusal, *, close: bool = False, before_end: Callable[[], Awaitable[None]] | None = None
     ) -> None:
         """Send an error document; `before_end` runs when the client can read it and the connection still stands."""
-        headers: HeaderList = [(b"retry-after", b"%d" % RETRY_AFTER_SECONDS)] if refusal.retry else []
+        headers: HeaderList = [(b"retry-after", b"%d" % refusal.retry_after)] if refusal.retry_after else []
         if close:
             headers.append(_CLOSE)
         if refusal.allow:

@@ -73,6 +73,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """why it cannot be brought into memory now; requests are refused at once with this"""
     shortens: bool = False
     """whether its vectors keep their meaning when they are cut (`dimensions`)"""
+    adapter: str = ""
+    """the engine's LoRA adapter that this name means; empty is the model as it is"""
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

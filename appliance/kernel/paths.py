@@ -136,6 +136,10 @@ class StatePaths:
         """Folder of links that an engine loads, where its model is not one file."""
         return self.run / f"engine-{revision}.model"
 
+    def worker_cache(self, revision: int) -> Path:
+        """Folder of an engine's saved prefixes, where the settings allow them disk."""
+        return self.root / "cache" / f"engine-{revision}"
+
     def job(self, job_id: str) -> Path:
         return self.jobs / job_id
 

@@ -48,6 +48,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Sequences one engine decodes at once."""
     engine_context: Annotated[int, msgspec.Meta(ge=256)] = 8192
     """KV cells of one engine, shared by its slots."""
+    prefix_cache_memory: Annotated[int, msgspec.Meta(ge=0)] = 256 << 20
+    """Memory in which one engine keeps prefixes that left its KV cache; 0 keeps none."""
+    prefix_cache_disk: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Disk on which one engine keeps what left that memory, until it stops; 0 keeps none."""
     encoder_context: Annotated[int, msgspec.Meta(ge=16)] = 2048
     """Longest text, in tokens, of an engine that encodes, where the model allows as much."""
     engine_spin_count: Annotated[int, msgspec.Meta(ge=0)] = 1000

@@ -2,7 +2,8 @@
 
 Sizes are bytes. The parts: `weights` (the mapped file, or torch's copy), `cache` (KV cells, 16-bit), `compute` (the
 graph's buffers for one physical batch) and `process` (interpreter, libraries, vocabulary). What llama.cpp repacks for
-the processor is a second copy of those weights. The daemon measures each engine and tells how far this was off.
+the processor is a second copy of those weights. With use come prefixes that left the KV cache, up to `saved`. The
+daemon measures each engine and tells how far this was off.
 """
 
 from __future__ import annotations
@@ -33,16 +34,22 @@ class Footprint:
     cache: int
     compute: int
     process: int
+    saved: int = 0
 
     @property
     def total(self) -> int:
-        """All parts together."""
+        """What a fresh engine takes."""
         return self.weights + self.repacked + self.cache + self.compute + self.process
 
     @property
+    def most(self) -> int:
+        """What it takes at most: the memory to keep for it."""
+        return self.total + self.saved
+
+    @property
     def own(self) -> int:
-        """What the process allocates itself: the part that a memory limit bounds."""
-        return self.total - self.mapped
+        """The part of it that the process allocates itself, which a memory limit bounds."""
+        return self.most - self.mapped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +90,8 @@ def shape_of(description: Mapping[str, Any]) -> Shape:
     )
 
 
-def generator(shape: Shape, *, file: int, cells: int, sequences: int, chats: bool) -> Footprint:
-    """An engine that generates: `cells` of KV, logits for `sequences` rows."""
+def generator(shape: Shape, *, file: int, cells: int, sequences: int, chats: bool, saved: int) -> Footprint:
+    """An engine that generates: `cells` of KV, logits for `sequences` rows, at most `saved` bytes of saved prefixes."""
     activations = _UBATCH * (8 * shape.hidden + 3 * shape.feed_forward) * 4
     mask = _UBATCH * cells * (4 + 2)
     logits = 2 * sequences * shape.vocabulary * 4
@@ -95,6 +102,7 @@ def generator(shape: Shape, *, file: int, cells: int, sequences: int, chats: boo
         cache=cells * shape.layers * shape.kv_heads * shape.key_width * 2,
         compute=activations + mask + logits,
         process=_LLAMA_PROCESS + shape.vocabulary * _TOKEN_RECORD + (_TEMPLATE_PROCESS if chats else 0),
+        saved=saved,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select
 
 from appliance.api import types as t
+from appliance.datasets.forms import schema_from
 from appliance.jobs.spec import JobKind, JobSpec
 from appliance.kernel.errors import BadInput
 from appliance.kernel.sources import resolve_source
@@ -16,19 +17,24 @@ from appliance.store.schema import datasets
 
 
 def import_dataset(ctx: Context, body: t.ImportDataset) -> t.JobView:
-    """Queue the import of a CSV, JSONL, JSON or text file."""
+    """Queue the import of a file, several, or a folder. Bytes of the source are only read in the job."""
     ctx.authorise("dataset.import", body.name)
     check_name(body.name, what="data set")
     if not 0 <= body.heldout_percent <= 90:
         raise BadInput("dataset.heldout", f"{body.heldout_percent} % cannot be held out.", hint="Give 0 to 90.")
+    schema_from(body.mapping, form=body.form, labels=body.labels)
     spec = JobSpec(
         kind=JobKind.IMPORT_DATASET,
         inputs={},
         parameters={
             "source": str(resolve_source(body.source, state=ctx.appliance.paths)),
+            "more": [str(resolve_source(source, state=ctx.appliance.paths)) for source in body.more],
             "name": body.name,
             "mapping": body.mapping,
+            "form": body.form,
+            "labels": list(body.labels),
             "heldout_percent": body.heldout_percent,
+            "redact": body.redact,
         },
         seed=0,
         environment=bare_environment(ctx),

@@ -232,7 +232,8 @@ def _registrable(connection: Connection, run: Row[Any]) -> tuple[tuple[FileEntry
         raise Conflict("run.not_finished", f"Run {run.id} is {run.state}; only a finished run can be registered.")
     outputs = file_entries(run.files)
     if run.kind in TRAINS:
-        return outputs, None
+        # A report quotes the data it was measured on: it stays with the run, and leaves the box with no model.
+        return tuple(entry for entry in outputs if not entry.path.startswith("report/")), None
     if run.kind != JobKind.CONVERT_GGUF:
         raise BadInput(
             "run.not_a_model",

@@ -9,9 +9,15 @@ import psutil
 
 from appliance.jobs.spec import InputRef
 from appliance.services.context import Context
+from appliance.training.encoders.plan import encoder_memory, shrinking_memory
 from appliance.training.plan import MemoryPlan, ModelShape, plan_memory, shape_of_folder, shape_of_seed
 from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.classify import ClassifyRecipe
+from appliance.training.recipes.distil import DistilRecipe
+from appliance.training.recipes.prune import PruneRecipe
 from appliance.training.recipes.seed import SeedRecipe
+from appliance.training.recipes.tag import TagRecipe
+from appliance.weights.families import ENCODERS, family_of_folder, require_encoder
 
 
 def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe) -> MemoryPlan:
@@ -19,11 +25,27 @@ def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe) -> Me
 
     What running engines hold is not free; they keep it.
     """
-    shape = shape_of_seed(recipe) if isinstance(recipe, SeedRecipe) else _shape_of_base(ctx, inputs["base"])
-    return plan_memory(shape, recipe.load(), available=psutil.virtual_memory().available)
+    available = psutil.virtual_memory().available
+    if isinstance(recipe, SeedRecipe):
+        return plan_memory(shape_of_seed(recipe), recipe.load(), available=available)
+    if isinstance(recipe, ClassifyRecipe | TagRecipe):
+        shape, family = _base(ctx, inputs["base"])
+        require_encoder(family)
+        return encoder_memory(shape, recipe.load(), available=available)
+    if isinstance(recipe, PruneRecipe | DistilRecipe):
+        shape, family = _base(ctx, inputs["teacher"] if isinstance(recipe, DistilRecipe) else inputs["base"])
+        return shrinking_memory(
+            shape,
+            recipe.load(),
+            trained=isinstance(recipe, DistilRecipe),
+            encodes=family in ENCODERS,
+            available=available,
+        )
+    return plan_memory(_base(ctx, inputs["base"])[0], recipe.load(), available=available)
 
 
-def _shape_of_base(ctx: Context, base: InputRef) -> ModelShape:
+def _base(ctx: Context, base: InputRef) -> tuple[ModelShape, str]:
+    """Return the sizes of a model and its architecture."""
     with tempfile.TemporaryDirectory(dir=ctx.appliance.paths.run) as folder:
         ctx.appliance.blobs.link_folder(base.files, Path(folder) / "base")
-        return shape_of_folder(Path(folder) / "base")
+        return shape_of_folder(Path(folder) / "base"), family_of_folder(Path(folder) / "base")

@@ -57,6 +57,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     sha256: Digest
 
 
+ReleaseNumber = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9}){1,3}$")]
+"""A version of the product: two to four numbers."""
+
+
 class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One file. With `parts` it lies on the medium in pieces, or whole after they were joined."""
 
@@ -74,10 +78,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     schema: int
     product: str
-    version: str
+    version: ReleaseNumber
     sequence: Annotated[int, msgspec.Meta(ge=1, le=1 << 53)]
     channel: str
-    min_from_version: str
+    min_from_version: ReleaseNumber
     target: str
     processor: str
     built: str

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from packaging.version import Version
+
 from appliance.kernel.canonical import sha256_hex
 from appliance.kernel.clock import Clock, utc_now
 from appliance.kernel.errors import IntegrityFailure, IntramurosError
@@ -119,6 +121,12 @@ def _check_identity(manifest: Manifest, signed: SignedManifest, trust: TrustStor
             f"This bundle (number {manifest.sequence}) is older than number {accepted.sequence}, version"
             f" {accepted.version}, which was accepted here before.",
             hint="Bring the newer one. An older bundle could bring back faults that were repaired.",
+        )
+    if accepted is not None and Version(accepted.version) < Version(manifest.min_from_version):
+        raise IntegrityFailure(
+            "bundle.too_far",
+            f"This bundle updates version {manifest.min_from_version} and newer; this machine has {accepted.version}.",
+            hint=f"Install a bundle of version {manifest.min_from_version} first.",
         )
 
 

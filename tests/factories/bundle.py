@@ -54,10 +54,17 @@ class Publisher:
         return file
 
     def build(
-        self, inputs: Path, out: Path, *, sequence: int = 5, built: datetime = BUILT, part: int | None = None
+        self,
+        inputs: Path,
+        out: Path,
+        *,
+        sequence: int = 5,
+        built: datetime = BUILT,
+        part: int | None = None,
+        min_from_version: str = "0.1.0",
     ) -> Path:
         """Build a medium."""
-        settings = Settings(built=built, sequence=sequence, part_size=part)
+        settings = Settings(built=built, sequence=sequence, part_size=part, min_from_version=min_from_version)
         return build(inputs, self.keys, PASSPHRASE, out, settings).folder
 
 

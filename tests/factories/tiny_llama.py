@@ -1,7 +1,7 @@
 """A random Llama of about 100,000 parameters with a real byte-level BPE tokenizer and a chat template.
 
-Written with numpy, safetensors and tokenizers alone, so that a test which needs only the files does not load torch.
-The same seed gives the same bytes. The weights are large enough that greedy decoding does not stick to one token.
+Written with numpy, safetensors, gguf and tokenizers alone: a test which needs only the files does not load torch. The
+same seed gives the same bytes. The weights are large enough that greedy decoding does not stick to one token.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gguf import GGUFWriter
 from safetensors.numpy import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
@@ -95,6 +96,28 @@ def make_tiny_gguf(
     output = directory / "model.gguf"
     convert(folder, output, dtype=dtype, name="tiny", scratch=directory / "scratch", threads=1)
     return output
+
+
+def make_tiny_adapter(path: Path, *, seed: int = 1, rank: int = 4) -> Path:
+    """Write a random LoRA adapter (GGUF) for the tiny Llama, strong enough to change every answer, and return it."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    width = HIDDEN // HEADS
+    writer = GGUFWriter(path, "llama")
+    writer.add_string("general.type", "adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 2.0 * rank)
+    sides = {"attn_q": (HEADS * width, HIDDEN), "ffn_down": (HIDDEN, FEED_FORWARD)}
+    for layer in range(LAYERS):
+        for name, (rows, columns) in sides.items():
+            down = random.standard_normal((rank, columns), dtype=np.float32) / np.float32(columns**0.5)
+            up = random.standard_normal((rows, rank), dtype=np.float32)
+            writer.add_tensor(f"blk.{layer}.{name}.weight.lora_a", down)
+            writer.add_tensor(f"blk.{layer}.{name}.weight.lora_b", up)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 def write_rows(path: Path, pairs: list[tuple[str, str]]) -> None:

@@ -41,6 +41,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayBox]:
 
 PATHS = (
     *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize"),
+    *("/v1/embeddings", "/v1/rerank", "/v1/classify", "/v1/moderations"),
     *("/v1/models", "/v1/models/{model}", "/healthz"),
 )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-_LEFT_OUT = frozenset({".git", ".venv", ".venv-bench", ".hypothesis", "var", "build", "__pycache__"})
+_LEFT_OUT = frozenset({".git", ".venv", ".venv-bench", ".venv-litellm", ".hypothesis", "var", "build", "__pycache__"})
 
 
 @functools.cache

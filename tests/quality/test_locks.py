@@ -33,6 +33,7 @@ def _asked(entries: list[str]) -> dict[str, str]:
         ("installer", _PROJECT["optional-dependencies"]["installer"]),
         ("dev", _PROJECT["optional-dependencies"]["dev"]),
         ("bench", _PROJECT["optional-dependencies"]["bench"]),
+        ("litellm", _PROJECT["optional-dependencies"]["litellm"]),
     ],
 )
 def test_lock_covers_pyproject(lock: str, entries: list[str]) -> None:

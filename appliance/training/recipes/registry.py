@@ -14,11 +14,15 @@ import msgspec
 
 from appliance.kernel.errors import BadInput
 from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.classify import ClassifyRecipe
+from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.recipes.dpo import DpoRecipe
 from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.lora import LoraRecipe
 from appliance.training.recipes.pretrain import PretrainRecipe
+from appliance.training.recipes.prune import PruneRecipe
 from appliance.training.recipes.seed import SeedRecipe
+from appliance.training.recipes.tag import TagRecipe
 
 R = TypeVar("R", bound=Recipe)
 
@@ -57,6 +61,23 @@ RECIPES: Mapping[str, RecipeKind] = {
     "full": RecipeKind(form=FullRecipe, inputs=_ON_DATA, purpose="Every weight of a base model, on conversations."),
     "pretrain": RecipeKind(form=PretrainRecipe, inputs=_ON_BASE, purpose="Every weight of a base model, on text."),
     "dpo": RecipeKind(form=DpoRecipe, inputs=_ON_DATA, purpose="Which of two answers is preferred, from pairs."),
+    "classify": RecipeKind(
+        form=ClassifyRecipe,
+        inputs=_ON_DATA,
+        purpose="A text classifier on an encoder: a regression on its vectors, then the whole encoder if it helps.",
+    ),
+    "tag": RecipeKind(form=TagRecipe, inputs=_ON_DATA, purpose="An encoder that marks spans of a text, such as names."),
+    "distil": RecipeKind(
+        form=DistilRecipe,
+        inputs={"teacher": "teacher", "base": "base", "data": "dataset"},
+        purpose="A smaller model that learns to answer as its teacher does.",
+        optional=frozenset({"base"}),
+    ),
+    "prune": RecipeKind(
+        form=PruneRecipe,
+        inputs=_ON_DATA,
+        purpose="A model made smaller by taking out layers, key-value groups or feed-forward channels.",
+    ),
 }
 """Name of a recipe -> what it is. The job kind is `train.NAME`."""
 

@@ -21,13 +21,14 @@ RELEASE = "bookworm"
 _RECIPE = 4
 """Raised when a tree is made differently from the same packages."""
 _DISK_GIB = 12
-_SETTLED = 2
+_SETTLED = 3
 """Raised when a tree is settled differently."""
 _DOOR = """\
 [Unit]
 Description=Root shell of the test rig on a virtio port
 DefaultDependencies=no
 StartLimitIntervalSec=0
+ConditionPathExists=/dev/virtio-ports/rig
 
 [Service]
 ExecStart=/bin/bash /usr/local/lib/rig/door

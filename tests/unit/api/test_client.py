@@ -64,6 +64,13 @@ def test_nobody_there_is_unavailable_and_says_what_to_do(tmp_path: Path) -> None
         client.send(calls.whoami())
     assert raised.value.code == "api.not_running"
     assert "intramuros up" in raised.value.hint
+    assert "storage status" not in raised.value.hint
+
+
+def test_where_no_state_directory_is_the_data_may_be_locked(tmp_path: Path) -> None:
+    with Client(tmp_path / "state" / "absent.sock", patience=0.0) as client, pytest.raises(Unavailable) as raised:
+        client.send(calls.whoami())
+    assert "intramuros storage status" in raised.value.hint
 
 
 def test_a_daemon_that_is_being_restarted_is_waited_for(tmp_path: Path) -> None:

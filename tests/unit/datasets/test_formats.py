@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from appliance.datasets.contents import FIELD_LIMIT
 from appliance.datasets.formats import read_records, sniff_delimiter
-from appliance.datasets.rows import FIELD_LIMIT, Record, Rejected, Shape
+from appliance.datasets.forms import Schema, Shape
+from appliance.datasets.rows import Record, Rejected
 from appliance.kernel.errors import BadInput
 from appliance.kernel.sources import open_regular
 
@@ -19,7 +21,7 @@ def read(path: Path, data: bytes | None = None, shape: Shape | None = None) -> l
     if data is not None:
         path.write_bytes(data)
     with open_regular(path) as stream:
-        return list(read_records(stream, name=path.name, shape=shape))
+        return list(read_records(stream, name=path.name, schema=Schema(shape=shape)))
 
 
 def good(records: list[Record | Rejected]) -> list[dict[str, Any]]:
@@ -232,4 +234,6 @@ def test_a_paragraph_without_end_is_not_held(tmp_path: Path) -> None:
 
 
 def test_other_formats_are_unsupported(tmp_path: Path) -> None:
-    assert code_of(tmp_path / "x.parquet", b"PAR1") == "dataset.unsupported"
+    assert code_of(tmp_path / "x.xlsx", b"PK") == "dataset.unsupported"
+    assert code_of(tmp_path / "x.parquet", b"PAR1") == "dataset.not_columnar"
+    assert code_of(tmp_path / "x.arrow", b"ARROW1 cut off") == "dataset.not_columnar"

@@ -92,7 +92,7 @@ def test_rows_are_split_counted_and_reported(tmp_path: Path, run_import: Import)
 def test_equal_files_give_equal_bytes(tmp_path: Path, run_import: Import) -> None:
     first, _ = run_import(write_csv(tmp_path / "x.csv"))
     again, _ = run_import(write_csv(tmp_path / "y.csv"))
-    assert sorted(outputs(first)) == ["heldout.jsonl", "report.json", "train.jsonl"]
+    assert sorted(outputs(first)) == ["heldout.jsonl", "rejected.jsonl", "report.json", "train.jsonl"]
     assert outputs(first) == outputs(again)
     other, _ = run_import(tmp_path / "x.csv", seed=1)
     assert outputs(first)["train.jsonl"] != outputs(other)["train.jsonl"]
@@ -118,10 +118,10 @@ def test_the_split_column_decides_and_leaks_are_set_aside(tmp_path: Path, run_im
 
 def test_unused_columns_are_named(tmp_path: Path, run_import: Import) -> None:
     source = tmp_path / "x.csv"
-    source.write_text("text,category\na,1\n")
+    source.write_text("text,note\na,1\n")
     _, summary = run_import(source)
-    assert (summary["form"], summary["statistics"]["unused_fields"]) == ("text", "category")
-    _, mapped = run_import(source, mapping={"prompt": "text", "answer": "category"})
+    assert (summary["form"], summary["statistics"]["unused_fields"]) == ("text", "note")
+    _, mapped = run_import(source, mapping={"prompt": "text", "answer": "note"})
     assert (mapped["form"], mapped["statistics"]["unused_fields"]) == ("chat", "")
 
 
@@ -132,13 +132,14 @@ def test_the_first_good_row_decides_the_form(tmp_path: Path, run_import: Import)
     assert summary["rejected"][0]["code"] == "row.form"
 
 
-def test_the_report_keeps_a_thousand_rejected_rows_and_counts_all(tmp_path: Path, run_import: Import) -> None:
+def test_every_rejected_row_is_written_down_and_the_first_are_shown(tmp_path: Path, run_import: Import) -> None:
     source = tmp_path / "x.jsonl"
     source.write_text('{"text":"a"}\n' + "x\n" * 1500)
     workspace, summary = run_import(source)
     assert summary["rejected_rows"] == 1500
     assert len(summary["rejected"]) == 20
-    assert len(json.loads((workspace.output / "report.json").read_text())["rejected"]) == 1000
+    lines = (workspace.output / "rejected.jsonl").read_text().splitlines()
+    assert [json.loads(line)["line"] for line in lines] == list(range(2, 1502))
 
 
 def test_long_samples_are_cut(tmp_path: Path, run_import: Import) -> None:

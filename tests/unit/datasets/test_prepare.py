@@ -1,19 +1,18 @@
 from __future__ import annotations
 
 import string
-from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.datasets.prepare import HELDOUT, TRAIN, Fate, Sides, Statistics, hashed_side, prompt_digest
+from appliance.datasets.forms import Form
+from appliance.datasets.prepare import HELDOUT, TRAIN, Fate, Sides, hashed_side, prompt_digest
 from appliance.datasets.rows import Row
 
 
 def chat(prompt: str, answer: str, split: str = "") -> Row:
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
-    return Row(line=1, form="chat", content={"messages": messages}, split=split)
+    return Row(line=1, form=Form.CHAT, content={"messages": messages}, split=split)
 
 
 def place(rows: list[Row], *, seed: int = 0, percent: int = 30) -> tuple[Sides, list[tuple[Row, Fate]]]:
@@ -75,13 +74,3 @@ def test_all_rows_train_when_chance_holds_out_every_one() -> None:
     )
     assert [fate for _, fate in place([chat(prompt, "a")])[1]] == [Fate.TRAIN]
     assert [fate for _, fate in place([chat(prompt, "a", HELDOUT)])[1]] == [Fate.HELDOUT]
-
-
-@pytest.mark.parametrize(("texts", "expected"), [([], (0, 0, 0.0, 0)), (["abc", "a", "ab"], (3, 1, 2.0, 3))])
-def test_statistics(texts: list[str], expected: tuple[int, int, float, int]) -> None:
-    statistics = Statistics()
-    for text in texts:
-        statistics.add({"text": text})
-    figures: dict[str, Any] = statistics.to_dict()
-    lengths = figures["characters"]
-    assert (figures["rows"], lengths["min"], lengths["mean"], lengths["max"]) == expected

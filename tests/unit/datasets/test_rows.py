@@ -4,18 +4,9 @@ from typing import Any
 
 import pytest
 
-from appliance.datasets.rows import (
-    FIELD_LIMIT,
-    Record,
-    Rejected,
-    Row,
-    Shape,
-    characters_of,
-    name_columns,
-    prompt_of,
-    shape_from_mapping,
-    to_row,
-)
+from appliance.datasets.contents import FIELD_LIMIT
+from appliance.datasets.forms import Schema, Shape, name_columns, shape_from_mapping
+from appliance.datasets.rows import Record, Rejected, Row, characters_of, prompt_of, to_row
 from appliance.kernel.errors import BadInput
 
 
@@ -24,7 +15,7 @@ def chat(prompt: str, answer: str) -> dict[str, Any]:
 
 
 def row(fields: dict[str, Any], shape: Shape | None = None) -> Row:
-    made = to_row(Record(line=1, fields=fields), shape)
+    made = to_row(Record(line=1, fields=fields), Schema(shape=shape))
     assert isinstance(made, Row)
     return made
 
@@ -102,7 +93,7 @@ def test_conversations_of_several_turns_are_kept() -> None:
     ],
 )
 def test_bad_rows_have_a_code_and_never_quote_their_content(fields: dict[str, Any], code: str) -> None:
-    rejected = to_row(Record(line=9, fields=fields), None)
+    rejected = to_row(Record(line=9, fields=fields), Schema())
     assert isinstance(rejected, Rejected)
     assert (rejected.line, rejected.code) == (9, code)
     assert "secret" not in rejected.reason

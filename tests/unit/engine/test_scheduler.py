@@ -148,6 +148,16 @@ def test_shed_gives_up_the_newest_but_never_the_last() -> None:
     assert not scheduler.shed()
 
 
+def test_requests_of_two_adapters_take_turns_and_never_share_a_batch() -> None:
+    scheduler = _scheduler()
+    scheduler.submit(plain := _request(tenant="a", answer=50))
+    scheduler.submit(law := _request(tenant="b", answer=50))
+    law.adapter = "law"
+    seen = [{chunk.sequence.adapter for chunk in _step(scheduler, seconds=0.1)} for _ in range(6)]
+    assert seen == [{""}, {""}, {"law"}, {"law"}, {""}, {""}]
+    assert plain.slot >= 0 <= law.slot
+
+
 def test_interactive_takes_the_place_of_batch_and_batch_resumes() -> None:
     scheduler = _scheduler(slots=2)
     jobs = [_request("job", answer=30, first=number * 100, priority=BATCH) for number in (1, 2)]
@@ -231,6 +241,7 @@ REQUESTS = st.lists(
         st.integers(0, 6),  # arrives so many steps after the one before
         st.booleans(),  # is cancelled on the way
         st.sampled_from(Priority),
+        st.sampled_from(["", "", "law"]),  # adapter
     ),
     min_size=1,
     max_size=14,
@@ -240,7 +251,7 @@ REQUESTS = st.lists(
 @settings(max_examples=150, deadline=None)
 @given(REQUESTS, st.integers(112, 300), st.integers(1, 4), st.integers(8, 64), st.integers(0, 12), st.integers())
 def test_every_request_ends_within_the_cells(
-    requests: list[tuple[str, int, int, int, int, int, bool, Priority]],
+    requests: list[tuple[str, int, int, int, int, int, bool, Priority, str]],
     cells: int,
     slots: int,
     batch: int,
@@ -254,11 +265,12 @@ def test_every_request_ends_within_the_cells(
     wait, doomed = 0, list[Sequence]()
     for _ in range(4000):
         while coming and wait <= 0:
-            number, (tenant, document, shared, own, answer, wait, cancelled, priority) = coming.pop(0)
+            number, (tenant, document, shared, own, answer, wait, cancelled, priority, adapter) = coming.pop(0)
             tokens = [1000 * document + k for k in range(shared)] + [10_000 + 100 * number + k for k in range(own)]
             sequence = Sequence(
                 tenant=tenant,
-                space=tenant,
+                space=tenant + adapter,
+                adapter=adapter,
                 tokens=tokens,
                 prompt=len(tokens),
                 limit=len(tokens) + answer,
@@ -277,6 +289,7 @@ def test_every_request_ends_within_the_cells(
         oldest = next((sequence for sequence in scheduler.running if sequence.priority is not BATCH), None)
         chunks = scheduler.plan()
         assert sum(chunk.count for chunk in chunks) <= batch
+        assert len({chunk.sequence.adapter for chunk in chunks}) <= 1
         assert oldest is None or oldest.slot >= 0
         assert chunks or not open_requests
         assert scheduler.running == sorted(scheduler.running, key=lambda sequence: sequence.priority)

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from appliance.gateway.encoding_types import ENCODINGS, MAX_TEXTS, EncodingPlan
+from appliance.gateway.encoding_types import MAX_TEXTS, EncodingPlan
+from appliance.gateway.endpoints import ENCODINGS
 from appliance.gateway.refusals import Refusal
 
 
 def parse(path: str, **fields: Any) -> EncodingPlan:
-    return ENCODINGS[f"/v1/{path}"](json.dumps({"model": "m", **fields}).encode())
+    return ENCODINGS[f"/v1/{path}"].parse(json.dumps({"model": "m", **fields}).encode())
 
 
 def refused(path: str, **fields: Any) -> tuple[str, str | None, str]:
@@ -40,7 +41,10 @@ def test_every_form_of_input(given: Any, texts: tuple[Any, ...]) -> None:
     ["", [], [""], [[]], [["a"]], ["a", 1], [[1], "a"], [True], [1.5], [-1], [1 << 40], {"a": 1}, None, 7, [None]],
 )
 def test_other_inputs_are_refused(given: Any) -> None:
-    assert refused("embeddings", input=given)[:2] == ("invalid_request_error", "input")
+    code, field, _ = refused("embeddings", input=given)
+    assert code == "invalid_request_error"
+    assert field is not None
+    assert field.partition("[")[0] == "input"
 
 
 def test_too_many_texts() -> None:
@@ -70,7 +74,8 @@ def test_rerank_takes_texts_and_documents() -> None:
 
 
 def test_moderation_needs_no_model_and_joins_parts() -> None:
-    plan = ENCODINGS["/v1/moderations"](b'{"input": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}')
+    parts = b'[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]'
+    plan = ENCODINGS["/v1/moderations"].parse(b'{"input": ' + parts + b"}")
     assert (plan.model, plan.kind, plan.texts) == ("", "classify", ("a\nb",))
     assert parse("moderations", input=["a", "b"]).texts == ("a", "b")
     assert refused("moderations", input=[{"type": "image_url"}])[:2] == ("unsupported", "input[0].type")
@@ -79,6 +84,6 @@ def test_moderation_needs_no_model_and_joins_parts() -> None:
 
 
 def test_a_body_that_is_no_document_is_refused() -> None:
-    for parse_body in ENCODINGS.values():
+    for parse_body in (endpoint.parse for endpoint in ENCODINGS.values()):
         with pytest.raises(Refusal):
             parse_body(b"[")

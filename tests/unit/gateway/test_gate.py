@@ -52,6 +52,8 @@ def test_an_expired_key_says_so_only_to_its_owner() -> None:
 
 def test_models_of_a_key() -> None:
     assert may_use(ENTRY, "a")
+    assert may_use(ENTRY, "a:law")
+    assert not may_use(ENTRY, "b:a")
     with pytest.raises(Refusal) as caught:
         require_model(ENTRY, "b")
     assert caught.value.status == 403

@@ -114,6 +114,16 @@ def test_own_address_outside_is_only_a_warning_when_forced() -> None:
     assert "your address" in {finding.what for finding in findings if finding.level is Level.WARN}
 
 
+@pytest.mark.parametrize(("name", "level"), [("rack_server", Level.FAIL), ("installed", Level.WARN)])
+def test_silent_tang_stops_only_the_first_run(name: str, level: Level) -> None:
+    tang = {"url": "http://192.0.2.9", "thumbprint": "Vuz2KD0aRg2Rpz2dQ7oFPuN1dHYg2D8HJxj8ZPVM0Wk"}
+    answers = answered(
+        storage={**_LUKS, "unlock": ["passphrase", "tang"], "tang_servers": [tang]}, network={"tang": ["192.0.2.9"]}
+    )
+    findings = preflight(machine(name, tang_silent=(tang["url"],)), answers)
+    assert [finding.level for finding in findings if finding.what == "Tang"] == [level]
+
+
 def test_graphics_cards_are_named_and_not_used() -> None:
     (line,) = [finding for finding in preflight(machine("gpu_server")) if finding.what == "graphics"]
     assert line.level is Level.OK

@@ -17,16 +17,17 @@ SEVEN_BILLION = {
 
 
 def test_the_cache_is_two_bytes_for_each_number_of_key_and_value() -> None:
-    predicted = generator(shape_of(SEVEN_BILLION), file=7 << 30, cells=8192, sequences=64, chats=True)
+    predicted = generator(shape_of(SEVEN_BILLION), file=7 << 30, cells=8192, sequences=64, chats=True, saved=1 << 20)
     assert predicted.cache == 8192 * 32 * 8 * 256 * 2 == 1 << 30
     assert predicted.weights == 7 << 30
     assert predicted.repacked == 0
     assert predicted.total == predicted.weights + predicted.cache + predicted.compute + predicted.process
+    assert predicted.most == predicted.total + (1 << 20)
 
 
 def test_repacked_formats_are_there_twice() -> None:
     shape = shape_of(SEVEN_BILLION | {"quantisation": "Q4_0"})
-    assert generator(shape, file=100, cells=256, sequences=1, chats=False).repacked == 100
+    assert generator(shape, file=100, cells=256, sequences=1, chats=False, saved=0).repacked == 100
 
 
 def test_what_is_unsaid_is_taken_as_usual() -> None:

@@ -214,6 +214,18 @@ def test_older_bundle(pristine: Path, inputs: Path, machine: Machine, publisher:
         verify_bundle(pristine, machine.policy())
 
 
+def test_bundle_that_updates_only_newer_versions(
+    pristine: Path, inputs: Path, machine: Machine, publisher: Publisher, tmp_path: Path
+) -> None:
+    """Versions are compared as numbers: 0.10.0 is newer than 0.9.0."""
+    far = publisher.build(inputs, tmp_path / "far", sequence=6, min_from_version="0.10.0")
+    assert verify_bundle(far, Machine(folder=tmp_path / "new").policy(fingerprint=publisher.root_fingerprint))
+    verify_bundle(pristine, machine.policy(fingerprint=publisher.root_fingerprint))
+    with pytest.raises(IntegrityFailure, match=r"this machine has 0\.1\.0") as refused:
+        verify_bundle(far, machine.policy())
+    assert refused.value.code == "bundle.too_far"
+
+
 def test_older_bundle_is_refused_by_our_record_alone(
     pristine: Path, inputs: Path, machine: Machine, publisher: Publisher, tmp_path: Path
 ) -> None:
