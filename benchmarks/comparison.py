@@ -98,6 +98,11 @@ def write_figures(name: str, figures: Sequence[Figure]) -> Path:
     return _write(name, [figure.document() for figure in figures])
 
 
+def write_documents(name: str, documents: Sequence[Mapping[str, Any]]) -> Path:
+    """Write figures that are documents already, such as those of an earlier measurement beside new ones."""
+    return _write(name, list(documents))
+
+
 def _write(name: str, document: Any) -> Path:
     RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"

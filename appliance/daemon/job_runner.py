@@ -24,6 +24,7 @@ from appliance.daemon.marks import mark
 from appliance.daemon.supervisor import Supervisor, exited
 from appliance.jobs.spec import JobSpec, TaskResult
 from appliance.kernel.clock import to_text
+from appliance.kernel.courtesy import NICENESS_VARIABLE
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import InternalError, IntramurosError, storage_failure
 from appliance.kernel.events import Progress
@@ -151,7 +152,9 @@ class JobRunner:
             process = start(
                 [*self._prefix, sys.executable, "-I", "-m", "appliance.jobs.worker", str(directory)],
                 log=directory / "process.log",
-                extra_environment=_environment(spec) | mark(name, self._ctx.appliance.paths.root),
+                extra_environment=_environment(spec)
+                | {NICENESS_VARIABLE: str(self._ctx.appliance.settings.job_niceness)}
+                | mark(name, self._ctx.appliance.paths.root),
                 directory=directory,
             )
             identity = identify(process.pid)

@@ -18,6 +18,7 @@ from appliance.jobs.spec import FileEntry, TaskResult
 from appliance.jobs.tasks import load_task
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.canonical import sha256_file
+from appliance.kernel.courtesy import NICENESS_VARIABLE, give_way
 from appliance.kernel.durable import fsync_directory, fsync_file, write_file
 from appliance.kernel.errors import IntegrityFailure, InternalError, IntramurosError, Unavailable, storage_failure
 from appliance.kernel.problem import problem_of
@@ -111,4 +112,5 @@ def _report(directory: Path, error: IntramurosError) -> int:
 
 if __name__ == "__main__":
     report_without_failing()
+    give_way(int(os.environ.get(NICENESS_VARIABLE, "0")))
     sys.exit(main(sys.argv[1:]))
