@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,13 +36,17 @@ CONFIGURATIONS: Final[dict[str, tuple[JobKind, dict[str, Any]]]] = {
 }
 
 
-def measure(scratch: Path, *, layers: int = 8, hidden: int = 512, rows: int = 16) -> dict[str, dict[str, float]]:
-    """Return predicted, measured and error for each configuration."""
+def measure(
+    scratch: Path, names: Collection[str] = (), *, layers: int = 8, hidden: int = 512, rows: int = 16
+) -> dict[str, dict[str, float]]:
+    """Return predicted, measured and error for each configuration, or for those of these names."""
     base = scratch / "base"
     write_folder(base, layers=layers, hidden=hidden, vocabulary=4096)
     data = _data(scratch, rows)
     found = {}
     for name, (kind, parameters) in CONFIGURATIONS.items():
+        if names and name not in names:
+            continue
         folder = scratch / name.replace(", ", "-").replace(" ", "-")
         folder.mkdir()
         inputs = {"base": base, **({"corpus": data} if kind is JobKind.TRAIN_PRETRAIN else {"dataset": data})}
@@ -75,12 +80,12 @@ def _data(scratch: Path, rows: int) -> Path:
     return folder
 
 
-def main() -> int:
-    """Print the table as JSON."""
+def main(names: list[str]) -> int:
+    """Print the table as JSON, of the configurations of these names alone if there are any."""
     with tempfile.TemporaryDirectory(prefix="intramuros-memory-") as name:
-        print(json.dumps(measure(Path(name)), indent=1))
+        print(json.dumps(measure(Path(name), names), indent=1))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -32,26 +32,26 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
 """Scenario -> what measures it."""
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], *, scenarios: Mapping[str, Scenario] = SCENARIOS, results: Path = RESULTS) -> int:
     """Measure and write the result file; exit status 1 when a goal is not met."""
     parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__)
-    parser.add_argument("--only", choices=SCENARIOS, action="append", help="measure this one; may be repeated")
+    parser.add_argument("--only", choices=scenarios, action="append", help="measure this one; may be repeated")
     options = parser.parse_args(arguments)
     found: dict[str, dict[str, Any]] = {}
-    for name in options.only or SCENARIOS:
+    for name in options.only or scenarios:
         print(f"{name} …", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="intramuros-bench-") as scratch:
-            for figure in SCENARIOS[name](Path(scratch)):
+            for figure in scenarios[name](Path(scratch)):
                 found[figure.id] = figure.document()
                 print(json.dumps(found[figure.id]), file=sys.stderr)
         # Written after each, so that an interrupted measurement keeps what it has.
-        write_documents("training", list({**_kept(), **found}.values()))
+        write_documents("training", list({**_kept(results), **found}.values()), folder=results)
     return 0 if all(document["met"] for document in found.values()) else 1
 
 
-def _kept() -> dict[str, dict[str, Any]]:
+def _kept(results: Path) -> dict[str, dict[str, Any]]:
     """Return the figures that are in the file now."""
-    file = RESULTS / "training.json"
+    file = results / "training.json"
     documents = json.loads(file.read_text()) if file.exists() else []
     return {document["id"]: document for document in documents}
 

@@ -26,7 +26,7 @@ from appliance.jobs.spec import JobSpec, TaskResult
 from appliance.kernel.clock import to_text
 from appliance.kernel.courtesy import NICENESS_VARIABLE
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import InternalError, IntramurosError, storage_failure
+from appliance.kernel.errors import InternalError, IntramurosError, StorageFailure, storage_failure
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem, problem_of
 from appliance.kernel.process import ProcessIdentity, identify, send_signal, start
@@ -38,6 +38,13 @@ from appliance.store.schema import jobs
 _STOP_PATIENCE = 30.0
 _POLL = 0.2
 _RETRY = 5.0
+_UNWRITTEN = Problem(
+    code="storage.full",
+    message="The disk had no space left for the job, not even to say what it was doing.",
+    hint="Free some space and resume it with `intramuros job resume`; its checkpoints stay.",
+    exit_code=StorageFailure.exit_code,
+)
+"""What became of a job that could not write its own error."""
 
 
 class JobRunner:
@@ -196,6 +203,8 @@ class JobRunner:
         elif (directory / "error.json").exists():
             problem = msgspec.json.decode((directory / "error.json").read_bytes(), type=Problem)
             outcomes.fail(self._ctx, job_id, problem)
+        elif status == StorageFailure.exit_code:
+            outcomes.fail(self._ctx, job_id, _UNWRITTEN)
         elif row.cancel_requested:
             outcomes.cancelled(self._ctx, job_id)
         else:

@@ -20,7 +20,14 @@ from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.canonical import sha256_file
 from appliance.kernel.courtesy import NICENESS_VARIABLE, give_way
 from appliance.kernel.durable import fsync_directory, fsync_file, write_file
-from appliance.kernel.errors import IntegrityFailure, InternalError, IntramurosError, Unavailable, storage_failure
+from appliance.kernel.errors import (
+    IntegrityFailure,
+    InternalError,
+    IntramurosError,
+    StorageFailure,
+    Unavailable,
+    storage_failure,
+)
 from appliance.kernel.problem import problem_of
 from appliance.kernel.standard_error import report_without_failing
 
@@ -106,7 +113,12 @@ def _mend_event_log(log: Path) -> None:
 
 
 def _report(directory: Path, error: IntramurosError) -> int:
-    write_file(directory / "error.json", msgspec.json.encode(problem_of(error)))
+    try:
+        write_file(directory / "error.json", msgspec.json.encode(problem_of(error)))
+    except OSError as failure:
+        # Not even that fits on the disk: the exit status tells the daemon what it was.
+        print(f"{error} (and it cannot be written down: {failure})", file=sys.stderr)
+        return StorageFailure.exit_code
     return error.exit_code
 
 

@@ -37,6 +37,11 @@ def fill(disk: Path) -> Path:
     return ballast
 
 
+def state_of(box: Box, job: str) -> str:
+    """Return the state of a job."""
+    return str(box.verb("job", "show", job)["job"]["state"])
+
+
 def create_keys(box: Box, folder: Path, number: int) -> None:
     """Create keys n0, n1, …; the first few may still fit into pages that the database holds."""
     for name in (f"n{n}" for n in range(number)):
@@ -98,3 +103,37 @@ def test_a_daemon_killed_on_a_full_disk_comes_back_by_itself_and_can_be_stopped_
         assert box.verb("status")["units"]
         assert box.verb("audit", "verify")["ok"]
         fill(small_disk)
+
+
+def test_a_training_job_that_finds_the_disk_full_keeps_its_checkpoint_and_goes_on(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.jsonl").write_text(
+        "".join(json.dumps({"text": f"note {n}: port {n}"}) + "\n" for n in range(40))
+    )
+    small = {"vocabulary": 300, "hidden_size": 64, "intermediate_size": 64, "layers": 1, "checkpoint_seconds": 0}
+    fields = [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
+    # An import wants that much room before it begins.
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    with running_box(small_disk / "state") as box:
+        box.verb("dataset", "import", str(tmp_path / "notes.jsonl"), "--name", "notes")
+        job = box.verb("train", "seed", "--corpus", "notes", "--set", "steps=400", *fields, "--detach")["id"]
+        checkpoints = small_disk / "state" / "jobs" / job / "checkpoints"
+        wait_for(lambda: list(checkpoints.glob("step-????????")), what="a checkpoint is sealed", timeout=120)
+        ballast = fill(small_disk)
+        wait_for(lambda: box.pid(f"job-{job}") is None, what="the job ends", timeout=60)
+        kept = sorted(path.name for path in checkpoints.glob("step-????????"))
+        assert kept
+        ballast.unlink()
+        wait_for(
+            lambda: box.verb("job", "show", job)["job"]["state"] == "failed", what="the job is settled", timeout=60
+        )
+        problem = box.verb("job", "show", job)["job"]["problem"]
+        assert problem["code"] == "storage.full"
+        assert sorted(path.name for path in checkpoints.glob("step-????????")) == kept
+        box.verb("job", "resume", job)
+        wait_for(lambda: state_of(box, job) in ("succeeded", "failed"), what="the job ends", timeout=120)
+        shown = box.verb("job", "show", job)["job"]
+        assert (shown["state"], shown["summary"]["steps"]) == ("succeeded", 400)
+        notes = [entry["event"].get("text", "") for entry in box.verb("job", "log", job)["events"]]
+        assert any(text.startswith(f"Going on from the checkpoint of step {int(kept[-1][5:])}.") for text in notes)
