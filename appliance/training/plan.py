@@ -17,7 +17,7 @@ from appliance.training.recipes.load import Load
 from appliance.training.recipes.seed import SeedRecipe
 
 _FLOAT = 4
-_PROCESS = 355 << 20
+_PROCESS = 380 << 20
 """Resident size of a job process that has imported torch, transformers and peft and trains nothing."""
 _PER_TOKEN_HIDDEN = 22.2
 """Values of hidden size that one layer keeps per token for the backward pass."""
@@ -39,6 +39,8 @@ _SCATTERED_GRADIENTS = 0.8
 """Gradients that are made between activations leave holes in memory: this part of them is lost with accumulation."""
 _SCATTERED_ACTIVATIONS = 0.2
 """The same of a batch's activations."""
+_MASK_BYTES = 5
+"""Bytes for each pair of positions of a packed sequence: whether one sees the other, and the same as a number."""
 _NF4_BITS = 4.5
 """Four bits a weight, and a 32-bit scale for 64 of them."""
 
@@ -208,7 +210,8 @@ def _activations(shape: ModelShape, load: Load) -> float:
     if load.gradient_checkpointing:
         layers = shape.layers * shape.hidden_size + min(shape.layers, _LAYERS_AT_ONCE) * layer
     tokens = load.batch_size * load.copies * load.sequence_length
-    return tokens * (layers + _PER_TOKEN_LOGITS * shape.vocabulary) * _FLOAT
+    mask = tokens * load.sequence_length * _MASK_BYTES if load.packed else 0
+    return mask + tokens * (layers + _PER_TOKEN_LOGITS * shape.vocabulary) * _FLOAT
 
 
 def _parameters_in(file: Path) -> int:

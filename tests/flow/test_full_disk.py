@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.jobs.spec import JobKind
+from appliance.kernel.errors import StorageFailure
+from benchmarks import job_runs
 from tests.factories.box import Box, Refused, free_port, run_verb, running_box, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
@@ -35,11 +38,6 @@ def fill(disk: Path) -> Path:
         except OSError:
             return ballast
     return ballast
-
-
-def state_of(box: Box, job: str) -> str:
-    """Return the state of a job."""
-    return str(box.verb("job", "show", job)["job"]["state"])
 
 
 def create_keys(box: Box, folder: Path, number: int) -> None:
@@ -105,35 +103,28 @@ def test_a_daemon_killed_on_a_full_disk_comes_back_by_itself_and_can_be_stopped_
         fill(small_disk)
 
 
-def test_a_training_job_that_finds_the_disk_full_keeps_its_checkpoint_and_goes_on(
+def test_a_training_job_that_finds_the_disk_full_keeps_its_checkpoints_and_goes_on(
     small_disk: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "notes.jsonl").write_text(
-        "".join(json.dumps({"text": f"note {n}: port {n}"}) + "\n" for n in range(40))
+    rows = [json.dumps({"text": f"note {n}: port {n}"}) for n in range(40)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    small = {"vocabulary": 300, "hidden_size": 64, "intermediate_size": 64, "layers": 1, "steps": 300}
+    job = small_disk / "job"
+    job_runs.lay_out(
+        job, JobKind.TRAIN_SEED, inputs={"corpus": tmp_path}, parameters=small | {"checkpoint_seconds": 0.0}
     )
-    small = {"vocabulary": 300, "hidden_size": 64, "intermediate_size": 64, "layers": 1, "checkpoint_seconds": 0}
-    fields = [word for name, value in small.items() for word in ("--set", f"{name}={value}")]
-    # An import wants that much room before it begins.
-    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
-    with running_box(small_disk / "state") as box:
-        box.verb("dataset", "import", str(tmp_path / "notes.jsonl"), "--name", "notes")
-        job = box.verb("train", "seed", "--corpus", "notes", "--set", "steps=400", *fields, "--detach")["id"]
-        checkpoints = small_disk / "state" / "jobs" / job / "checkpoints"
-        wait_for(lambda: list(checkpoints.glob("step-????????")), what="a checkpoint is sealed", timeout=120)
-        ballast = fill(small_disk)
-        wait_for(lambda: box.pid(f"job-{job}") is None, what="the job ends", timeout=60)
-        kept = sorted(path.name for path in checkpoints.glob("step-????????"))
-        assert kept
-        ballast.unlink()
-        wait_for(
-            lambda: box.verb("job", "show", job)["job"]["state"] == "failed", what="the job is settled", timeout=60
-        )
-        problem = box.verb("job", "show", job)["job"]["problem"]
-        assert problem["code"] == "storage.full"
-        assert sorted(path.name for path in checkpoints.glob("step-????????")) == kept
-        box.verb("job", "resume", job)
-        wait_for(lambda: state_of(box, job) in ("succeeded", "failed"), what="the job ends", timeout=120)
-        shown = box.verb("job", "show", job)["job"]
-        assert (shown["state"], shown["summary"]["steps"]) == ("succeeded", 400)
-        notes = [entry["event"].get("text", "") for entry in box.verb("job", "log", job)["events"]]
-        assert any(text.startswith(f"Going on from the checkpoint of step {int(kept[-1][5:])}.") for text in notes)
+    first = job_runs.start(job)
+    wait_for(lambda: list(job.glob("checkpoints/step-????????")), what="a checkpoint is sealed", timeout=150)
+    ballast = fill(small_disk)
+    assert first.wait(60) == StorageFailure.exit_code
+    error = job / "error.json"
+    assert not error.exists() or json.loads(error.read_text())["code"] == "storage.full"
+    kept = sorted(path.name for path in (job / "checkpoints").iterdir())
+    assert kept
+    assert not any(name.endswith(".tmp") for name in kept)
+    ballast.unlink()
+    assert job_runs.start(job).wait(150) == 0
+    sealed = job_runs.outcome(job)
+    assert sealed is not None
+    assert sealed.summary["steps"] == 300
+    assert f"Going on from the checkpoint of step {int(kept[-1][5:])}." in (job / "events.jsonl").read_text()
