@@ -91,6 +91,11 @@ def remove_model(ref: str) -> Call[t.ModelView]:
     return Call(method="DELETE", path=f"/v1/models/{_part(ref)}", answer=t.ModelView)
 
 
+def export_model(ref: str, body: t.ExportModel) -> Call[t.ExportPlan]:
+    """What an exported folder holds; recorded in the trail."""
+    return _post(f"/v1/models/{_part(ref)}/export", t.ExportPlan, body)
+
+
 def promote(ref: str, body: t.Promote) -> Call[t.ModelDetail]:
     """Move a version one stage on; gates and approvals are checked."""
     return _post(f"/v1/models/{_part(ref)}/promote", t.ModelDetail, body)
@@ -114,6 +119,61 @@ def dataset(ref: str) -> Call[t.DatasetDetail]:
 def import_dataset(body: t.ImportDataset) -> Call[t.JobView]:
     """Start an import; follow the job."""
     return _post("/v1/datasets/import", t.JobView, body)
+
+
+def dataset_rows(ref: str, part: str, *, after: int = 0, limit: int = 500) -> Call[t.DatasetRows]:
+    """Rows of a part, from where the page before ended. Audited: it is how data leave the appliance."""
+    return _get(f"/v1/datasets/{_part(ref)}/rows", t.DatasetRows, part=part, after=after, limit=limit)
+
+
+def diff_datasets(before: str, after: str) -> Call[t.DatasetDiff]:
+    """What differs between two versions."""
+    return _get(f"/v1/datasets/{_part(before)}/diff/{_part(after)}", t.DatasetDiff, wait=60.0)
+
+
+def check_dataset(ref: str, body: t.CheckDataset) -> Call[t.JobView]:
+    """Examine a data set; the report is the job's summary."""
+    return _post(f"/v1/datasets/{_part(ref)}/check", t.JobView, body)
+
+
+def split_dataset(ref: str, body: t.SplitDataset) -> Call[t.JobView]:
+    """Divide a data set anew; the summary names the new version."""
+    return _post(f"/v1/datasets/{_part(ref)}/split", t.JobView, body)
+
+
+def generate_dataset(body: t.GenerateDataset) -> Call[t.JobView]:
+    """Have a local model write a data set; follow the job."""
+    return _post("/v1/datasets/generate", t.JobView, body)
+
+
+def remove_dataset(ref: str) -> Call[t.DatasetView]:
+    """Remove a version that nothing depends on."""
+    return Call(method="DELETE", path=f"/v1/datasets/{_part(ref)}", answer=t.DatasetView)
+
+
+def suites() -> Call[tuple[t.SuiteView, ...]]:
+    """Every version of every suite, newest first."""
+    return _get("/v1/suites", tuple[t.SuiteView, ...])
+
+
+def suite(ref: str) -> Call[t.SuiteView]:
+    """One suite. `ref` is `name` (newest) or `name@version`."""
+    return _get(f"/v1/suites/{_part(ref)}", t.SuiteView)
+
+
+def import_suite(body: t.ImportSuite) -> Call[t.JobView]:
+    """Take a suite in; follow the job."""
+    return _post("/v1/suites/import", t.JobView, body)
+
+
+def remove_suite(ref: str) -> Call[t.SuiteView]:
+    """Remove a version of a suite that no unfinished job reads; what was measured with it stays."""
+    return Call(method="DELETE", path=f"/v1/suites/{_part(ref)}", answer=t.SuiteView)
+
+
+def compare(body: t.Compare) -> Call[t.ComparisonView]:
+    """Compare two models row by row."""
+    return Call(method="POST", path="/v1/evaluations/compare", answer=t.ComparisonView, body=body, wait=60.0)
 
 
 def jobs() -> Call[tuple[t.JobView, ...]]:
@@ -149,6 +209,56 @@ def cancel_job(job_id: str) -> Call[t.JobView]:
 def resume_job(job_id: str) -> Call[t.JobView]:
     """Queue a cancelled, failed or interrupted job again from its newest valid checkpoint."""
     return _post(f"/v1/jobs/{_part(job_id)}/resume", t.JobView)
+
+
+def run(run_id: str) -> Call[t.RunDetail]:
+    """Everything about a run."""
+    return _get(f"/v1/runs/{_part(run_id)}", t.RunDetail)
+
+
+def repeat_run(run_id: str) -> Call[t.JobView]:
+    """Queue the same recipe, inputs and seed in the present environment."""
+    return _post(f"/v1/runs/{_part(run_id)}/repeat", t.JobView)
+
+
+def verify_run(run_id: str) -> Call[t.CampaignView]:
+    """Do a run again and compare every output file; follow the campaign."""
+    return _post(f"/v1/runs/{_part(run_id)}/verify", t.CampaignView)
+
+
+def campaigns(*, kind: str = "") -> Call[tuple[t.CampaignView, ...]]:
+    """Runs that consist of runs, newest first."""
+    return _get("/v1/campaigns", tuple[t.CampaignView, ...], kind=kind)
+
+
+def campaign(campaign_id: str, *, seen: str = "", wait: float = 0.0) -> Call[t.CampaignDetail]:
+    """One campaign; with `wait`, held until its mark is no longer `seen`."""
+    return _get(f"/v1/campaigns/{_part(campaign_id)}", t.CampaignDetail, wait=wait, seen=seen, hold=wait)
+
+
+def submit_search(body: t.SubmitSearch) -> Call[t.CampaignView]:
+    """Start a search; follow the campaign."""
+    return _post("/v1/campaigns/search", t.CampaignView, body)
+
+
+def submit_kfold(body: t.SubmitKfold) -> Call[t.CampaignView]:
+    """Start a cross-validation; follow the campaign."""
+    return _post("/v1/campaigns/kfold", t.CampaignView, body)
+
+
+def submit_pipeline(body: t.SubmitPipeline) -> Call[t.CampaignView]:
+    """Start a pipeline; follow the campaign."""
+    return _post("/v1/campaigns/pipeline", t.CampaignView, body)
+
+
+def cancel_campaign(campaign_id: str) -> Call[t.CampaignView]:
+    """Stop a campaign and the jobs that it started."""
+    return _post(f"/v1/campaigns/{_part(campaign_id)}/cancel", t.CampaignView)
+
+
+def resume_campaign(campaign_id: str) -> Call[t.CampaignView]:
+    """Go on with a failed or cancelled campaign; what has succeeded is not done again."""
+    return _post(f"/v1/campaigns/{_part(campaign_id)}/resume", t.CampaignView)
 
 
 def deployments() -> Call[tuple[t.DeploymentView, ...]]:

@@ -38,13 +38,24 @@ from appliance.kernel.problem import problem_of
 from appliance.services import (
     audit,
     backups,
+    campaigns,
+    dataset_jobs,
+    dataset_rows,
     datasets,
     deployments,
+    evaluations,
     jobs,
     keys,
+    kfolds,
+    model_export,
     models,
+    pipelines,
     promotion,
+    reruns,
+    runs,
+    searches,
     status,
+    suites,
     training_plans,
 )
 from appliance.services.context import Appliance, Caller, Context
@@ -71,7 +82,11 @@ class Runtime(Protocol):
 
     def shut_down(self) -> None: ...
 
+    def log(self, job: str) -> tuple[t.JobEvent, ...]: ...
+
     async def job_events(self, ctx: Context, job: str, after: int, hold: float) -> t.JobEvents: ...
+
+    async def campaign(self, ctx: Context, campaign: str, seen: str, hold: float) -> t.CampaignDetail: ...
 
     async def deployment(self, ctx: Context, name: str, revision: int, hold: float) -> t.DeploymentView: ...
 
@@ -127,11 +142,23 @@ class _Routes:
             self._route("GET", "/v1/models/{ref}", self._named("ref", models.show)),
             self._route("DELETE", "/v1/models/{ref}", self._named("ref", models.remove)),
             self._route("POST", "/v1/models/{ref}/verify", self._named("ref", models.verify)),
+            self._route("POST", "/v1/models/{ref}/export", self._change("ref", t.ExportModel, model_export.export)),
             self._route("POST", "/v1/models/{ref}/promote", self._change("ref", t.Promote, promotion.promote)),
             self._route("POST", "/v1/models/{ref}/approve", self._change("ref", t.Approve, promotion.approve)),
             self._route("GET", "/v1/datasets", self._read(datasets.list_datasets)),
             self._route("POST", "/v1/datasets/import", self._write(t.ImportDataset, datasets.import_dataset)),
+            self._route("POST", "/v1/datasets/generate", self._write(t.GenerateDataset, dataset_jobs.generate)),
             self._route("GET", "/v1/datasets/{ref}", self._named("ref", datasets.show)),
+            self._route("DELETE", "/v1/datasets/{ref}", self._named("ref", datasets.remove)),
+            self._route("GET", "/v1/datasets/{ref}/rows", self._dataset_rows),
+            self._route("GET", "/v1/datasets/{ref}/diff/{other}", self._dataset_diff),
+            self._route("POST", "/v1/datasets/{ref}/check", self._change("ref", t.CheckDataset, dataset_jobs.check)),
+            self._route("POST", "/v1/datasets/{ref}/split", self._change("ref", t.SplitDataset, dataset_jobs.split)),
+            self._route("GET", "/v1/suites", self._read(suites.list_suites)),
+            self._route("POST", "/v1/suites/import", self._write(t.ImportSuite, suites.import_suite)),
+            self._route("GET", "/v1/suites/{ref}", self._named("ref", suites.show)),
+            self._route("DELETE", "/v1/suites/{ref}", self._named("ref", suites.remove)),
+            self._route("POST", "/v1/evaluations/compare", self._write(t.Compare, evaluations.compare)),
             self._route("GET", "/v1/jobs", self._read(lambda ctx: jobs.list_jobs(ctx, live()))),
             self._route("POST", "/v1/jobs", self._write(t.SubmitJob, jobs.submit)),
             self._route("POST", "/v1/jobs/plan", self._write(t.SubmitJob, training_plans.plan_training)),
@@ -139,6 +166,18 @@ class _Routes:
             self._route("GET", "/v1/jobs/{id}/events", self._job_events),
             self._route("POST", "/v1/jobs/{id}/cancel", self._named("id", jobs.cancel)),
             self._route("POST", "/v1/jobs/{id}/resume", self._named("id", jobs.resume)),
+            self._route(
+                "GET", "/v1/runs/{id}", self._named("id", lambda ctx, run: runs.show(ctx, run, self._runtime.log))
+            ),
+            self._route("POST", "/v1/runs/{id}/repeat", self._named("id", runs.repeat)),
+            self._route("POST", "/v1/runs/{id}/verify", self._named("id", reruns.verify)),
+            self._route("GET", "/v1/campaigns", self._campaigns),
+            self._route("POST", "/v1/campaigns/search", self._write(t.SubmitSearch, searches.submit)),
+            self._route("POST", "/v1/campaigns/kfold", self._write(t.SubmitKfold, kfolds.submit)),
+            self._route("POST", "/v1/campaigns/pipeline", self._write(t.SubmitPipeline, pipelines.submit)),
+            self._route("GET", "/v1/campaigns/{id}", self._campaign),
+            self._route("POST", "/v1/campaigns/{id}/cancel", self._named("id", campaigns.cancel)),
+            self._route("POST", "/v1/campaigns/{id}/resume", self._named("id", campaigns.resume)),
             self._route("GET", "/v1/deployments", self._deployments),
             self._route("GET", "/v1/deployments/{name}", self._deployment),
             self._route("DELETE", "/v1/deployments/{name}", self._named("name", deployments.remove)),
@@ -251,6 +290,25 @@ class _Routes:
         ctx = self._context(request)
         after, hold = _number(request, "after", 0), _hold(request)
         return _answer(await self._runtime.job_events(ctx, request.path_params["id"], after, hold))
+
+    async def _dataset_rows(self, request: Request) -> Response:
+        ctx, ref, part = self._context(request), request.path_params["ref"], request.query_params.get("part", "train")
+        after, limit = _number(request, "after", 0), _number(request, "limit", 500)
+        return _answer(
+            await asyncio.to_thread(lambda: dataset_rows.page(ctx, ref, part=part, after=after, limit=limit))
+        )
+
+    async def _dataset_diff(self, request: Request) -> Response:
+        ctx, ref, other = self._context(request), request.path_params["ref"], request.path_params["other"]
+        return _answer(await asyncio.to_thread(dataset_rows.diff, ctx, ref, other))
+
+    async def _campaigns(self, request: Request) -> Response:
+        ctx, kind = self._context(request), request.query_params.get("kind", "")
+        return _answer(await asyncio.to_thread(campaigns.list_campaigns, ctx, kind))
+
+    async def _campaign(self, request: Request) -> Response:
+        ctx, seen = self._context(request), request.query_params.get("seen", "")
+        return _answer(await self._runtime.campaign(ctx, request.path_params["id"], seen, _hold(request)))
 
     async def _deployments(self, request: Request) -> Response:
         return _answer(await self._runtime.deployments(self._context(request)))

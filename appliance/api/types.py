@@ -97,6 +97,10 @@ class JobView(View, frozen=True, kw_only=True):
     output_digest: str = ""
     cached: bool = False
     """true when an equal run had already succeeded and its result is returned"""
+    parent: str = ""
+    """the campaign that it is a part of, or empty"""
+    repeats: str = ""
+    """the job whose run it does again to compare the bytes, or empty"""
 
 
 class JobDetail(View, frozen=True, kw_only=True):
@@ -121,6 +125,110 @@ class JobEvents(View, frozen=True, kw_only=True):
     events: tuple[JobEvent, ...]
     next: int
     state: str
+
+
+class CampaignView(View, frozen=True, kw_only=True):
+    """A run that consists of runs: search | kfold | pipeline | rerun.
+
+    running | waiting (for an approval) | succeeded | failed | cancelled
+    """
+
+    id: str
+    kind: str
+    title: str
+    state: str
+    created_by: str
+    created_at: str
+    finished_at: str = ""
+    done: int = 0
+    steps: int = 0
+    summary: dict[str, Any] = {}
+    problem: Problem | None = None
+
+
+class CampaignStepView(View, frozen=True, kw_only=True):
+    """One trial, fold or step: pending | running | waiting | succeeded | failed | pruned | cancelled."""
+
+    number: int
+    name: str
+    state: str
+    spec: dict[str, Any] = {}
+    job: str = ""
+    outcome: dict[str, Any] = {}
+    problem: Problem | None = None
+    progress: Progress | None = None
+
+
+class CampaignDetail(View, frozen=True, kw_only=True):
+    """A campaign with its steps. `mark` changes whenever a state does: ask again with `seen=mark` to wait for that."""
+
+    campaign: CampaignView
+    spec: dict[str, Any]
+    steps: tuple[CampaignStepView, ...]
+    mark: str
+
+
+class VerificationView(View, frozen=True, kw_only=True):
+    """A run that was done again, and whether every output file had the same bytes."""
+
+    campaign: str
+    run: str
+    by: str
+    at: str
+    identical: bool
+    files: int
+    differing: tuple[str, ...] = ()
+
+
+class RunInput(View, frozen=True, kw_only=True):
+    """What went into a run: its name there, what a person called it, the digest of its files."""
+
+    name: str
+    ref: str
+    digest: str
+    files: int
+    size: int
+
+
+class RunEvents(View, frozen=True, kw_only=True):
+    """A run's log in figures, and the notes in it."""
+
+    events: int
+    first: str
+    last: str
+    checkpoints: int
+    skipped_checkpoints: int
+    notes: tuple[str, ...]
+
+
+class RunDetail(View, frozen=True, kw_only=True):
+    """Everything about one run."""
+
+    job: JobView
+    inputs: tuple[RunInput, ...]
+    parameters: dict[str, Any]
+    """every field, defaults included"""
+    recipe_file: str
+    """the file that makes this run again with `intramuros train run`; empty for what is no training"""
+    seed: int
+    fold: dict[str, Any]
+    environment: dict[str, Any]
+    lock: str
+    """digest of the lock of installed packages; empty for a run older than locks"""
+    requirements: str
+    """that lock as a requirements file"""
+    metrics: dict[str, float]
+    outputs: tuple[FileEntry, ...]
+    events: RunEvents
+    versions: tuple[str, ...]
+    """registered versions made from it"""
+    parents: tuple[str, ...]
+    """runs whose outputs it took in"""
+    children: tuple[str, ...]
+    """runs that took in its outputs"""
+    verifications: tuple[VerificationView, ...]
+    differences: tuple[str, ...]
+    """what keeps it from being repeated to the bit here and now"""
 
 
 class TrainingInput(View, frozen=True, kw_only=True):
@@ -202,6 +310,65 @@ class EvaluationView(View, frozen=True, kw_only=True):
     examples: int
     at: str
     job: str
+    suite: str = ""
+    """the suite's version, or empty for an evaluation on a data set"""
+    intervals: dict[str, tuple[float, float]] = {}
+    """95 % intervals by metric"""
+    informative: dict[str, float] = {}
+    """speeds of this machine at that time"""
+
+
+class SuiteTaskView(View, frozen=True, kw_only=True):
+    """One task of a suite. `rows` counts its own rows; 0 where they come from `data`."""
+
+    name: str
+    type: str
+    data: str
+    rows: int
+    limit: int
+    """0: every row"""
+
+
+class SuiteView(View, frozen=True, kw_only=True):
+    """One immutable version of an evaluation suite."""
+
+    ref: str
+    name: str
+    version: int
+    digest: str
+    description: str
+    data: tuple[str, ...]
+    """the data sets whose held-out parts it asks"""
+    tasks: tuple[SuiteTaskView, ...]
+    created_by: str
+    created_at: str
+
+
+class DifferenceView(View, frozen=True, kw_only=True):
+    """One metric of two models on the same rows: second less first, with its 95 % interval."""
+
+    metric: str
+    first: float
+    second: float
+    difference: float
+    low: float
+    high: float
+    p: float | None
+    """McNemar's exact test, for yes/no metrics"""
+    rows: int
+    left_out: int
+    lower_is_better: bool
+    verdict: str
+    """better | worse | no difference: the second against the first"""
+
+
+class ComparisonView(View, frozen=True, kw_only=True):
+    """Two models on one suite or data set."""
+
+    first: str
+    second: str
+    on: str
+    differences: tuple[DifferenceView, ...]
 
 
 class ApprovalView(View, frozen=True, kw_only=True):
@@ -223,6 +390,42 @@ class StageView(View, frozen=True, kw_only=True):
     verdict: str
 
 
+class CheckView(View, frozen=True, kw_only=True):
+    """One thing that a gate asked for."""
+
+    name: str
+    passed: bool
+    measured: str
+    wanted: str
+
+
+class VerdictView(View, frozen=True, kw_only=True):
+    """What a stage's gate said of a version when somebody asked for the stage."""
+
+    stage: str
+    passed: bool
+    by: str
+    at: str
+    checks: tuple[CheckView, ...]
+
+
+class ExportFile(View, frozen=True, kw_only=True):
+    """One file of an exported layout: a stored blob by digest, or a text that was written for it."""
+
+    path: str
+    digest: str = ""
+    size: int = 0
+    text: str = ""
+
+
+class ExportPlan(View, frozen=True, kw_only=True):
+    """Everything that an exported folder holds. The client copies it, so that it belongs to who asked."""
+
+    model: str
+    layout: str
+    files: tuple[ExportFile, ...]
+
+
 class ModelDetail(View, frozen=True, kw_only=True):
     """A version with its whole lineage."""
 
@@ -234,6 +437,10 @@ class ModelDetail(View, frozen=True, kw_only=True):
     approvals: tuple[ApprovalView, ...]
     stages: tuple[StageView, ...]
     used_by: tuple[str, ...]
+    verifications: tuple[VerificationView, ...] = ()
+    """its runs that were done again"""
+    verdicts: tuple[VerdictView, ...] = ()
+    """what the gates said, newest first"""
 
 
 class DatasetView(View, frozen=True, kw_only=True):
@@ -244,7 +451,7 @@ class DatasetView(View, frozen=True, kw_only=True):
     version: int
     digest: str
     form: str
-    """chat | text"""
+    """chat | text | preference | classification | tags | completion"""
     train_rows: int
     heldout_rows: int
     rejected_rows: int
@@ -252,16 +459,70 @@ class DatasetView(View, frozen=True, kw_only=True):
     size: int
     created_by: str
     created_at: str
+    labels: int = 0
+    """how many different labels the rows have"""
+    personal: int = 0
+    """how many pieces of personal data were found"""
+    synthetic: bool = False
+    """true when a model wrote it, or what it was made from"""
 
 
 class DatasetDetail(View, frozen=True, kw_only=True):
-    """A data set with statistics, samples and the rows that were refused."""
+    """A data set with statistics, samples, the rows that were refused, and what is known of where it comes from."""
 
     dataset: DatasetView
     statistics: dict[str, Any]
     samples: tuple[dict[str, Any], ...]
     rejected: tuple[dict[str, Any], ...]
     files: tuple[FileEntry, ...]
+    labels: tuple[dict[str, Any], ...] = ()
+    """label, train, heldout: the rows of each, the most frequent first, 200 at most"""
+    personal: dict[str, int] = {}
+    """kind of personal data -> how often it was found"""
+    redacted: dict[str, int] = {}
+    """kind -> how often it was replaced by a mark"""
+    origin: dict[str, Any] = {}
+    """how it was made, when not by an import: kind (split | generate), from, and the choices"""
+    synthetic: dict[str, Any] = {}
+    """which model wrote it, empty for what people wrote"""
+    check: dict[str, Any] = {}
+    """the newest check's report, empty before one ran"""
+    check_job: str = ""
+    used_by: tuple[str, ...] = ()
+    """what would lose it: models trained on it, jobs that wait for it"""
+
+
+class DatasetRows(View, frozen=True, kw_only=True):
+    """Rows of one part as they are stored; ask again with `after=next`; `next` is 0 at the end."""
+
+    part: str
+    rows: tuple[dict[str, Any], ...]
+    next: int = 0
+
+
+class DatasetDiff(View, frozen=True, kw_only=True):
+    """What differs between two versions. Columns that were only kept do not count."""
+
+    before: DatasetDetail
+    after: DatasetDetail
+    added: dict[str, int]
+    """part -> rows that only the second has"""
+    removed: dict[str, int]
+    """part -> rows that only the first has"""
+    moved: dict[str, int]
+    """part -> rows that stand there in the second, and in the other part in the first"""
+    kept: dict[str, int]
+    """part -> rows that both have there"""
+    columns: dict[str, tuple[str, ...]]
+    """added, removed: parts of a row that only one of them has"""
+
+
+class ServedAdapter(View, frozen=True, kw_only=True):
+    """A LoRA adapter that is served with a model: the version it belongs to, and its GGUF file."""
+
+    ref: str
+    digest: str
+    size: int
 
 
 class ServingOptions(View, frozen=True, kw_only=True):
@@ -278,6 +539,8 @@ class ServingOptions(View, frozen=True, kw_only=True):
     """label -> category, which makes a classifier answer /v1/moderations"""
     shortens: bool = False
     """whether clients may ask for shorter vectors (models trained for it)"""
+    adapters: dict[str, ServedAdapter] = {}
+    """label -> LoRA adapter; clients name it `DEPLOYMENT:LABEL`"""
 
 
 class Policy(View, frozen=True, kw_only=True):
@@ -499,8 +762,71 @@ class ImportDataset(Request, frozen=True, kw_only=True):
     """chat | text | preference | classification | tags | completion; empty: found from the columns"""
     labels: tuple[str, ...] = ()
     """the labels that are allowed; empty allows every one"""
+    keep: tuple[str, ...] = ()
+    """columns that stay with each row, for splits by group or time"""
     redact: bool = False
     """replace personal data by marks such as <EMAIL>"""
+
+
+class CheckDataset(Request, frozen=True, kw_only=True):
+    """Examine a stored data set. `model` gives the tokenizer that lengths are counted with."""
+
+    model: str = ""
+    near: float = 0.85
+    """likeness (Jaccard index of pieces of five characters) from which two texts are nearly the same"""
+
+
+class SplitDataset(Request, frozen=True, kw_only=True):
+    """Divide a data set anew, into a new version. Shares are per cent of the rows."""
+
+    by: str = "hash"
+    """hash | stratified | group:COLUMN | time:COLUMN"""
+    train: int = 80
+    heldout: int = 20
+    seed: int = 0
+    name: str = ""
+    """name of the new version; empty means the same name"""
+    drop_near: float = 0.0
+    """likeness from which training rows that nearly repeat others, or a held-out one, are set aside; 0 keeps them"""
+
+
+class GenerateDataset(Request, frozen=True, kw_only=True):
+    """Have a local model write instruction rows, from a data set's questions or from prompts."""
+
+    name: str
+    model: str
+    data: str = ""
+    prompts: tuple[str, ...] = ()
+    count: int = 100
+    seed: int = 0
+    temperature: float = 0.8
+    top_p: float = 0.95
+    max_tokens: int = 128
+    vary: bool = False
+    """first write a question like those that are there, then answer it; else theirs are answered"""
+    heldout_percent: int = 0
+
+
+class ImportSuite(Request, frozen=True, kw_only=True):
+    """Take in an evaluation suite, or a task of lm-evaluation-harness whose data lie beside it (YAML)."""
+
+    source: str
+    name: str
+
+
+class Compare(Request, frozen=True, kw_only=True):
+    """Compare two models' newest evaluations on `suite` or on the data set `dataset`."""
+
+    first: str
+    second: str
+    suite: str = ""
+    dataset: str = ""
+
+
+class ExportModel(Request, frozen=True, kw_only=True):
+    """Ask for a version in the layout huggingface, gguf or mlflow."""
+
+    layout: str
 
 
 class SubmitJob(Request, frozen=True, kw_only=True):
@@ -512,12 +838,38 @@ class SubmitJob(Request, frozen=True, kw_only=True):
     seed: int = 0
 
 
+class SubmitSearch(Request, frozen=True, kw_only=True):
+    """Look for the best values of some recipe fields. `text` is a search file, `name` what it is called."""
+
+    text: str
+    name: str = "search file"
+
+
+class SubmitKfold(Request, frozen=True, kw_only=True):
+    """Train a recipe file once for each of `folds` parts of the training rows."""
+
+    text: str
+    name: str = "recipe file"
+    folds: int = 5
+    metric: str = ""
+
+
+class SubmitPipeline(Request, frozen=True, kw_only=True):
+    """Carry out a pipeline file; relative sources in it lie in `folder`."""
+
+    text: str
+    name: str = "pipeline file"
+    folder: str = ""
+
+
 class RegisterModel(Request, frozen=True, kw_only=True):
     """Register the outputs of a finished run as the next version of `name`."""
 
     name: str
     run: str
     licence: str = ""
+    rung: str = ""
+    """which rung of a ladder, such as Q4_K_M"""
 
 
 class Promote(Request, frozen=True, kw_only=True):
@@ -550,6 +902,8 @@ class OptionsChange(Request, frozen=True, kw_only=True):
     memory_limit: int | None = None
     categories: dict[str, str] | None = None
     shortens: bool | None = None
+    adapters: dict[str, str] | None = None
+    """label -> reference of a version with an adapter; an empty table takes all away"""
 
 
 class PolicyChange(Request, frozen=True, kw_only=True):

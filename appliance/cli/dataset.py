@@ -9,15 +9,17 @@ import msgspec
 
 from appliance.api import calls
 from appliance.api import types as t
+from appliance.cli.dataset_export import export_rows, write_export
+from appliance.cli.dataset_text import check_text, dataset_text, diff_text
 from appliance.cli.follow import follow
-from appliance.cli.session import Session, verb
+from appliance.cli.session import Session, confirmed, verb
 from appliance.kernel.errors import BadInput, NotFound
 from appliance.kernel.terminal import size_text, table, when
 
 
 @click.group()
 def dataset() -> None:
-    """Import and inspect data sets."""
+    """Import, check, split, compare and export data sets."""
 
 
 @dataset.command("import")
@@ -26,6 +28,7 @@ def dataset() -> None:
 @click.option("--map", "mapping", multiple=True, metavar="PART=COLUMN", help="Which column is what, e.g. label=intent.")
 @click.option("--form", default="", help="chat, text, preference, classification, tags or completion.")
 @click.option("--labels", type=click.Path(path_type=Path), help="File of the labels that are allowed, one a line.")
+@click.option("--keep", multiple=True, metavar="COLUMN", help="Keep a column with each row, to split by it later.")
 @click.option("--heldout", default=10, show_default=True, help="Percent held out when the rows do not say.")
 @click.option("--redact", is_flag=True, help="Replace personal data by marks such as <EMAIL>.")
 @verb
@@ -36,6 +39,7 @@ def import_(
     mapping: tuple[str, ...],
     form: str,
     labels: Path | None,
+    keep: tuple[str, ...],
     heldout: int,
     redact: bool,
 ) -> None:
@@ -52,6 +56,7 @@ def import_(
         mapping=_mapping(mapping),
         form=form,
         labels=_labels(labels) if labels else (),
+        keep=keep,
         heldout_percent=heldout,
         redact=redact,
     )
@@ -67,13 +72,14 @@ def list_(session: Session) -> None:
     session.show(
         found,
         lambda: table(
-            ("DATA SET", "FORM", "TRAIN", "HELD OUT", "REJECTED", "DUPLICATES", "SIZE", "CREATED"),
+            ("DATA SET", "FORM", "TRAIN", "HELD OUT", "LABELS", "REJECTED", "DUPLICATES", "SIZE", "CREATED"),
             [
                 (
                     entry.ref,
-                    entry.form,
+                    entry.form + (" *" if entry.synthetic else ""),
                     str(entry.train_rows),
                     str(entry.heldout_rows),
+                    str(entry.labels or ""),
                     str(entry.rejected_rows),
                     str(entry.duplicate_rows),
                     size_text(entry.size),
@@ -90,8 +96,119 @@ def list_(session: Session) -> None:
 @click.argument("ref")
 @verb
 def show(session: Session, ref: str) -> None:
-    """Show statistics, samples and the rows that were refused."""
+    """Show statistics, labels, samples, personal data, and the rows that were refused."""
     _show(session, session.send(calls.dataset(ref)))
+
+
+@dataset.command()
+@click.argument("ref")
+@click.option("--model", default="", metavar="REF", help="Count tokens with this model's tokenizer.")
+@click.option("--near", default=0.85, show_default=True, help="Likeness from which two texts are nearly the same.")
+@verb
+def check(session: Session, ref: str, model: str, near: float) -> None:
+    """Look for duplicates, leakage between the parts, outliers, personal data and label trouble."""
+    job = follow(session, session.send(calls.check_dataset(ref, t.CheckDataset(model=model, near=near))))
+    session.show(job.summary, lambda: check_text(job.title, job.summary))
+
+
+@dataset.command()
+@click.argument("ref")
+@click.option("--train", default=80, show_default=True, help="Percent to train on.")
+@click.option("--heldout", default=20, show_default=True, help="Percent held out.")
+@click.option("--by", default="hash", show_default=True, help="hash, stratified, group:COLUMN or time:COLUMN.")
+@click.option("--seed", default=0, show_default=True, help="Another seed divides otherwise.")
+@click.option("--name", default="", help="Name of the new version.  [default: the same name]")
+@click.option("--drop-near", default=0.0, help="Set aside training rows so like another or a held-out one, e.g. 0.85.")
+@verb
+def split(
+    session: Session, ref: str, train: int, heldout: int, by: str, seed: int, name: str, drop_near: float
+) -> None:
+    """Divide a data set anew, into a new version; equal choices give equal bytes."""
+    body = t.SplitDataset(by=by, train=train, heldout=heldout, seed=seed, name=name, drop_near=drop_near)
+    job = follow(session, session.send(calls.split_dataset(ref, body)))
+    _show(session, session.send(calls.dataset(str(job.summary["ref"]))))
+
+
+@dataset.command()
+@click.argument("before")
+@click.argument("after")
+@verb
+def diff(session: Session, before: str, after: str) -> None:
+    """Compare two versions: rows added, removed and moved, columns, figures side by side."""
+    found = session.send(calls.diff_datasets(before, after))
+    session.show(found, lambda: diff_text(found))
+
+
+@dataset.command()
+@click.argument("ref")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--part", type=click.Choice(["train", "heldout"]), help="Only this part.  [default: both]")
+@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@verb
+def export(session: Session, ref: str, file: Path, part: str | None, force: bool) -> None:
+    """Write a data set to a .jsonl or .parquet file, with a column `split`; every export is audited."""
+    detail = session.send(calls.dataset(ref))
+    rows = export_rows(session, detail.dataset.ref, (part,) if part else ("train", "heldout"))
+    written = write_export(file, rows, detail=detail, force=force)
+    answer = {"ref": detail.dataset.ref, "file": str(file.absolute()), "rows": written}
+    session.show(answer, lambda: f"{written} rows of {detail.dataset.ref} written to {file}")
+
+
+@dataset.command()
+@click.argument("ref")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@verb
+def remove(session: Session, ref: str, yes: bool) -> None:
+    """Remove a version that nothing depends on, and free its bytes."""
+    if not confirmed(f"Remove {ref} for good?", yes=yes):
+        raise BadInput("dataset.not_confirmed", f"{ref} was not removed.", hint="Confirm it, or add --yes.")
+    gone = session.send(calls.remove_dataset(ref))
+    session.show(gone, lambda: f"{gone.ref} removed")
+
+
+@dataset.command()
+@click.option("--model", required=True, metavar="REF", help="The model that writes: a version or run:ID.")
+@click.option("--name", required=True, help="Name of the data set that it writes.")
+@click.option("--data", default="", metavar="REF", help="Data set whose questions are answered and varied.")
+@click.option("--prompts", type=click.Path(path_type=Path), help="File of questions, one a line.")
+@click.option("--count", default=100, show_default=True, help="Rows to write.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--temperature", default=0.8, show_default=True)
+@click.option("--top-p", default=0.95, show_default=True)
+@click.option("--max-tokens", default=128, show_default=True, help="Longest answer.")
+@click.option("--vary", is_flag=True, help="Have it write new questions like those, and answer them.")
+@click.option("--heldout", default=0, show_default=True, help="Percent held out; what a model wrote is a poor measure.")
+@verb
+def generate(
+    session: Session,
+    model: str,
+    name: str,
+    data: str,
+    prompts: Path | None,
+    count: int,
+    seed: int,
+    temperature: float,
+    top_p: float,
+    max_tokens: int,
+    vary: bool,
+    heldout: int,
+) -> None:
+    """Have a local model write instruction rows. They are marked as synthetic, and so is what is trained on them."""
+    body = t.GenerateDataset(
+        name=name,
+        model=model,
+        data=data,
+        prompts=_lines(prompts) if prompts else (),
+        count=count,
+        seed=seed,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        vary=vary,
+        heldout_percent=heldout,
+    )
+    job = follow(session, session.send(calls.generate_dataset(body)))
+    _show(session, session.send(calls.dataset(str(job.summary["ref"]))))
 
 
 def example_path(text: str) -> Path | None:
@@ -118,25 +235,21 @@ def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
 
 def _labels(file: Path) -> tuple[str, ...]:
     """Read a list of labels: one a line, or a JSON array."""
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput("dataset.labels", f"{file} cannot be read: {error}.") from error
-    if not text.lstrip().startswith("["):
-        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    text = "\n".join(_lines(file))
+    if not text.startswith("["):
+        return tuple(text.splitlines())
     try:
         return msgspec.json.decode(text, type=tuple[str, ...])
     except msgspec.DecodeError as error:
         raise BadInput("dataset.labels", f"{file} is no JSON array of labels: {error}.") from error
 
 
+def _lines(file: Path) -> tuple[str, ...]:
+    try:
+        return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput("cli.file", f"{file} cannot be read: {error}.", hint="Give a text file in UTF-8.") from error
+
+
 def _show(session: Session, detail: t.DatasetDetail) -> None:
-    entry = detail.dataset
-    lines = [
-        f"{entry.ref}  {entry.form}  {entry.train_rows} train + {entry.heldout_rows} held-out rows",
-        f"  digest      {entry.digest}",
-        f"  rejected    {entry.rejected_rows}   duplicates {entry.duplicate_rows}   size {size_text(entry.size)}",
-    ]
-    lines += [f"  sample      {sample}" for sample in detail.samples[:3]]
-    lines += [f"  refused     {row}" for row in detail.rejected[:5]]
-    session.show(detail, lambda: "\n".join(lines))
+    session.show(detail, lambda: dataset_text(detail))

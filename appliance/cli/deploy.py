@@ -25,6 +25,10 @@ _HOLD = 25.0
 @click.option("--memory-limit", metavar="SIZE", help="Most memory of its own, such as 4G; 0: none.")
 @click.option("--category", "categories", multiple=True, metavar="LABEL=CATEGORY", help="Moderate by this label.")
 @click.option("--shortens/--no-shortens", default=None, help="Clients may ask for shorter vectors.")
+@click.option(
+    "--adapter", "adapters", multiple=True, metavar="LABEL=REF", help="Serve this LoRA adapter as NAME:LABEL."
+)
+@click.option("--no-adapters", is_flag=True, help="Take all adapters away.")
 @click.option("--pin/--no-pin", default=None, help="Never unload it.")
 @click.option("--idle-timeout", metavar="DURATION", help="Unload it after so long without a request, such as 30m.")
 @verb
@@ -39,6 +43,8 @@ def deploy(
     memory_limit: str | None,
     categories: tuple[str, ...],
     shortens: bool | None,
+    adapters: tuple[str, ...],
+    no_adapters: bool,
     pin: bool | None,
     idle_timeout: str | None,
 ) -> None:
@@ -51,8 +57,9 @@ def deploy(
         threads=threads,
         context=context,
         memory_limit=None if memory_limit is None else parse_size(memory_limit),
-        categories=_categories(categories) if categories else None,
+        categories=_pairs(categories, "LABEL=CATEGORY", "toxic=harassment") if categories else None,
         shortens=shortens,
+        adapters=_pairs(adapters, "LABEL=REF", "law=assistant-law@2") if adapters or no_adapters else None,
     )
     policy = t.PolicyChange(pinned=pin, idle_timeout=None if idle_timeout is None else parse_duration(idle_timeout))
     body = t.Deploy(model=ref, override=override, request_id=new_id(), options=options, policy=policy)
@@ -101,13 +108,13 @@ def ask(session: Session, name: str, prompt: str, max_tokens: int) -> None:
 _EMPTY = "Nothing is deployed. Serve a version with `intramuros deploy NAME@VERSION --as NAME`."
 
 
-def _categories(given: tuple[str, ...]) -> dict[str, str]:
+def _pairs(given: tuple[str, ...], form: str, example: str) -> dict[str, str]:
     pairs = {}
     for text in given:
-        label, equals, category = text.partition("=")
-        if not (label and equals and category):
-            raise BadInput("deploy.options", f"{text!r} is not LABEL=CATEGORY.", hint="For example toxic=harassment.")
-        pairs[label] = category
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise BadInput("deploy.options", f"{text!r} is not {form}.", hint=f"For example {example}.")
+        pairs[name] = value
     return pairs
 
 
@@ -134,6 +141,8 @@ def _revision(view: t.DeploymentView, number: int) -> t.RevisionView:
 
 def _text(view: t.DeploymentView) -> str:
     head = f"{view.name}  {view.state}  {view.model or '-'}  previous {view.previous or '-'}"
+    serving = next((item.options.adapters for item in view.revisions if item.number == view.revision), {})
+    head += "".join(f"\n  {view.name}:{label}  {entry.ref}" for label, entry in sorted(serving.items()))
     return f"{head}\n" + table(
         ("REVISION", "MODEL", "KIND", "STATE", "BY", "AT", "REASON"),
         [

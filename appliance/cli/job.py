@@ -21,27 +21,37 @@ def job() -> None:
 @job.command("list")
 @verb
 def list_(session: Session) -> None:
-    """List queue and history, newest first."""
+    """List queue and history, newest first; runs that are part of another stand below it."""
     found = session.send(calls.jobs())
+    above = () if session.as_json else session.send(calls.campaigns())
     session.show(
         found,
         lambda: table(
             ("JOB", "STATE", "KIND", "WHAT", "PROGRESS", "CREATED", "BY"),
-            [
-                (
-                    entry.id,
-                    entry.state,
-                    entry.kind,
-                    entry.title,
-                    progress_text(entry.progress) if entry.progress and entry.state == "running" else "",
-                    when(entry.created_at),
-                    entry.created_by,
-                )
-                for entry in found
-            ],
+            tree_rows(found, above),
             empty="No jobs yet. Start one with `intramuros train` or `intramuros eval`.",
         ),
     )
+
+
+def tree_rows(found: tuple[t.JobView, ...], above: tuple[t.CampaignView, ...]) -> list[tuple[str, ...]]:
+    """Return the rows of the list: a search, cross-validation, pipeline or repetition stands above its jobs."""
+    shown = {item.id for item in above}
+    heads: list[t.JobView | t.CampaignView] = [entry for entry in found if entry.parent not in shown]
+    rows: list[tuple[str, ...]] = []
+    for head in sorted([*heads, *above], key=lambda entry: entry.id, reverse=True):
+        if isinstance(head, t.JobView):
+            rows.append(_row(head, head.id))
+            continue
+        progress = f"{head.done} of {head.steps}" if head.state in ("running", "waiting") else ""
+        rows.append((head.id, head.state, head.kind, head.title, progress, when(head.created_at), head.created_by))
+        rows += [_row(entry, f"  {entry.id}") for entry in reversed(found) if entry.parent == head.id]
+    return rows
+
+
+def _row(entry: t.JobView, name: str) -> tuple[str, ...]:
+    progress = progress_text(entry.progress) if entry.progress and entry.state == "running" else ""
+    return (name, entry.state, entry.kind, entry.title, progress, when(entry.created_at), entry.created_by)
 
 
 @job.command()

@@ -8,8 +8,11 @@ import click
 
 from appliance.api import calls
 from appliance.api import types as t
+from appliance.cli.export import require_new, write_export
 from appliance.cli.follow import follow
+from appliance.cli.run import verification_text
 from appliance.cli.session import Session, confirmed, verb
+from appliance.cli.train import parameters_of
 from appliance.kernel.errors import BadInput
 from appliance.kernel.terminal import size_text, table, when
 
@@ -94,10 +97,12 @@ def remove(session: Session, ref: str, yes: bool) -> None:
 @click.argument("run")
 @click.option("--name", required=True, help="Name in the registry.")
 @click.option("--licence", default="", help="Licence of the version.")
+@click.option("--rung", default="", help="Rung of a ladder, such as Q4_K_M.")
 @verb
-def register(session: Session, run: str, name: str, licence: str) -> None:
+def register(session: Session, run: str, name: str, licence: str, rung: str) -> None:
     """Register the outputs of a finished run as the next version of NAME."""
-    _show(session, session.send(calls.register_model(t.RegisterModel(name=name, run=run, licence=licence))))
+    body = t.RegisterModel(name=name, run=run, licence=licence, rung=rung)
+    _show(session, session.send(calls.register_model(body)))
 
 
 @model.command()
@@ -148,6 +153,63 @@ def convert(session: Session, ref: str, dtype: str, dataset: str, detach: bool) 
     session.show(job, lambda: f"run:{job.id} {job.state} {job.summary.get('parity', '')}")
 
 
+@model.command()
+@click.argument("ref")
+@click.option("--to", "rungs", default="", metavar="LIST", help="Q8_0,Q6_K,Q5_K_M,Q4_K_M,Q4_0; without it all of them.")
+@click.option("--data", default="", help="Data set to measure on; without it the one the model was trained on.")
+@click.option("--imatrix", is_flag=True, help="Measure which weights matter, on the data set's training part.")
+@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="Other parameter (docs/operators/export.md).")
+@click.option("--detach", is_flag=True, help="Queue it and return.")
+@verb
+def quantise(
+    session: Session, ref: str, rungs: str, data: str, imatrix: bool, given: tuple[str, ...], detach: bool
+) -> None:
+    """Write a model as GGUF in several number formats, and measure what each costs against f32.
+
+    Register one of them with `model register run:ID --rung RUNG --name NAME`.
+    """
+    parameters = parameters_of(given) | {"imatrix": imatrix}
+    if rungs:
+        parameters["to"] = rungs.upper().split(",")
+    inputs = {"model": ref} | ({"dataset": data} if data else {})
+    body = t.SubmitJob(kind="convert.ladder", inputs=inputs, parameters=parameters)
+    job = session.send(calls.submit_job(body))
+    if not detach:
+        job = follow(session, job)
+    session.show(job, lambda: ladder_text(job))
+
+
+@model.command()
+@click.argument("ref")
+@click.option("--prompts", "dataset", default="", help="Data set whose held-out questions join the prompts.")
+@click.option("--detach", is_flag=True, help="Queue it and return.")
+@verb
+def adapter(session: Session, ref: str, dataset: str, detach: bool) -> None:
+    """Write a tuned model's LoRA adapter as GGUF, and prove that base and adapter give what the merged model gives.
+
+    `model register run:ID --name NAME` keeps it beside the model as a new version.
+    """
+    inputs = {"model": ref} | ({"dataset": dataset} if dataset else {})
+    job = session.send(calls.submit_job(t.SubmitJob(kind="convert.adapter", inputs=inputs)))
+    if not detach:
+        job = follow(session, job)
+    session.show(job, lambda: _adapter_text(job))
+
+
+@model.command()
+@click.argument("ref")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--layout", default="huggingface", type=click.Choice(["huggingface", "gguf", "mlflow"]), help="Layout.")
+@verb
+def export(session: Session, ref: str, directory: Path, layout: str) -> None:
+    """Copy a version into a new or empty DIRECTORY, with a card that tells where it comes from."""
+    target = directory.absolute()
+    require_new(target)
+    plan = session.send(calls.export_model(ref, t.ExportModel(layout=layout)))
+    size = write_export(plan, session.paths, target)
+    session.show(plan, lambda: f"{plan.model} as {layout}: {len(plan.files)} files, {size_text(size)}, in {target}")
+
+
 def _show(session: Session, detail: t.ModelDetail) -> None:
     session.show(detail, lambda: _text(detail))
 
@@ -167,15 +229,62 @@ def _text(detail: t.ModelDetail) -> str:
         f"  run         {run['kind']} {run['job']} seed {run['seed']} id {run['run_id'][:16]}"
         for run in detail.lineage.get("runs", [])
     ]
+    lines += [f"  verified    {verification_text(item)}" for item in detail.verifications]
     lines += [
         f"  evaluation  {item.dataset}: " + ", ".join(f"{k} {v:.4f}" for k, v in sorted(item.metrics.items()))
         for item in detail.evaluations
     ]
     lines += [f"  approval    {item.stage} by {item.approver} ({item.method})" for item in detail.approvals]
     lines += [f"  stage       {item.stage} by {item.by} at {when(item.at)}" for item in detail.stages]
+    for verdict in detail.verdicts[:5]:
+        word = "passed" if verdict.passed else "refused"
+        lines.append(f"  gate        {verdict.stage} {word} for {verdict.by} at {when(verdict.at)}")
+        lines += [
+            f"    {_mark(check)} {check.name}: {check.measured}, wanted {check.wanted}" for check in verdict.checks
+        ]
     lines += [f"  used by     {item}" for item in detail.used_by]
     lines += [f"  file        {item.path} {size_text(item.size)} {item.digest[:16]}" for item in detail.files]
     return "\n".join(lines)
+
+
+def ladder_text(job: t.JobView) -> str:
+    """The rungs as a table."""
+    head = f"run:{job.id}  {job.state}"
+    if "rungs" not in job.summary:
+        return head
+    rows = [
+        (
+            one["name"],
+            size_text(one["gguf_bytes"]),
+            f"{one['size_ratio']:.2f}",
+            f"{one['perplexity_ratio']:.4f}",
+            "{:.4f} to {:.4f}".format(*one["perplexity_ratio_interval"]),
+            f"{one['same_tokens']:.1%}",
+            f"{one['prefill_ratio']:.2f}",
+            f"{one['decode_ratio']:.2f}",
+            "yes" if one["parity"]["passed"] else "no",
+        )
+        if one["made"]
+        else (one["name"], "not made", "", "", one["why_not"], "", "", "", "")
+        for one in job.summary["rungs"]
+    ]
+    columns = ("RUNG", "BYTES", "SIZE", "PPL RATIO", "95 % INTERVAL", "SAME TOKENS", "READS", "GENERATES", "PARITY")
+    told = f"f32: perplexity {job.summary['perplexity']:.4f} on {job.summary['measured_tokens']} tokens"
+    return f"{head}\n{told} of {job.summary['data']}\n\n" + table(columns, rows, empty="no rungs")
+
+
+def _adapter_text(job: t.JobView) -> str:
+    found = job.summary
+    if "tokens_total" not in found:
+        return f"run:{job.id}  {job.state}"
+    return (
+        f"run:{job.id}  {job.state}\n  {found['tokens_equal']} of {found['tokens_total']} greedy tokens equal to the "
+        f"merged model; the base alone gives {found['tokens_equal_without_adapter']}"
+    )
+
+
+def _mark(check: t.CheckView) -> str:
+    return "ok  " if check.passed else "FAIL"
 
 
 def _verdict(detail: t.ModelDetail, stage: str) -> str:

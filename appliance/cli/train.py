@@ -1,4 +1,4 @@
-"""`intramuros train …` and `intramuros eval`: queue a run and follow it, from flags or from a recipe file.
+"""`intramuros train …`: queue a run and follow it, from flags or from a recipe file.
 
 There is one verb for each recipe; its inputs are options. `run FILE` and `plan FILE` take the same from a file.
 """
@@ -49,18 +49,6 @@ def run(session: Session, file: Path, detach: bool) -> None:
 def plan(session: Session, file: Path) -> None:
     """Print all that the recipe file FILE says and leaves to defaults, and what it needs; nothing is queued."""
     _plan(session, _of_file(file))
-
-
-@click.command("eval")
-@click.argument("ref")
-@click.option("--data", required=True, help="Data set whose held-out part is answered.")
-@click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="Evaluation parameter.")
-@click.option("--detach", is_flag=True, help="Queue it and return.")
-@verb
-def evaluate(session: Session, ref: str, data: str, given: tuple[str, ...], detach: bool) -> None:
-    """Measure a model (name@version or run:ID) on a data set's held-out part."""
-    inputs = {"model": ref, "dataset": data}
-    _run(session, t.SubmitJob(kind="evaluate", inputs=inputs, parameters=parameters_of(given)), detach=detach)
 
 
 def parameters_of(pairs: tuple[str, ...]) -> dict[str, Any]:

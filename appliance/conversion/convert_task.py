@@ -48,11 +48,11 @@ def run(workspace: Workspace) -> dict[str, Any]:
 
     Raises BadInput (not convertible), IntegrityFailure ("conversion.parity" and ruined files), Interrupted.
     """
-    parameters = _parameters(workspace.spec.parameters)
+    parameters = parameters_of(workspace.spec.parameters)
     threads = workspace.spec.environment.threads
     folder, output = workspace.input("model"), workspace.output / "model.gguf"
     workspace.emit(Progress(phase="converting"))
-    questions = _heldout_questions(workspace)[: parameters.parity_prompts]
+    questions = heldout_questions(workspace)[: parameters.parity_prompts]
     name = parameters.name or workspace.spec.inputs["model"].ref
     try:
         convert(folder, output, dtype=parameters.dtype, name=name, scratch=workspace.scratch, threads=threads)
@@ -103,14 +103,14 @@ def _report_steps(workspace: Workspace) -> OnStep:
     return report
 
 
-def _parameters(values: dict[str, Any]) -> Parameters:
+def parameters_of(values: dict[str, Any]) -> Parameters:
     try:
         return msgspec.convert(values, Parameters)
     except msgspec.ValidationError as error:
         raise BadInput("conversion.parameters", f"The conversion's parameters are not valid: {error}.") from error
 
 
-def _heldout_questions(workspace: Workspace) -> list[str]:
+def heldout_questions(workspace: Workspace) -> list[str]:
     """Return the last user message of each held-out row, where a data set is given and has the chat form."""
     if "dataset" not in workspace.spec.inputs:
         return []

@@ -6,6 +6,7 @@ The key-value cache is float32 and flash attention is off: what is judged is the
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,16 @@ from appliance.weights.llama_loading import loading_parameters
 
 _FLASH_ATTENTION_OFF = 0
 _GGML_TYPE_F32 = 0
-_FILE_TYPES = {"0": "F32", "1": "F16", "7": "Q8_0", "32": "BF16"}
+_FILE_TYPES = {
+    "0": "F32",
+    "1": "F16",
+    "2": "Q4_0",
+    "7": "Q8_0",
+    "15": "Q4_K_M",
+    "17": "Q5_K_M",
+    "18": "Q6_K",
+    "32": "BF16",
+}
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
@@ -44,7 +54,8 @@ class GgufFacts:
 class LlamaModel:
     """A GGUF file in memory with one sequence of `context` tokens; a context manager that frees it."""
 
-    def __init__(self, path: Path, *, context: int, threads: int) -> None:
+    def __init__(self, path: Path, *, context: int, threads: int, on_node: Any = None) -> None:
+        """Load the file. `on_node` is llama.cpp's callback for every node of the graph (see `importance`)."""
         llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         loading = loading_parameters()
@@ -53,6 +64,8 @@ class LlamaModel:
         self._context: Any = None
         if not self._model:
             raise IntegrityFailure("conversion.gguf_unreadable", "llama.cpp cannot load the converted file.")
+        self.context = context
+        self._adapter: Any = None
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self._size = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
         running = llama_cpp.llama_context_default_params()
@@ -61,6 +74,8 @@ class LlamaModel:
         running.flash_attn_type = _FLASH_ATTENTION_OFF
         running.type_k = running.type_v = _GGML_TYPE_F32
         running.offload_kqv = False
+        if on_node is not None:
+            running.cb_eval = on_node
         self._context = llama_cpp.llama_init_from_model(self._model, running)
         if not self._context:
             self.close()
@@ -75,13 +90,25 @@ class LlamaModel:
         self.close()
 
     def close(self) -> None:
-        """Free the context and the weights."""
+        """Free the context, the adapter and the weights."""
         if self._context:
             llama_cpp.llama_free(self._context)
             self._context = None
+        if self._adapter:
+            llama_cpp.llama_adapter_lora_free(self._adapter)
+            self._adapter = None
         if self._model:
             llama_cpp.llama_model_free(self._model)
             self._model = None
+
+    def apply_adapter(self, path: Path) -> None:
+        """Add a LoRA adapter at run time, at its full strength. Raises IntegrityFailure."""
+        self._adapter = llama_cpp.llama_adapter_lora_init(self._model, str(path).encode())
+        if not self._adapter:
+            raise IntegrityFailure("conversion.adapter_unreadable", "llama.cpp cannot load the converted adapter.")
+        adapters = (llama_cpp.llama_adapter_lora_p_ctypes * 1)(self._adapter)
+        if llama_cpp.llama_set_adapters_lora(self._context, adapters, 1, (ctypes.c_float * 1)(1.0)) != 0:
+            raise IntegrityFailure("conversion.adapter_unreadable", "llama.cpp cannot apply the converted adapter.")
 
     def facts(self) -> GgufFacts:
         """Return what the file says of itself, as llama.cpp understood it."""
@@ -124,13 +151,61 @@ class LlamaModel:
                 logits = self._decode([token])
         return FollowedRun(tokens=tuple(chosen), logprobs=tuple(logprobs))
 
+    def greedy(self, prompt: Sequence[int], *, tokens: int) -> FollowedRun:
+        """Return what the file chooses by itself after a prompt; end tokens do not stop it."""
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        chosen: list[int] = []
+        logits = self._decode(prompt)
+        while True:
+            chosen.append(int(logits.argmax()))
+            if len(chosen) == tokens:
+                return FollowedRun(tokens=tuple(chosen), logprobs=())
+            logits = self._decode(chosen[-1:])
+
+    def surprise(self, tokens: Sequence[int]) -> float:
+        """Return the negative log likelihood (nats) of all tokens after the first; they must fit the context."""
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        batch = llama_cpp.llama_batch_init(len(tokens), 0, 1)
+        try:
+            for place, token in enumerate(tokens):
+                batch.token[place], batch.pos[place], batch.n_seq_id[place] = token, place, 1
+                batch.seq_id[place][0] = 0
+                batch.logits[place] = place + 1 < len(tokens)
+            batch.n_tokens = len(tokens)
+            self._run(batch)
+        finally:
+            llama_cpp.llama_batch_free(batch)
+        total = 0.0
+        for place, wanted in enumerate(tokens[1:]):
+            logits = self._logits(place).astype(np.float64)
+            top = float(logits.max())
+            total += top + float(np.log(np.exp(logits - top).sum())) - float(logits[wanted])
+        return total
+
+    def speeds(self, prompt: Sequence[int], *, answer: int) -> tuple[float, float]:
+        """Return tokens a second of reading a prompt, and of generating after it."""
+        llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), True)
+        began = time.perf_counter()
+        self._decode(prompt)
+        read = time.perf_counter() - began
+        began = time.perf_counter()
+        for place in range(answer):
+            self._decode([prompt[place % len(prompt)]])
+        return len(prompt) / read, answer / (time.perf_counter() - began)
+
+    def _run(self, batch: Any) -> None:
+        status = llama_cpp.llama_decode(self._context, batch)
+        if status != 0:
+            raise InternalError("conversion.decode", f"llama.cpp could not decode: status {status}.")
+
     def _decode(self, tokens: Sequence[int]) -> np.ndarray[Any, np.dtype[np.float32]]:
         """Append tokens to the sequence; return a view (valid until the next call) of the last one's logits."""
         buffer = (llama_cpp.llama_token * len(tokens))(*tokens)
-        status = llama_cpp.llama_decode(self._context, llama_cpp.llama_batch_get_one(buffer, len(tokens)))
-        if status != 0:
-            raise InternalError("conversion.decode", f"llama.cpp could not decode: status {status}.")
-        row = llama_cpp.llama_get_logits_ith(self._context, -1)
+        self._run(llama_cpp.llama_batch_get_one(buffer, len(tokens)))
+        return self._logits(-1)
+
+    def _logits(self, place: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+        row = llama_cpp.llama_get_logits_ith(self._context, place)
         logits: np.ndarray[Any, np.dtype[np.float32]] = np.ctypeslib.as_array(row, shape=(self._size,))
         if not np.isfinite(logits).all():
             raise IntegrityFailure("conversion.not_finite", "The converted file's logits are not finite numbers.")

@@ -371,6 +371,7 @@ class Deployer:
             *("--socket", str(socket)),
             *("--name", wanted.ref),
             *engine_arguments(settings, wanted.options, wanted.profile, cache=cache),
+            *self._adapter_arguments(wanted),
         )
         return UnitSpec(
             name=_name(wanted.number),
@@ -378,6 +379,11 @@ class Deployer:
             environment={"GOMP_SPINCOUNT": str(settings.engine_spin_count)},
             is_ready=lambda: _answers(self._ctx.appliance.paths.worker_socket(wanted.number)),
         )
+
+    def _adapter_arguments(self, wanted: Wanted) -> list[str]:
+        blob = self._ctx.appliance.paths.blob
+        named = sorted(wanted.options.adapters.items())
+        return [f"--adapter={label}={entry.digest}={blob(entry.digest)}" for label, entry in named]
 
     def _model_path(self, wanted: Wanted) -> Path:
         """Where the engine finds its model: a blob, or a folder of links to blobs."""

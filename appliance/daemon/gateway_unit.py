@@ -6,11 +6,12 @@ import asyncio
 import http.client
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from appliance.api.types import UnitView
 from appliance.daemon.supervisor import UnitSpec
@@ -104,21 +105,7 @@ def build_table(ctx: Context, parked: Mapping[int, str] | None = None) -> Routin
             drain_timeout=settings.drain_timeout,
             load_timeout=settings.load_timeout,
         ),
-        routes={
-            row.deployment: Route(
-                revision=row.number,
-                socket=str(paths.worker_socket(row.number)),
-                model_ref=f"{row.model}@{row.version}",
-                digest=row.digest,
-                created=int(from_text(row.at).timestamp()),
-                kind=options_of(row).kind,
-                categories=options_of(row).categories,
-                shortens=options_of(row).shortens,
-                parked=row.number in parked,
-                obstacle=parked.get(row.number, ""),
-            )
-            for row in routes
-        },
+        routes={name: route for row in routes for name, route in _routes(paths, row, parked)},
         keys=tuple(
             KeyEntry(
                 id=row.id,
@@ -130,6 +117,27 @@ def build_table(ctx: Context, parked: Mapping[int, str] | None = None) -> Routin
             for row in keys
         ),
     )
+
+
+def _routes(paths: StatePaths, row: Row[Any], parked: Mapping[int, str]) -> Iterator[tuple[str, Route]]:
+    """Yield the names under which a live revision is asked: its own, and one for each adapter."""
+    options = options_of(row)
+    plain = Route(
+        revision=row.number,
+        socket=str(paths.worker_socket(row.number)),
+        model_ref=f"{row.model}@{row.version}",
+        digest=row.digest,
+        created=int(from_text(row.at).timestamp()),
+        kind=options.kind,
+        categories=options.categories,
+        shortens=options.shortens,
+        parked=row.number in parked,
+        obstacle=parked.get(row.number, ""),
+    )
+    yield row.deployment, plain
+    for label, entry in options.adapters.items():
+        named = msgspec.structs.replace(plain, model_ref=entry.ref, digest=entry.digest, adapter=label)
+        yield f"{row.deployment}:{label}", named
 
 
 def gateway_state(paths: StatePaths) -> GatewayState | None:

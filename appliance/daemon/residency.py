@@ -229,7 +229,7 @@ def predict(wanted: Wanted, settings: Settings) -> Footprint:
     if options.kind == "generate":
         return generator(
             shape,
-            file=wanted.artifact.size,
+            file=wanted.artifact.size + sum(entry.size for entry in options.adapters.values()),
             cells=options.context or settings.engine_context,
             sequences=settings.engine_slots * _SEQUENCES_PER_SLOT,
             chats=bool(wanted.description.get("has_chat_template")),

@@ -22,6 +22,7 @@ import uvicorn
 from appliance.access.roles import ALL_ROLES, role_group_ids
 from appliance.api import types as t
 from appliance.api.server import PeerProtocol, build_app
+from appliance.daemon.coordinator import Coordinator
 from appliance.daemon.deployer import Deployer
 from appliance.daemon.engine_probe import answer
 from appliance.daemon.gateway_unit import (
@@ -38,12 +39,14 @@ from appliance.kernel.errors import BadInput, Conflict, Forbidden, IntramurosErr
 from appliance.kernel.events import Progress
 from appliance.kernel.notify import notify
 from appliance.kernel.sharing import open_to_groups
+from appliance.services import campaigns as campaign_service
 from appliance.services import deployments as deployment_service
 from appliance.services import jobs as job_service
 from appliance.services.context import Appliance, Caller, Context
 
 _SIGN_EVERY = 60.0
 _RETRY = 5.0
+_CAMPAIGN_POLL = 0.5
 _GATEWAY_PATIENCE = 30.0
 
 
@@ -61,6 +64,7 @@ class Daemon:
         self._supervisor = Supervisor(root=appliance.paths.root, logs=appliance.paths.logs)
         self._runner = JobRunner(self._system, self._supervisor, prefix=prefix or ())
         self._deployer = Deployer(self._system, self._supervisor, prefix=prefix or ())
+        self._coordinator = Coordinator(self._system, self.log, owner_uid=owner_uid, on_box=gateway_socket is not None)
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
 
@@ -80,6 +84,7 @@ class Daemon:
         background = [
             asyncio.create_task(go_on_doing("jobs", self._runner.run), name="jobs"),
             asyncio.create_task(go_on_doing("deployments", self._deployer.run), name="deployments"),
+            asyncio.create_task(go_on_doing("campaigns", self._coordinator.run), name="campaigns"),
             asyncio.create_task(go_on_doing("audit", self._sign_regularly), name="audit"),
         ]
         server, serving = self._control_api()
@@ -133,6 +138,22 @@ class Daemon:
         state = (await asyncio.to_thread(job_service.show, ctx, found.id, {})).job.state
         return t.JobEvents(events=events, next=events[-1].seq if events else after, state=state)
 
+    def log(self, job: str) -> tuple[t.JobEvent, ...]:
+        """Return every event of a job so far."""
+        log = self._runner.log(job)
+        log.refresh()
+        return tuple(log.events)
+
+    async def campaign(self, ctx: Context, campaign: str, seen: str, hold: float) -> t.CampaignDetail:
+        """Return a campaign, waiting up to `hold` seconds until its mark is no longer `seen`."""
+        deadline = self._loop.time() + hold
+        while True:
+            live = await asyncio.to_thread(self.progress)
+            detail = await asyncio.to_thread(campaign_service.show, ctx, campaign, live)
+            if detail.mark != seen or self._loop.time() >= deadline:
+                return detail
+            await asyncio.sleep(_CAMPAIGN_POLL)
+
     async def deployment(self, ctx: Context, name: str, revision: int, hold: float) -> t.DeploymentView:
         """Return a deployment, waiting until the revision has left `starting`."""
         view = await asyncio.to_thread(deployment_service.show, ctx, name)
@@ -181,6 +202,7 @@ class Daemon:
     def _ring(self) -> None:
         self._runner.wake()
         self._deployer.wake()
+        self._coordinator.wake()
 
     async def _sign_regularly(self) -> None:
         while True:

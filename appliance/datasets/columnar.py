@@ -19,6 +19,8 @@ from appliance.kernel.errors import BadInput
 
 _BATCH = 256
 _ARROW_FILE = b"ARROW1"
+_UNDECODABLE = (pa.ArrowException, OSError, UnicodeDecodeError, MemoryError, OverflowError)
+"""What pyarrow raises for a file that is not what it says; a false length asks for more memory than there is."""
 
 
 def read_columnar(
@@ -27,12 +29,13 @@ def read_columnar(
     """Yield the rows of a file. Raises BadInput `dataset.not_columnar`, `dataset.columns` or `dataset.mapping`."""
     try:
         columns, batches = _open_parquet(stream) if name.lower().endswith(".parquet") else _open_arrow(stream)
-    except (pa.ArrowException, OSError) as error:
+        listed = list(columns.names)
+    except _UNDECODABLE as error:
         raise _damaged(name, error) from error
-    shape = schema.require_columns(list(columns.names), name=name)
-    used = [column for column in columns.names if column in shape.used | {schema.split}]
+    shape = schema.require_columns(listed, name=name)
+    used = [column for column in listed if column in schema.columns_of(shape)]
     names = names_in_schema(columns.metadata) | dict(class_names)
-    return _records(batches, used, frozenset(columns.names) - set(used), names, name)
+    return _records(batches, used, frozenset(listed) - set(used), names, name)
 
 
 def _open_parquet(stream: BinaryIO) -> tuple[pa.Schema, Any]:
@@ -54,6 +57,7 @@ def _open_arrow(stream: BinaryIO) -> tuple[pa.Schema, Any]:
 def _sliced(batches: Any, columns: list[str]) -> Iterator[Any]:
     for batch in batches:
         chosen = batch.select(columns)
+        chosen.validate(full=True)  # lengths and offsets come from the file; reading a false one ends the process
         for start in range(0, chosen.num_rows, _BATCH):
             yield chosen.slice(start, _BATCH)
 
@@ -67,14 +71,18 @@ def _records(
             for fields in batch.to_pylist():
                 row += 1
                 yield Record(line=row, fields=with_class_names(fields, names) if names else fields, unread=unread)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except _UNDECODABLE as error:
         raise _damaged(name, error, after=row) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160].rstrip(".")
 
 
 def _damaged(name: str, error: Exception, *, after: int = 0) -> BadInput:
     where = f" after row {after}" if after else ""
     return BadInput(
         "dataset.not_columnar",
-        f"{name} cannot be decoded{where}: {str(error).splitlines()[0][:160]}.",
+        f"{name} cannot be decoded{where}: {_first_line(error)}.",
         hint="It is damaged, cut off, or no Parquet or Arrow file; copy or write it again.",
     )

@@ -6,6 +6,7 @@ the cells of a CSV that hold JSON. Reasons name columns and counts, never conten
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -36,11 +37,15 @@ class Refused(Exception):
         self.reason = reason
 
 
-def content_of(fields: Mapping[str, Any], shape: Shape, *, labels: frozenset[str]) -> dict[str, Any]:
-    """Return the canonical content of a record. Raises Refused."""
+def content_of(
+    fields: Mapping[str, Any], shape: Shape, *, labels: frozenset[str] = frozenset(), keep: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return the canonical content of a record; the columns to keep go under `meta`. Raises Refused."""
     content = _BUILDERS[shape.form](fields, shape)
     if labels:
         _require_declared(content, labels)
+    if keep:
+        content["meta"] = {column: _kept(fields.get(column), column) for column in keep}
     return content
 
 
@@ -237,6 +242,18 @@ def _label(value: Any, column: str) -> str:
     if len(label) > LABEL_LIMIT:
         raise Refused("row.label", f"{shown} has {len(label)} characters; a label may have {LABEL_LIMIT}")
     return label
+
+
+def _kept(value: Any, column: str) -> str:
+    """Return a value that stays with its row: a short text, a number or a time written out, or nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime.date):
+        return value.isoformat()
+    text = str(value) if isinstance(value, str | int | float) else ""
+    if len(text) > LABEL_LIMIT or "\0" in text or (not text and value != ""):
+        raise Refused("row.meta", f"{name_columns([column])} is not a value of up to {LABEL_LIMIT} characters")
+    return text
 
 
 def _require_declared(content: Mapping[str, Any], labels: frozenset[str]) -> None:

@@ -110,6 +110,8 @@ def _read_header(reader: Iterator[list[str]], lines: Lines, name: str, schema: S
     except csv.Error as error:
         raise BadInput("dataset.columns", f"The header of {name} is not CSV: {error}.") from error
     header = [column.strip() for column in header]
+    if not header:
+        raise BadInput("dataset.columns", f"{name} is empty: there is not even a header.", hint="Is it the right file?")
     if (damage := lines.take_damage()) is not None:
         raise BadInput("dataset.columns", f"The header of {name} is not usable: {damage.reason}.")
     if len(set(header)) < len(header):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from functools import lru_cache
 from itertools import product
 from typing import Final
 
@@ -103,6 +104,13 @@ KNOWN_SHAPES: Final = (
 _WHEN_ASKED: Final = (Shape(prompt="prompt", completion="completion"),)
 """Known by these names, and otherwise one question with its answer."""
 
+_BY_COLUMNS: Final = {
+    asked: tuple((frozenset(shape.required), shape) for shape in shapes if asked in (None, shape.form))
+    for asked in (None, *Form)
+    for shapes in [KNOWN_SHAPES if asked is None else (*KNOWN_SHAPES, *_WHEN_ASKED)]
+}
+"""Asked form (or none) -> the columns that each candidate needs."""
+
 _MAPPINGS: Final[tuple[tuple[frozenset[str], frozenset[str]], ...]] = tuple(
     (frozenset(required), frozenset(optional))
     for required, optional in (
@@ -131,18 +139,18 @@ class Schema:
     split: str = "split"
     labels: frozenset[str] = frozenset()
     """Declared labels; empty allows every label."""
+    keep: tuple[str, ...] = ()
+    """Columns that stay with a row as they are, for splits by group or time."""
+
+    def columns_of(self, shape: Shape) -> frozenset[str]:
+        """Return every column that is read."""
+        return shape.used | {self.split, *self.keep}
 
     def shape_of(self, columns: Iterable[str]) -> Shape | None:
         """Return the mapped shape, or the first known one (of the asked form) whose columns are all there."""
         if self.shape is not None:
             return self.shape
-        names = set(columns)
-        candidates = (
-            KNOWN_SHAPES
-            if self.form is None
-            else [shape for shape in (*KNOWN_SHAPES, *_WHEN_ASKED) if shape.form == self.form]
-        )
-        return next((shape for shape in candidates if names.issuperset(shape.required)), None)
+        return _known_shape(frozenset(columns), self.form)
 
     def require_columns(self, columns: list[str], *, name: str) -> Shape:
         """Return the shape for a header. Raises BadInput `dataset.mapping` or `dataset.columns`."""
@@ -154,7 +162,7 @@ class Schema:
                 f"{name} has no columns that make a row{wanted}: {name_columns(columns)}.",
                 hint="Map them, for example --map prompt=COLUMN --map answer=COLUMN, or --map text=COLUMN.",
             )
-        if missing := sorted(set(shape.required) - set(columns)):
+        if missing := sorted({*shape.required, *self.keep} - set(columns)):
             raise BadInput(
                 "dataset.mapping",
                 f"{name} has no column {name_columns(missing)}; its columns are {name_columns(columns)}.",
@@ -162,7 +170,7 @@ class Schema:
         return shape
 
 
-def schema_from(mapping: object, *, form: object = "", labels: object = ()) -> Schema:
+def schema_from(mapping: object, *, form: object = "", labels: object = (), keep: object = ()) -> Schema:
     """Return the schema of a person's wishes. Raises BadInput `dataset.mapping`, `dataset.form` or `dataset.labels`."""
     given = _checked_mapping(mapping)
     wanted = _form(form)
@@ -170,7 +178,14 @@ def schema_from(mapping: object, *, form: object = "", labels: object = ()) -> S
     shape = _shape(given)
     if shape is not None and wanted is not None and shape.form != wanted:
         raise BadInput("dataset.form", f"The mapping makes {shape.form} rows, and the form {wanted} was asked for.")
-    return Schema(shape=shape, form=wanted, split=split, labels=_labels(labels, shape, wanted))
+    if not isinstance(keep, list | tuple) or not all(isinstance(column, str) and column for column in keep):
+        raise BadInput("dataset.mapping", "The columns to keep are not a list of names.")
+    return Schema(shape=shape, form=wanted, split=split, labels=_labels(labels, shape, wanted), keep=tuple(keep))
+
+
+@lru_cache(maxsize=256)
+def _known_shape(columns: frozenset[str], form: Form | None) -> Shape | None:
+    return next((shape for needed, shape in _BY_COLUMNS[form] if needed <= columns), None)
 
 
 def shape_from_mapping(mapping: object) -> Shape | None:

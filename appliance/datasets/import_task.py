@@ -1,13 +1,14 @@
 """The job that brings a data set in: read, set bad rows aside, place each row, write two parts and a report.
 
-Equal files, parameters and seeds give equal bytes. Parameters: `source` and `more` (absolute paths), `name`,
-`mapping`, `form`, `labels`, `heldout_percent`, `redact`. Rows travel through a scratch file, not through memory.
+Equal files, parameters and seeds give equal bytes. Parameters: `source` and `more` (absolute paths), `name`, `mapping`,
+`form`, `labels`, `keep`, `heldout_percent`, `redact`. Rows travel through a scratch file, not through memory.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -39,12 +40,13 @@ _PACKED = 5
 
 @dataclass(slots=True, kw_only=True)
 class _Reading:
-    """What the first pass found. `places` are the line and the file of each kept row."""
+    """What the first pass found; `lines` and `files` (by number) are the place of each kept row."""
 
     sides: Sides
     aside: Aside
     form: Form | None = None
-    places: list[tuple[int, str]] = field(default_factory=list)
+    lines: array[int] = field(default_factory=lambda: array("L"))
+    files: array[int] = field(default_factory=lambda: array("L"))
     unused: set[str] = field(default_factory=set)
     redacted: Counter[str] = field(default_factory=Counter)
 
@@ -56,7 +58,9 @@ def run(workspace: Workspace) -> dict[str, Any]:
     StorageFailure and Interrupted; a restarted job begins again.
     """
     given = workspace.spec.parameters
-    schema = schema_from(given.get("mapping"), form=given.get("form", ""), labels=given.get("labels", ()))
+    schema = schema_from(
+        given.get("mapping"), form=given.get("form", ""), labels=given.get("labels", ()), keep=given.get("keep", ())
+    )
     sides = Sides(seed=workspace.spec.seed, heldout_percent=_percent(given.get("heldout_percent", 10)))
     state = StatePaths(workspace.directory.parent.parent)
     source = find_source(given.get("source"), given.get("more", ()), state=state)
@@ -69,7 +73,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
         with (workspace.output / REJECTED).open("xb") as stream:
             reading = _Reading(sides=sides, aside=Aside(stream=stream))
             _read(workspace, source, schema, reading, scratch, redact=given.get("redact", False) is True)
-            summary = _write(workspace, reading, scratch, source.name)
+            summary = _write(workspace, reading, scratch, source)
             stream.flush()
             os.fsync(stream.fileno())
         scratch.unlink()
@@ -85,7 +89,7 @@ def _read(
     total = max(1, sum(one.path.stat().st_size for one in source.files))
     behind = 0
     with scratch.open("xb") as kept:
-        for one in source.files:
+        for number, one in enumerate(source.files):
             with open_regular(one.path) as stream:
                 before = identity_of(stream)
                 records = read_records(stream, name=one.name, schema=schema, class_names=source.class_names)
@@ -97,11 +101,17 @@ def _read(
                         workspace.emit(Progress(phase="read", fraction=0.7 * done))
                     if isinstance(record, Record) and count < _FIELDS_FROM:
                         reading.unused |= unused_fields(record, schema)
-                    _take(reading, record, schema, one, kept, several=several, redact=redact)
+                    _take(reading, record, schema, one, number, kept, several=several, redact=redact)
                 _require_same(identity_of(stream), before, one.name)
             behind += before.size
-    if not reading.places:
+    if not reading.lines:
         raise _no_rows(source.name, reading.aside)
+    if (undecodable := reading.aside.counts["row.encoding"]) > len(reading.lines):
+        raise BadInput(
+            "dataset.encoding",
+            f"{source.name} is not UTF-8: {undecodable} rows cannot be read and {len(reading.lines)} can.",
+            hint="It is probably Latin-1 or Windows-1252: save it as UTF-8 and import it again.",
+        )
 
 
 def _take(
@@ -109,6 +119,7 @@ def _take(
     record: Record | Rejected,
     schema: Schema,
     source: SourceFile,
+    number: int,
     kept: BinaryIO,
     *,
     several: bool,
@@ -136,26 +147,28 @@ def _take(
     row = Row(line=row.line, form=row.form, content=content, split=row.split or source.side)
     if (data := reading.sides.add(row)) is not None:
         kept.write(data + b"\n")
-        reading.places.append((row.line, source.name if several else ""))
+        reading.lines.append(row.line)
+        reading.files.append(number)
 
 
-def _write(workspace: Workspace, reading: _Reading, scratch: Path, name: str) -> dict[str, Any]:
+def _write(workspace: Workspace, reading: _Reading, scratch: Path, source: Source) -> dict[str, Any]:
     leaked = 0
+    names = [one.name for one in source.files] if len(source.files) > 1 else [""]
     with scratch.open("rb") as kept, Parts(workspace.output, reading.form or Form.TEXT) as parts:
-        for count, (data, (line, file), fate) in enumerate(_with_fates(kept, reading)):
+        for count, (data, line, file, fate) in enumerate(_with_fates(kept, reading)):
             if count % _CHECK_EVERY == 0:
                 _stop_if_asked(workspace)
-                workspace.emit(Progress(phase="write", fraction=0.7 + 0.29 * count / len(reading.places)))
+                workspace.emit(Progress(phase="write", fraction=0.7 + 0.29 * count / len(reading.lines)))
             if fate is Fate.LEAK:
                 leaked += 1
                 reading.aside.add(
-                    Rejected(line=line, code="row.leak", reason="a held-out row asks the same", file=file)
+                    Rejected(line=line, code="row.leak", reason="a held-out row asks the same", file=names[file])
                 )
                 continue
             parts.add(fate.value, data, msgspec.json.decode(data))
         parts.flush()
     heldout = parts.figures[Fate.HELDOUT.value].rows
-    parts.require_usable(name=name, why=f"{heldout} held out, {leaked} set aside")
+    parts.require_usable(name=source.name, why=f"{heldout} held out, {leaked} set aside")
     summary = parts.summary()
     summary |= {
         "rejected_rows": reading.aside.counts.total(),
@@ -177,8 +190,8 @@ def _write(workspace: Workspace, reading: _Reading, scratch: Path, name: str) ->
     return summary
 
 
-def _with_fates(kept: BinaryIO, reading: _Reading) -> Iterator[tuple[bytes, tuple[int, str], Fate]]:
-    return zip(kept, reading.places, reading.sides.fates(), strict=True)
+def _with_fates(kept: BinaryIO, reading: _Reading) -> Iterator[tuple[bytes, int, int, Fate]]:
+    return zip(kept, reading.lines, reading.files, reading.sides.fates(), strict=True)
 
 
 def _percent(value: object) -> int:

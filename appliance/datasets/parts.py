@@ -123,6 +123,8 @@ def shortened(content: dict[str, Any]) -> dict[str, Any]:
             short[part] = _cut(value)
         elif part == "messages":
             short[part] = [message | {"content": _cut(message["content"])} for message in value]
+        elif part == "meta":
+            short[part] = value
         else:
             short[part] = [span for span in value if span["end"] < _SAMPLE_CHARACTERS]
     return short

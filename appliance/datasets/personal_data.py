@@ -51,11 +51,13 @@ class Finding:
 def find_personal_data(text: str, *, kinds: frozenset[Kind] = PERSONAL) -> tuple[Finding, ...]:
     """Return what is found of these kinds, in the order of the text."""
     found: list[Finding] = []
+    taken = bytearray(len(text))
     for kind, detect in _DETECTORS:
         if kind not in kinds:
             continue
         for start, end in detect(text):
-            if all(end <= other.start or other.end <= start for other in found):
+            if taken.find(1, start, end) < 0:
+                taken[start:end] = b"\1" * (end - start)
                 found.append(Finding(kind=kind, start=start, end=end))
     return tuple(sorted(found, key=lambda finding: finding.start))
 
@@ -73,14 +75,14 @@ def redact(text: str, *, kinds: frozenset[Kind] = PERSONAL) -> tuple[str, Counte
     return "".join((*parts, text[at:])), Counter(finding.kind for finding in findings)
 
 
-_LOCAL = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}\Z")
+_LOCAL = re.compile(r"[\w.!#$%&'*+^`{|}~-]{1,64}\Z")
 _DOMAIN = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,8}[A-Za-z]{2,24}(?![\w-])")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?=[ ]?[A-Za-z0-9])")
 _CARD = re.compile(r"(?<![\w.+-])\d(?:[ -]?\d){11,18}(?![\w-]|\.\d)")
 _SSN = re.compile(r"(?<![\w+-])\d{3}([- ])\d{2}\1\d{4}(?![\w-])")
 _BARE_SSN = re.compile(r"(?i:\bssn|social security)[^\d\n]{0,24}(\d{9})(?!\w)")
 _IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
-_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::{1,2}[0-9A-Fa-f]{1,4}){2,7}(?:::)?(?![\w:])")
+_IPV6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::{1,2}[0-9A-Fa-f]{1,4}){1,7}(?:::)?(?![\w:])")
 _URL = re.compile(r"\b(?:https?://|www\.)[^\s<>\"'(){}\[\]]{4,400}", re.IGNORECASE)
 _CARD_STARTS = re.compile(r"3[0-9]|4|5|6|2[2-7]|1800|2131")
 

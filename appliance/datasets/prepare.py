@@ -1,6 +1,6 @@
 """Which rows stay, and on which side: exact duplicates go, the split is decided, nothing leaks into evaluation.
 
-Works on digests only, 64 bytes a row, so the rows themselves can stream. Without a split column a row's side is a
+Works on digests only, so the rows themselves can stream. Without a split column a row's side is a
 pure function of (seed, what the user says): equal questions are never on both sides, and a row keeps its side when
 the file grows. With a split column the held-out part is left as its author made it, and a training row that asks
 what a held-out row asks is set aside.
@@ -54,7 +54,7 @@ class Sides:
         prompt = prompt_digest(row.content)
         self._assigned = self._assigned or bool(row.split)
         side = row.split or hashed_side(self.seed, prompt, heldout_percent=self.heldout_percent)
-        key = hashlib.sha256(side.encode() + b"\0" + data).digest()
+        key = hashlib.sha256(side.encode() + b"\0" + essence(row.content)).digest()
         if key in self._seen:
             self.duplicates += 1
             return None
@@ -79,6 +79,11 @@ class Sides:
                 yield Fate.LEAK if placed.prompt in heldout else Fate.TRAIN
 
 
+def essence(content: dict[str, Any]) -> bytes:
+    """Return what makes two rows the same: everything but the columns that were only kept."""
+    return canonical_json({part: value for part, value in content.items() if part != "meta"})
+
+
 def prompt_digest(content: dict[str, Any]) -> bytes:
     """Return 16 bytes that name what the user says, regardless of case and white space."""
     text = " ".join(prompt_of(content).casefold().split())
@@ -87,5 +92,10 @@ def prompt_digest(content: dict[str, Any]) -> bytes:
 
 def hashed_side(seed: int, prompt: bytes, *, heldout_percent: int) -> str:
     """Return the side of a row that has none: held out with the given probability, by SHA-256."""
+    return HELDOUT if drawn_percent(seed, prompt) < heldout_percent else TRAIN
+
+
+def drawn_percent(seed: int, prompt: bytes) -> int:
+    """Return a number from 0 to 99, drawn by SHA-256 for what is asked."""
     digest = hashlib.sha256(f"{seed}\0".encode() + prompt).digest()
-    return HELDOUT if int.from_bytes(digest[:8], "big") % 100 < heldout_percent else TRAIN
+    return int.from_bytes(digest[:8], "big") % 100

@@ -1,6 +1,7 @@
 """What a row is: how a record of a file becomes a canonical one, or is set aside with a code.
 
-A row is a JSON object whose keys its form decides, UTF-8 without NUL, line ends as `\\n`. A record that cannot become
+A row is a JSON object whose keys its form decides, UTF-8 without NUL, line ends as `\\n`. Columns that a person keeps
+stand beside them under `meta`. A record that cannot become
 a row is set aside with its line, a stable code and a reason that never quotes it.
 """
 
@@ -56,7 +57,7 @@ def to_row(record: Record, schema: Schema) -> Row | Rejected:
         shape = schema.shape_of(record.fields)
         if shape is None:
             raise Refused("row.unknown_fields", f"no mapping, and none known of {name_columns(record.fields)}")
-        content = content_of(record.fields, shape, labels=schema.labels)
+        content = content_of(record.fields, shape, labels=schema.labels, keep=schema.keep)
         split = _split(record.fields, schema.split)
     except Refused as refusal:
         return Rejected(line=record.line, code=refusal.code, reason=refusal.reason)
@@ -66,7 +67,7 @@ def to_row(record: Record, schema: Schema) -> Row | Rejected:
 def unused_fields(record: Record, schema: Schema) -> frozenset[str]:
     """Return the fields that the row is not made of, so that a person sees what is left behind."""
     shape = schema.shape_of(record.fields)
-    used = (shape.used if shape else frozenset()) | {schema.split}
+    used = schema.columns_of(shape) if shape else frozenset[str]()
     return (frozenset(record.fields) | record.unread) - used
 
 

@@ -19,6 +19,7 @@ _EXTENSION = re.compile(r"[ ]?(?:x|ext\.?[ ]?)\d{1,5}\Z", re.IGNORECASE)
 _DATE = re.compile(
     r"(?:19|20)\d\d[-./ ]\d{1,2}[-./ ]\d{1,2}(?:[ ]\d{1,2})?|\d{1,2}[-./]\d{1,2}[-./](?:19|20)?\d\d(?:[ ]\d{1,2})?"
 )
+_IDENTITY = re.compile(r"\d{3}[ -]\d{2}[ -]\d{4}")
 _AMERICAN = re.compile(r"(?:1[ .-])?\(?[2-9]\d{2}\)?[ .-]?\d{3}[ .-]\d{4}")
 _AMOUNT = re.compile(r"\d{1,3}(?:[ .]\d{3})+")
 _WORDS = (
@@ -37,7 +38,9 @@ def telephones(text: str) -> Iterator[tuple[int, int]]:
         start, end = match.span()
         number = _EXTENSION.sub("", match.group())
         digits = sum(character.isdigit() for character in number)
-        if not 7 <= digits <= 15 or text[end : end + 1] == ":" or _DATE.fullmatch(number):
+        if not 7 <= digits <= 15 or text[end : end + 1] == ":":
+            continue
+        if _DATE.fullmatch(number) or _IDENTITY.fullmatch(number):
             continue
         if _is_telephone(number, digits) or _is_spoken_of(text, start, end, number, digits):
             yield start, end

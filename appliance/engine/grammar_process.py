@@ -14,8 +14,8 @@ from typing import IO, Final
 import llguidance
 import msgspec
 
-from appliance.engine.limited_child import CpuLimit, LimitedChild, limit_this_process, read_frame, write_frame
 from appliance.kernel.errors import BadInput
+from appliance.kernel.limited_child import CpuLimit, LimitedChild, limit_this_process, read_frame, write_frame
 
 CPU_SECONDS: Final = 0.5
 MEMORY_BYTES: Final = 1024 * 1024 * 1024

@@ -13,9 +13,9 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from appliance.engine.limited_child import CpuLimit, LimitedChild, limit_this_process, read_frame, write_frame
 from appliance.engine.template import ChatTemplate
 from appliance.kernel.errors import BadInput, IntegrityFailure, IntramurosError, from_exit_code
+from appliance.kernel.limited_child import CpuLimit, LimitedChild, limit_this_process, read_frame, write_frame
 
 CPU_SECONDS: Final = 1.0
 MEMORY_BYTES: Final = 512 * 1024 * 1024

@@ -1,8 +1,9 @@
-"""The evaluation job: greedy answers to the held-out questions, scored.
+"""The evaluation job: a model's answers to held-out questions or to a suite, scored.
 
-Inputs: "model" (a Hugging Face folder) and "dataset" (form chat; only heldout.jsonl is read). Parameter:
-`max_new_tokens`. Writes `out/predictions.jsonl`, one line for each held-out row, in the data set's order. The same
-model, data set and thread count give the same bytes.
+Inputs: "model" (a Hugging Face folder) and either "suite" with its data sets (`suite_task`), or "dataset" (form chat
+or classification; only heldout.jsonl is read). Parameter for a chat data set: `max_new_tokens`. Writes
+`out/predictions.jsonl`, one line for each held-out row, in the data set's order, and `out/scores.json`. The same
+model, data and thread count give the same bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ import msgspec
 
 from appliance.evaluation import metrics
 from appliance.evaluation.heldout import Example, read_examples
+from appliance.evaluation.intervals import interval
+from appliance.evaluation.scores import Mean, Surprise, TaskScores, encode_scores, row_digest
+from appliance.evaluation.suite_rows import heldout_rows
+from appliance.evaluation.suite_task import run_classification, run_suite
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import BadInput
@@ -23,7 +28,7 @@ _Found = TypeVar("_Found")
 
 
 class Parameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a person may choose about an evaluation."""
+    """What a person may choose about an evaluation on a data set."""
 
     max_new_tokens: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
 
@@ -38,11 +43,20 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run(workspace: Workspace) -> dict[str, Any]:
-    """Evaluate, and return {"metrics": {"exact_match", "f1", "perplexity"}, "examples"}.
+    """Evaluate, and return {"metrics", "intervals", "examples", …}.
 
     Raises BadInput (no held-out rows, wrong form, prompts too long), IntegrityFailure (a ruined model), Interrupted.
     """
+    if "suite" in workspace.spec.inputs:
+        return run_suite(workspace)
     parameters = _parameters(workspace.spec.parameters)
+    rows = heldout_rows(workspace.input("dataset"))
+    if all(row.label is not None and row.text for row in rows):
+        return run_classification(workspace, rows)
+    return _run_chat(workspace, parameters)
+
+
+def _run_chat(workspace: Workspace, parameters: Parameters) -> dict[str, Any]:
     examples = read_examples(workspace.input("dataset"))
     workspace.emit(Progress(phase="loading"))
     # Before torch is imported a wrong data set has already been refused.
@@ -53,7 +67,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
     torch.set_num_threads(workspace.spec.environment.threads)
     torch.manual_seed(workspace.spec.seed)
     decoder = Decoder(workspace.input("model"))
-    pairs = [decoder.prompt_and_answer(example) for example in examples]
+    pairs = [decoder.prompt_and_answer(example.messages, example.expected) for example in examples]
     _require_room(pairs, decoder.context_length)
 
     answered = decoder.answers([prompt for prompt, _ in pairs], max_new_tokens=parameters.max_new_tokens)
@@ -64,6 +78,16 @@ def run(workspace: Workspace) -> dict[str, Any]:
     predictions = [_prediction(example, decoder.text(tokens[index])) for index, example in enumerate(examples)]
     lines = b"".join(msgspec.json.encode(prediction) + b"\n" for prediction in predictions)
     write_file(workspace.output / "predictions.jsonl", lines)
+    scores = TaskScores(
+        task="",
+        rows=tuple(row_digest([example.messages, example.expected]) for example in examples),
+        metrics={
+            "exact_match": Mean(values=tuple(float(p.correct) for p in predictions), yes_no=True),
+            "f1": Mean(values=tuple(metrics.token_f1(p.expected, p.got) for p in predictions)),
+            "perplexity": Surprise(nats=tuple(surprise.values()), units=tuple(len(answer) for _, answer in pairs)),
+        },
+    )
+    write_file(workspace.output / "scores.json", encode_scores((scores,)))
     figures = {
         "exact_match": metrics.mean([float(p.correct) for p in predictions]),
         "f1": metrics.mean([metrics.token_f1(p.expected, p.got) for p in predictions]),
@@ -71,7 +95,8 @@ def run(workspace: Workspace) -> dict[str, Any]:
     }
     for name, value in figures.items():
         workspace.emit(Metric(name=name, value=value))
-    return {"metrics": figures, "examples": len(examples)}
+    intervals = {name: interval(one) for name, one in scores.metrics.items()}
+    return {"metrics": figures, "intervals": intervals, "examples": len(examples)}
 
 
 def _prediction(example: Example, got: str) -> Prediction:

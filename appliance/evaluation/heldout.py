@@ -32,6 +32,11 @@ class Example:
     expected: str
 
     @property
+    def messages(self) -> list[dict[str, str]]:
+        """The context as templates take it."""
+        return [{"role": message.role, "content": message.content} for message in self.context]
+
+    @property
     def question(self) -> str:
         """The last thing the user said."""
         return next((message.content for message in reversed(self.context) if message.role == "user"), "")

@@ -19,6 +19,9 @@ class JobKind(StrEnum):
 
     IMPORT_MODEL = "model.import"
     IMPORT_DATASET = "dataset.import"
+    CHECK_DATASET = "dataset.check"
+    SPLIT_DATASET = "dataset.split"
+    GENERATE_DATASET = "dataset.generate"
     TRAIN_SEED = "train.seed"
     TRAIN_LORA = "train.lora"
     TRAIN_FULL = "train.full"
@@ -28,9 +31,13 @@ class JobKind(StrEnum):
     TRAIN_TAG = "train.tag"
     TRAIN_DISTIL = "train.distil"
     TRAIN_PRUNE = "train.prune"
+    IMPORT_SUITE = "suite.import"
     EVALUATE = "evaluate"
     CONVERT_GGUF = "convert.gguf"
+    CONVERT_LADDER = "convert.ladder"
+    CONVERT_ADAPTER = "convert.adapter"
     TUNE = "tune"
+    SEARCH_ASK = "search.ask"
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +66,16 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     cpu: str
 
 
-class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+class Fold(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a data set's training rows is held out instead of its own held-out part: `index` of `of`."""
+
+    input: str
+    index: int
+    of: int
+    seed: int
+
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The whole of one run. `parameters` is a JSON object whose form belongs to the kind."""
 
     kind: JobKind
@@ -67,6 +83,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     seed: int
     environment: Environment
+    fold: Fold | None = None
+    """left out of the canonical JSON where there is none"""
 
     @property
     def run_id(self) -> str:

@@ -11,6 +11,9 @@ from appliance.jobs.workspace import Task
 _MODULES: dict[JobKind, str] = {
     JobKind.IMPORT_MODEL: "appliance.catalog.import_task",
     JobKind.IMPORT_DATASET: "appliance.datasets.import_task",
+    JobKind.CHECK_DATASET: "appliance.datasets.check_task",
+    JobKind.SPLIT_DATASET: "appliance.datasets.split_task",
+    JobKind.GENERATE_DATASET: "appliance.datasets.generate_task",
     JobKind.TRAIN_SEED: "appliance.training.seed_task",
     JobKind.TRAIN_LORA: "appliance.training.lora_task",
     JobKind.TRAIN_FULL: "appliance.training.full_task",
@@ -20,9 +23,13 @@ _MODULES: dict[JobKind, str] = {
     JobKind.TRAIN_TAG: "appliance.training.encoders.tag_task",
     JobKind.TRAIN_DISTIL: "appliance.training.shrink.distil_task",
     JobKind.TRAIN_PRUNE: "appliance.training.shrink.prune_task",
+    JobKind.IMPORT_SUITE: "appliance.evaluation.suite_import_task",
     JobKind.EVALUATE: "appliance.evaluation.evaluate_task",
     JobKind.CONVERT_GGUF: "appliance.conversion.convert_task",
+    JobKind.CONVERT_LADDER: "appliance.conversion.ladder_task",
+    JobKind.CONVERT_ADAPTER: "appliance.conversion.adapter_task",
     JobKind.TUNE: "appliance.tuning.tune_task",
+    JobKind.SEARCH_ASK: "appliance.campaigns.ask_task",
 }
 
 

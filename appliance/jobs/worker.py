@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.jobs.folds import view_fold
 from appliance.jobs.spec import FileEntry, TaskResult
 from appliance.jobs.tasks import load_task
 from appliance.jobs.workspace import Interrupted, Workspace
@@ -83,6 +84,8 @@ def _prepare(workspace: Workspace) -> None:
                     f"{entry.path} of {source.ref} does not match its digest {entry.digest[:12]}….",
                     hint="Restore the file from a backup; the disk may be failing.",
                 )
+    if (fold := workspace.spec.fold) is not None:
+        view_fold(workspace.input(fold.input), fold)
     shutil.rmtree(workspace.output, ignore_errors=True)
     shutil.rmtree(workspace.scratch, ignore_errors=True)
     for folder in (workspace.output, workspace.checkpoints, workspace.scratch):

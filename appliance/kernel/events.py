@@ -28,11 +28,12 @@ class Note(msgspec.Struct, frozen=True, kw_only=True, tag="note"):
     text: str
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True, tag="metric"):
-    """A measured figure, such as exact_match = 0.91."""
+class Metric(msgspec.Struct, frozen=True, kw_only=True, tag="metric", omit_defaults=True):
+    """A measured figure, such as exact_match = 0.91; with `step`, one measured on the way, after so many steps."""
 
     name: str
     value: float
+    step: int = 0
 
 
 class CheckpointSaved(msgspec.Struct, frozen=True, kw_only=True, tag="checkpoint"):

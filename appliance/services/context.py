@@ -69,10 +69,11 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """One call: the appliance and the caller."""
+    """One call: the appliance, the caller, and the campaign that makes it when it is not the caller in person."""
 
     appliance: Appliance
     caller: Caller
+    campaign: str = ""
 
     def authorise(self, action: str, target: str) -> None:
         """Raise Forbidden, already audited, unless one of the caller's roles allows the action."""

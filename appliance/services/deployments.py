@@ -50,7 +50,7 @@ def deploy(ctx: Context, name: str, body: t.Deploy) -> t.DeploymentView:
         ref = ref_of(row)
         present = _live_row(connection, name)
         live_options = options_of(present) if present is not None else None
-        options = merged_options(row, body.options, live_options)
+        options = merged_options(connection, row, body.options, live_options, any_stage=bool(body.override))
         policy = merged_policy(_policy(connection, name), body.policy)
         if (
             present is not None
@@ -248,7 +248,8 @@ def planned(ctx: Context, name: str, body: t.PlanDeploy) -> Planned:
     with ctx.appliance.database.read() as connection:
         row = find_model(connection, body.model)
         live = _live_row(connection, name)
-        options = merged_options(row, body.options, options_of(live) if live is not None else None)
+        live_options = options_of(live) if live is not None else None
+        options = merged_options(connection, row, body.options, live_options, any_stage=True)
         return Planned(
             ref=ref_of(row),
             description=row.description,

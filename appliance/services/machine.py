@@ -13,7 +13,17 @@ from appliance.jobs.spec import Environment
 from appliance.kernel.canonical import sha256_hex
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "gguf", "llama-cpp-python")
-_DECIDING_CODE = ("kernel", "jobs", "catalog", "datasets", "weights", "training", "evaluation", "conversion")
+_DECIDING_CODE = (
+    "kernel",
+    "jobs",
+    "catalog",
+    "datasets",
+    "weights",
+    "training",
+    "evaluation",
+    "conversion",
+    "campaigns",
+)
 
 
 def environment(threads: int, code_digest: str) -> Environment:

@@ -25,6 +25,8 @@ from appliance.services.records import (
     find_model,
     model_view,
     ref_of,
+    verdict_views,
+    verification_views,
 )
 from appliance.store.schema import deployments, jobs, models, revisions, stages
 
@@ -69,7 +71,7 @@ def register(ctx: Context, body: t.RegisterModel) -> t.ModelDetail:
     check_name(body.name, what="model")
     with ctx.appliance.database.write() as connection:
         run = find_job(connection, body.run)
-        files, parity = _registrable(connection, run)
+        files, parity = _registrable(connection, run, body.rung)
         _require_kept(connection, run, files)
         lineage = lineage_of(connection, run)
         row = insert_version(
@@ -78,7 +80,7 @@ def register(ctx: Context, body: t.RegisterModel) -> t.ModelDetail:
             name=body.name,
             kind=_kind(lineage),
             licence=body.licence or _inherited_licence(connection, run, lineage),
-            description=_description(run),
+            description=_description(connection, run, body.rung),
             files=files,
             lineage=lineage,
             parity=parity,
@@ -189,6 +191,8 @@ def model_detail(connection: Connection, row: Row[Any]) -> t.ModelDetail:
             for step in reached
         ),
         used_by=tuple(dependants(connection, row)),
+        verifications=verification_views(connection, [step["job"] for step in row.lineage.get("runs", [])]),
+        verdicts=verdict_views(connection, row.id),
     )
 
 
@@ -204,7 +208,7 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
             revisions.c.state.in_(("starting", "live", "superseded")),
         )
     ).all()
-    found = sorted({f"deployment {entry.name}" for entry in served})
+    found = sorted({f"deployment {entry.name}" for entry in served} | _served_as_adapter(connection, ref))
     children = connection.execute(select(models).where(models.c.removed_at == "")).all()
     found += [
         f"model {ref_of(child)}"
@@ -217,6 +221,19 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
     return found
 
 
+def _served_as_adapter(connection: Connection, ref: str) -> set[str]:
+    query = (
+        select(deployments.c.name, revisions.c.options)
+        .join(revisions, revisions.c.deployment == deployments.c.name)
+        .where(deployments.c.removed_at == "", revisions.c.state.in_(("starting", "live", "superseded")))
+    )
+    return {
+        f"deployment {row.name}"
+        for row in connection.execute(query)
+        if any(entry["ref"] == ref for entry in row.options.get("adapters", {}).values())
+    }
+
+
 def _reads(inputs: dict[str, Any], ref: str, digests: set[str]) -> bool:
     """Tell whether a job takes in that version, by its name or as the run whose outputs only the version conserves."""
     return any(
@@ -226,14 +243,22 @@ def _reads(inputs: dict[str, Any], ref: str, digests: set[str]) -> bool:
     )
 
 
-def _registrable(connection: Connection, run: Row[Any]) -> tuple[tuple[FileEntry, ...], dict[str, Any] | None]:
+def _registrable(
+    connection: Connection, run: Row[Any], rung: str
+) -> tuple[tuple[FileEntry, ...], dict[str, Any] | None]:
     """Return the files a version made from this run consists of, and the parity report if it has one."""
     if run.state != "succeeded":
         raise Conflict("run.not_finished", f"Run {run.id} is {run.state}; only a finished run can be registered.")
     outputs = file_entries(run.files)
+    if rung and run.kind != JobKind.CONVERT_LADDER:
+        raise BadInput("run.no_rung", f"Run {run.id} is of kind {run.kind}; only a ladder has rungs.")
     if run.kind in TRAINS:
         # A report quotes the data it was measured on: it stays with the run, and leaves the box with no model.
         return tuple(entry for entry in outputs if not entry.path.startswith("report/")), None
+    if run.kind == JobKind.CONVERT_LADDER:
+        return _rung_files(connection, run, rung)
+    if run.kind == JobKind.CONVERT_ADAPTER:
+        return _with_adapter(connection, run)
     if run.kind != JobKind.CONVERT_GGUF:
         raise BadInput(
             "run.not_a_model",
@@ -242,6 +267,33 @@ def _registrable(connection: Connection, run: Row[Any]) -> tuple[tuple[FileEntry
         )
     source = msgspec.convert(run.spec, JobSpec).inputs["model"]
     return (*_whole_source(connection, source.ref, source.files), *outputs), run.summary["parity"]
+
+
+def _rung_files(
+    connection: Connection, run: Row[Any], rung: str
+) -> tuple[tuple[FileEntry, ...], dict[str, Any] | None]:
+    """Return the source's folder with one rung as its GGUF file, and what was measured of that rung."""
+    made = {one["name"]: one for one in run.summary["rungs"] if one["made"]}
+    if rung not in made:
+        raise BadInput(
+            "run.no_rung",
+            f"Run {run.id} has no rung {rung or '(none was named)'}.",
+            hint=f"Name one with --rung: {', '.join(made) or 'none was made'}.",
+        )
+    source = msgspec.convert(run.spec, JobSpec).inputs["model"]
+    own = [entry for entry in file_entries(run.files) if entry.path == f"{rung}/model.gguf"]
+    renamed = tuple(FileEntry(path="model.gguf", digest=entry.digest, size=entry.size) for entry in own)
+    return (*_whole_source(connection, source.ref, source.files), *renamed), made[rung]["parity"]
+
+
+def _with_adapter(connection: Connection, run: Row[Any]) -> tuple[tuple[FileEntry, ...], dict[str, Any] | None]:
+    """Return everything of the model whose adapter was converted, with the adapter's GGUF file beside it."""
+    ref = msgspec.convert(run.spec, JobSpec).inputs["model"].ref
+    row = find_job(connection, ref) if ref.startswith("run:") else find_model(connection, ref)
+    outputs = file_entries(run.files)
+    named = {entry.path for entry in outputs}
+    kept = tuple(entry for entry in file_entries(row.files) if entry.path not in named)
+    return (*kept, *outputs), None if ref.startswith("run:") else row.parity
 
 
 def _require_kept(connection: Connection, run: Row[Any], files: tuple[FileEntry, ...]) -> None:
@@ -277,7 +329,16 @@ def _whole_source(connection: Connection, ref: str, folder: tuple[FileEntry, ...
     return (*folder, *adapters)
 
 
-def _description(run: Row[Any]) -> dict[str, Any]:
+def _description(connection: Connection, run: Row[Any], rung: str) -> dict[str, Any]:
     summary: dict[str, Any] = dict(run.summary or {})
+    if run.kind == JobKind.CONVERT_ADAPTER:
+        ref = run.spec["inputs"]["model"]["ref"]
+        source = find_job(connection, ref) if ref.startswith("run:") else find_model(connection, ref)
+        described = source.summary if ref.startswith("run:") else source.description
+        return {**described, "adapter": summary}
     summary.pop("parity", None)
+    rungs = summary.pop("rungs", [])
+    if rung:
+        summary["quantised"] = next(one for one in rungs if one["name"] == rung)
+        summary["quantisation"] = rung
     return summary

@@ -17,8 +17,8 @@ from appliance.services.blob_references import note_blobs
 from appliance.services.context import Context
 from appliance.services.jobs import UNFINISHED
 from appliance.services.models import insert_version
-from appliance.services.records import find_dataset, find_job, ref_of
-from appliance.store.schema import datasets, evaluations, jobs
+from appliance.services.records import find_dataset, find_job, find_suite, ref_of
+from appliance.store.schema import datasets, evaluations, jobs, suites
 
 
 def succeed(ctx: Context, job_id: str, result: TaskResult) -> None:
@@ -50,10 +50,14 @@ def _record_success(ctx: Context, job_id: str, result: TaskResult) -> None:
             )
         )
         match row.kind:
+            case _ if row.repeats:
+                pass  # done again to compare its bytes: what it says was recorded the first time
             case JobKind.IMPORT_MODEL:
                 summary["ref"] = _register_import(ctx, connection, row, result)
-            case JobKind.IMPORT_DATASET:
+            case JobKind.IMPORT_DATASET | JobKind.SPLIT_DATASET | JobKind.GENERATE_DATASET:
                 summary["ref"] = _register_dataset(ctx, connection, row, result)
+            case JobKind.IMPORT_SUITE:
+                summary["ref"] = _register_suite(ctx, connection, row, result)
             case JobKind.EVALUATE:
                 _record_evaluation(connection, row, result, now)
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(summary=summary))
@@ -108,7 +112,9 @@ def _register_import(ctx: Context, connection: Connection, row: Row[Any], result
 def _register_dataset(ctx: Context, connection: Connection, row: Row[Any], result: TaskResult) -> str:
     spec = msgspec.convert(row.spec, JobSpec)
     name, digest = spec.parameters["name"], result.digest
-    same = connection.execute(select(datasets).where(datasets.c.name == name, datasets.c.digest == digest)).first()
+    same = connection.execute(
+        select(datasets).where(datasets.c.name == name, datasets.c.digest == digest, datasets.c.removed_at == "")
+    ).first()
     if same is not None:
         return ref_of(same)
     newest = connection.execute(select(func.max(datasets.c.version)).where(datasets.c.name == name)).scalar() or 0
@@ -130,19 +136,47 @@ def _register_dataset(ctx: Context, connection: Connection, row: Row[Any], resul
     return ref
 
 
+def _register_suite(ctx: Context, connection: Connection, row: Row[Any], result: TaskResult) -> str:
+    name, digest = msgspec.convert(row.spec, JobSpec).parameters["name"], result.digest
+    present = (suites.c.name == name, suites.c.digest == digest, suites.c.removed_at == "")
+    same = connection.execute(select(suites).where(*present)).first()
+    if same is not None:
+        return ref_of(same)
+    newest = connection.execute(select(func.max(suites.c.version)).where(suites.c.name == name)).scalar() or 0
+    connection.execute(
+        insert(suites).values(
+            id=new_id(),
+            name=name,
+            version=newest + 1,
+            digest=digest,
+            files=msgspec.to_builtins(result.files),
+            summary=result.summary,
+            job_id=row.id,
+            created_by=row.created_by,
+            created_at=to_text(ctx.appliance.clock()),
+        )
+    )
+    ref = ref_of(find_suite(connection, f"{name}@{newest + 1}"))
+    ctx.record(connection, "suite.register", ref, digest=digest)
+    return ref
+
+
 def _record_evaluation(connection: Connection, row: Row[Any], result: TaskResult, now: str) -> None:
     spec = msgspec.convert(row.spec, JobSpec)
-    subject, dataset = spec.inputs["model"], spec.inputs["dataset"]
+    subject, suite = spec.inputs["model"], spec.inputs.get("suite")
+    asked = suite or spec.inputs["dataset"]
     connection.execute(
         insert(evaluations).values(
             id=new_id(),
             subject_digest=subject.digest,
             subject=subject.ref,
-            dataset=dataset.ref,
-            dataset_digest=dataset.digest,
+            dataset=f"suite {suite.ref}" if suite else asked.ref,
+            dataset_digest=asked.digest,
             metrics=result.summary["metrics"],
             examples=result.summary["examples"],
             job_id=row.id,
             at=now,
+            suite=suite.ref if suite else "",
+            detail={name: result.summary.get(name, {}) for name in ("intervals", "informative")},
         )
     )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
 from appliance.access.approvals import parse_public_key, statement, verify
 from appliance.api import types as t
-from appliance.evaluation.gate import Check, Facts, Verdict, judge, parse_gates
+from appliance.evaluation.gate import Check, Verdict, judge, parse_gates, policy_of
 from appliance.kernel.clock import to_text
 from appliance.kernel.errors import Conflict, Forbidden, GateRefused, NotFound
 from appliance.registry.refs import check_name
 from appliance.registry.stages import Stage, check_step, parse_stage
 from appliance.services.context import Context
+from appliance.services.gate_facts import authors_of, facts_of
 from appliance.services.models import model_detail
 from appliance.services.records import find_model, ref_of, stage_of
-from appliance.store.schema import approvals, approvers, evaluations, stages
+from appliance.store.schema import approvals, approvers, stages, verdicts
 
 
 def promote(ctx: Context, text: str, body: t.Promote) -> t.ModelDetail:
@@ -36,6 +37,7 @@ def promote(ctx: Context, text: str, body: t.Promote) -> t.ModelDetail:
         phase = "done" if verdict.passed else "refused"
         text = "; ".join(_check_text(check) for check in verdict.checks)
         ctx.record(connection, "model.promote", ref, phase=phase, stage=str(wanted), verdict=text)
+        _keep_verdict(ctx, connection, row, wanted, verdict)
         if verdict.passed:
             connection.execute(
                 insert(stages).values(
@@ -48,6 +50,20 @@ def promote(ctx: Context, text: str, body: t.Promote) -> t.ModelDetail:
             )
             return model_detail(connection, row)
     raise refusal(ref, wanted, verdict)
+
+
+def _keep_verdict(ctx: Context, connection: Connection, row: Row[Any], stage: Stage, verdict: Verdict) -> None:
+    """Keep the whole verdict with the version, refused or not."""
+    connection.execute(
+        insert(verdicts).values(
+            model_id=row.id,
+            stage=stage,
+            passed=verdict.passed,
+            checks=[asdict(check) for check in verdict.checks],
+            by=ctx.caller.user,
+            at=to_text(ctx.appliance.clock()),
+        )
+    )
 
 
 def refusal(ref: str, stage: Stage, verdict: Verdict) -> GateRefused:
@@ -66,26 +82,9 @@ def _check_text(check: Check) -> str:
 
 def gate_verdict(ctx: Context, connection: Connection, row: Row[Any], stage: Stage) -> Verdict:
     """Judge a version for a stage from what was measured and who approved."""
-    base = row.lineage.get("base")
-    measured = _newest_evaluation(connection, row.weights_digest, on=_own_data(row))
-    approved = connection.execute(
-        select(approvals.c.approver).where(approvals.c.model_id == row.id, approvals.c.stage == stage)
-    ).scalars()
-    facts = Facts(
-        metrics=measured.metrics if measured else None,
-        base_metrics=_base_metrics(connection, base["digest"], measured) if base else None,
-        has_base=base is not None,
-        parity=bool(row.parity.get("passed")) if row.parity else None,
-        approvals=tuple(name for name in approved if name not in authors_of(row)),
-        author=row.created_by,
-    )
     gates = ctx.appliance.paths.gates
-    return judge(stage, parse_gates(gates.read_text(), source=str(gates)), facts)
-
-
-def authors_of(row: Row[Any]) -> tuple[str, ...]:
-    """Return everybody who made or registered a version: none of them may approve it."""
-    return tuple(sorted({row.created_by, *row.lineage.get("authors", [])}))
+    policy = parse_gates(gates.read_text(), source=str(gates))
+    return judge(stage, policy, facts_of(ctx, connection, row, stage, policy_of(stage, policy)))
 
 
 def approve(ctx: Context, text: str, body: t.Approve) -> t.ModelDetail:
@@ -203,26 +202,3 @@ def _who(ctx: Context, row: Row[Any], stage: Stage, body: t.Approve) -> tuple[st
             ctx.record(connection, "model.approve", ref_of(row), phase="refused", approver=known.name, why="signature")
         raise
     return known.name, "key"
-
-
-def _own_data(row: Row[Any]) -> tuple[str, ...]:
-    """Return the digests of the data a version was tuned on: its gate counts their held-out parts and no other."""
-    if row.lineage.get("base") is None:
-        return ()
-    return tuple(item["digest"] for item in row.lineage.get("datasets", []))
-
-
-def _base_metrics(connection: Connection, base: str, measured: Row[Any] | None) -> Mapping[str, float] | None:
-    """Return the base's figures on the very data set on which the version was measured."""
-    if measured is None:
-        return None
-    found = _newest_evaluation(connection, base, on=(measured.dataset_digest,))
-    return dict(found.metrics) if found else None
-
-
-def _newest_evaluation(connection: Connection, subject_digest: str, *, on: tuple[str, ...]) -> Row[Any] | None:
-    """Return the newest evaluation of these weights on one of these data sets; none named means any."""
-    query = select(evaluations).where(evaluations.c.subject_digest == subject_digest)
-    if on:
-        query = query.where(evaluations.c.dataset_digest.in_(on))
-    return connection.execute(query.order_by(evaluations.c.id.desc()).limit(1)).first()

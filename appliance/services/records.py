@@ -13,7 +13,7 @@ from appliance.jobs.spec import FileEntry
 from appliance.kernel.errors import NotFound
 from appliance.registry.refs import parse_ref
 from appliance.registry.stages import highest
-from appliance.store.schema import approvals, datasets, evaluations, jobs, models, stages
+from appliance.store.schema import approvals, campaigns, datasets, evaluations, jobs, models, stages, suites, verdicts
 
 
 def file_entries(document: Any) -> tuple[FileEntry, ...]:
@@ -36,13 +36,30 @@ def find_model(connection: Connection, text: str) -> Row[Any]:
 def find_dataset(connection: Connection, text: str) -> Row[Any]:
     """Return the row of a data set. Raises NotFound."""
     ref = parse_ref(text, what="data set")
-    query = select(datasets).where(datasets.c.name == ref.name)
+    query = select(datasets).where(datasets.c.name == ref.name, datasets.c.removed_at == "")
     if ref.version:
         query = query.where(datasets.c.version == ref.version)
     row = connection.execute(query.order_by(datasets.c.version.desc()).limit(1)).first()
     if row is None:
         raise NotFound("dataset.unknown", f"There is no data set {text}.", hint="See `intramuros dataset list`.")
     return row
+
+
+def find_suite(connection: Connection, text: str) -> Row[Any]:
+    """Return the row of a suite: `name` (newest) or `name@version`. Raises NotFound."""
+    ref = parse_ref(text, what="suite")
+    query = select(suites).where(suites.c.name == ref.name, suites.c.removed_at == "")
+    if ref.version:
+        query = query.where(suites.c.version == ref.version)
+    row = connection.execute(query.order_by(suites.c.version.desc()).limit(1)).first()
+    if row is None:
+        raise NotFound("suite.unknown", f"There is no suite {text}.", hint="See `intramuros suite list`.")
+    return row
+
+
+def served_gguf(files: Iterable[FileEntry]) -> FileEntry | None:
+    """Return a version's own GGUF file, if it has one; an adapter beside it lies deeper and is no model."""
+    return next((entry for entry in files if entry.path.endswith(".gguf") and "/" not in entry.path), None)
 
 
 def find_job(connection: Connection, text: str) -> Row[Any]:
@@ -54,6 +71,40 @@ def find_job(connection: Connection, text: str) -> Row[Any]:
         why = "There is no job" if not rows else "More than one job starts with"
         raise NotFound("job.unknown", f"{why} {text!r}.", hint="See `intramuros job list`.")
     return rows[0]
+
+
+def find_campaign(connection: Connection, text: str) -> Row[Any]:
+    """Return the campaign whose id starts with `text`. Raises NotFound when none or several do."""
+    query = select(campaigns).where(campaigns.c.id.startswith(text.upper(), autoescape=True)).limit(2)
+    rows = connection.execute(query).all() if text else []
+    if len(rows) != 1:
+        why = "There is no campaign" if not rows else "More than one campaign starts with"
+        hint = "See `intramuros search list`, `kfold list` or `pipeline list`."
+        raise NotFound("campaign.unknown", f"{why} {text!r}.", hint=hint)
+    return rows[0]
+
+
+def verification_views(connection: Connection, runs: Iterable[str]) -> tuple[t.VerificationView, ...]:
+    """Return how often these jobs' runs were done again and with which verdict, newest first."""
+    wanted = set(runs)
+    query = (
+        select(campaigns)
+        .where(campaigns.c.kind == "rerun", campaigns.c.state == "succeeded")
+        .order_by(campaigns.c.id.desc())
+    )
+    return tuple(
+        t.VerificationView(
+            campaign=row.id,
+            run=row.spec["run"],
+            by=row.created_by,
+            at=row.finished_at,
+            identical=row.summary["identical"],
+            files=row.summary["files"],
+            differing=tuple(row.summary["differing"]),
+        )
+        for row in connection.execute(query)
+        if row.spec["run"] in wanted
+    )
 
 
 def ref_of(row: Row[Any]) -> str:
@@ -92,11 +143,11 @@ def model_view(connection: Connection, row: Row[Any]) -> t.ModelView:
 
 def formats_of(files: Iterable[FileEntry]) -> tuple[str, ...]:
     """Return which weight formats a version has."""
-    names = [entry.path for entry in files]
+    entries = tuple(files)
     found = []
-    if any(name.endswith(".safetensors") for name in names):
+    if any(entry.path.endswith(".safetensors") for entry in entries):
         found.append("safetensors")
-    if any(name.endswith(".gguf") for name in names):
+    if served_gguf(entries):
         found.append("gguf")
     return tuple(found)
 
@@ -104,6 +155,7 @@ def formats_of(files: Iterable[FileEntry]) -> tuple[str, ...]:
 def dataset_view(row: Row[Any]) -> t.DatasetView:
     """Return one data set version."""
     summary: dict[str, Any] = row.summary
+    figures: dict[str, Any] = summary.get("statistics", {})
     return t.DatasetView(
         ref=ref_of(row),
         name=row.name,
@@ -114,6 +166,9 @@ def dataset_view(row: Row[Any]) -> t.DatasetView:
         heldout_rows=summary["heldout_rows"],
         rejected_rows=summary["rejected_rows"],
         duplicate_rows=summary["duplicate_rows"],
+        labels=max(figures.get(part, {}).get("labels", 0) for part in ("train", "heldout")),
+        personal=sum(summary.get("personal", {}).values()),
+        synthetic="synthetic" in summary,
         size=sum(entry.size for entry in file_entries(row.files)),
         created_by=row.created_by,
         created_at=row.created_at,
@@ -136,6 +191,42 @@ def evaluation_views(connection: Connection, subject_digest: str) -> tuple[t.Eva
             examples=row.examples,
             at=row.at,
             job=row.job_id,
+            suite=row.suite,
+            intervals=row.detail.get("intervals", {}),
+            informative=row.detail.get("informative", {}),
+        )
+        for row in rows
+    )
+
+
+def suite_view(row: Row[Any]) -> t.SuiteView:
+    """Return one version of a suite."""
+    summary: dict[str, Any] = row.summary
+    return t.SuiteView(
+        ref=ref_of(row),
+        name=row.name,
+        version=row.version,
+        digest=row.digest,
+        description=summary.get("description", ""),
+        data=tuple(summary["data"]),
+        tasks=tuple(msgspec.convert(summary["tasks"], list[t.SuiteTaskView])),
+        created_by=row.created_by,
+        created_at=row.created_at,
+    )
+
+
+def verdict_views(connection: Connection, model_id: str) -> tuple[t.VerdictView, ...]:
+    """Return what the gates said of a version, newest first."""
+    rows = connection.execute(
+        select(verdicts).where(verdicts.c.model_id == model_id).order_by(verdicts.c.id.desc()).limit(20)
+    )
+    return tuple(
+        t.VerdictView(
+            stage=row.stage,
+            passed=row.passed,
+            by=row.by,
+            at=row.at,
+            checks=tuple(msgspec.convert(row.checks, list[t.CheckView])),
         )
         for row in rows
     )

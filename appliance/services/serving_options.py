@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from appliance.api import types as t
 from appliance.catalog.purpose import KINDS, kind_of
 from appliance.jobs.spec import FileEntry, manifest_digest
 from appliance.kernel.errors import BadInput
 from appliance.services.jobs import encoder_part
-from appliance.services.records import file_entries, ref_of
+from appliance.services.records import file_entries, ref_of, served_gguf
+from appliance.services.served_adapters import find_adapters
 
 _LEAST_MEMORY: Final = 64 << 20
 _CATEGORY_LIMIT: Final = 256
@@ -38,9 +39,9 @@ class Artifact:
 def artifact_of(row: Row[Any], kind: str) -> Artifact:
     """Return what serves this kind: the GGUF file where there is one. Raises BadInput `deploy.no_gguf`."""
     files = file_entries(row.files)
-    for entry in files:
-        if entry.path.endswith(".gguf"):
-            return Artifact(digest=entry.digest, size=entry.size)
+    own = served_gguf(files)
+    if own is not None:
+        return Artifact(digest=own.digest, size=own.size)
     folder = encoder_part(files)
     if kind == "generate" or not folder:
         raise BadInput(
@@ -61,10 +62,22 @@ def policy_of(deployment: Row[Any]) -> t.Policy:
     return msgspec.convert(deployment.policy, t.Policy)
 
 
-def merged_options(row: Row[Any], change: t.OptionsChange, live: t.ServingOptions | None) -> t.ServingOptions:
-    """Return the options of a new revision. Raises BadInput (`deploy.kind`, `deploy.options`, `deploy.no_gguf`)."""
+def merged_options(
+    connection: Connection,
+    row: Row[Any],
+    change: t.OptionsChange,
+    live: t.ServingOptions | None,
+    *,
+    any_stage: bool = False,
+) -> t.ServingOptions:
+    """Return the options of a new revision; with `any_stage` adapters need not be at prod.
+
+    Raises BadInput (`deploy.kind`, `deploy.options`, `deploy.no_gguf`, `deploy.adapter`) or Conflict.
+    """
     made_for = kind_of(row.description)
     given = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
+    wanted = given.get("adapters", {label: entry.ref for label, entry in live.adapters.items()} if live else {})
+    given["adapters"] = find_adapters(connection, row, wanted, any_stage=any_stage)
     options = msgspec.structs.replace(live or t.ServingOptions(kind=made_for), **given)
     if options.kind not in KINDS:
         raise BadInput("deploy.kind", f"{options.kind!r} is not a kind.", hint=f"Kinds: {', '.join(KINDS)}.")
@@ -97,6 +110,8 @@ def _check(row: Row[Any], options: t.ServingOptions) -> None:
         raise _wrong("the memory limit", options.memory_limit, f"0 (none) or at least {_LEAST_MEMORY} bytes")
     if options.shortens and options.kind != "embed":
         raise _wrong("shorter vectors", options.kind, "a deployment of kind embed")
+    if options.adapters and (options.kind != "generate" or served_gguf(file_entries(row.files)) is None):
+        raise _wrong("adapters", options.kind, "a deployment of kind generate")
     if not options.categories:
         return
     if options.kind != "classify":

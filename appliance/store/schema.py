@@ -1,8 +1,8 @@
 """The tables. Statements written against them run on SQLite and on PostgreSQL alike.
 
 Times are RFC 3339 text in UTC, digests SHA-256 in hexadecimal, documents canonical JSON. A row of `models`,
-`datasets`, `evaluations`, `approvals`, `stages` or `audit_events` is never changed after it was written
-(except a model's `removed_at`).
+`datasets`, `suites`, `evaluations`, `verdicts`, `approvals`, `stages` or `audit_events` is never changed after it was
+written (except the `removed_at` of a model, data set or suite).
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0005"
 """The newest migration; a test keeps it equal to Alembic's head."""
 
 metadata = MetaData()
@@ -57,9 +58,53 @@ jobs = Table(
     Column("summary", JSON),
     Column("files", JSON),
     Column("output_digest", String(64), nullable=False, default=""),
+    Column("campaign_id", String(26), nullable=False, default="", server_default=text("''")),
+    Column("repeats", String(26), nullable=False, default="", server_default=text("''")),
+    Column("lock", String(64), nullable=False, default="", server_default=text("''")),
 )
 Index("jobs_by_state", jobs.c.state)
 Index("jobs_by_run", jobs.c.run_id)
+Index("jobs_by_campaign", jobs.c.campaign_id)
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+    Column("added_at", String, nullable=False),
+)
+
+campaigns = Table(
+    "campaigns",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("title", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("state", String, nullable=False),
+    Column("created_by", String, nullable=False),
+    Column("created_uid", Integer, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("finished_at", String, nullable=False, default=""),
+    Column("problem", JSON),
+    Column("summary", JSON),
+)
+Index("campaigns_by_state", campaigns.c.state)
+
+campaign_steps = Table(
+    "campaign_steps",
+    metadata,
+    Column("campaign_id", String(26), ForeignKey("campaigns.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("spec", JSON, nullable=False),
+    Column("job_id", String(26), nullable=False, default=""),
+    Column("outcome", JSON),
+    Column("problem", JSON),
+    Column("at", String, nullable=False, default=""),
+)
+Index("campaign_steps_by_job", campaign_steps.c.job_id)
 
 datasets = Table(
     "datasets",
@@ -73,6 +118,23 @@ datasets = Table(
     Column("job_id", String(26), ForeignKey("jobs.id"), nullable=False),
     Column("created_by", String, nullable=False),
     Column("created_at", String, nullable=False),
+    Column("removed_at", String, nullable=False, default="", server_default=text("''")),
+    UniqueConstraint("name", "version"),
+)
+
+suites = Table(
+    "suites",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("name", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("summary", JSON, nullable=False),
+    Column("job_id", String(26), ForeignKey("jobs.id"), nullable=False),
+    Column("created_by", String, nullable=False),
+    Column("created_at", String, nullable=False),
+    Column("removed_at", String, nullable=False, default=""),
     UniqueConstraint("name", "version"),
 )
 
@@ -108,6 +170,8 @@ evaluations = Table(
     Column("examples", Integer, nullable=False),
     Column("job_id", String(26), ForeignKey("jobs.id"), nullable=False),
     Column("at", String, nullable=False),
+    Column("suite", String, nullable=False, default="", server_default=text("''")),
+    Column("detail", JSON, nullable=False, default=dict, server_default="{}"),
 )
 Index("evaluations_by_subject", evaluations.c.subject_digest)
 
@@ -122,6 +186,19 @@ stages = Table(
     Column("at", String, nullable=False),
     UniqueConstraint("model_id", "stage"),
 )
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model_id", String(26), ForeignKey("models.id"), nullable=False),
+    Column("stage", String, nullable=False),
+    Column("passed", Boolean, nullable=False),
+    Column("checks", JSON, nullable=False),
+    Column("by", String, nullable=False),
+    Column("at", String, nullable=False),
+)
+Index("verdicts_by_model", verdicts.c.model_id)
 
 approvals = Table(
     "approvals",

@@ -227,7 +227,7 @@ class _Run:
             return
         with _products(self._settings):
             loss = measuring.measure()
-        self._supervision.emit(Metric(name="heldout_loss", value=loss))
+        self._supervision.emit(Metric(name="heldout_loss", value=loss, step=counters.step))
         if counters.best_loss is None or loss < counters.best_loss:
             counters.best_step, counters.best_loss, counters.misses = counters.step, loss, 0
             self._best = {name: weight.detach().clone() for name, weight in self._weights.items()}

@@ -14,7 +14,7 @@ from appliance.api import types as t
 from appliance.api.client import Client
 from appliance.api.server import PeerProtocol, build_app
 from appliance.kernel.events import Progress
-from appliance.services import deployments
+from appliance.services import campaigns, deployments
 from appliance.services.context import Appliance, Context
 from tests.factories.appliance import open_test_appliance
 
@@ -42,6 +42,12 @@ class StillRuntime:
 
     async def job_events(self, ctx: Context, job: str, after: int, hold: float) -> t.JobEvents:
         return t.JobEvents(events=(), next=after, state=f"held {hold:.0f} s")
+
+    def log(self, job: str) -> tuple[t.JobEvent, ...]:
+        return ()
+
+    async def campaign(self, ctx: Context, campaign: str, seen: str, hold: float) -> t.CampaignDetail:
+        return campaigns.show(ctx, campaign)
 
     async def deployment(self, ctx: Context, name: str, revision: int, hold: float) -> t.DeploymentView:
         return deployments.show(ctx, name)

@@ -217,3 +217,101 @@ def test_a_source_larger_than_the_disk_is_refused_first(tmp_path: Path, run_impo
     with pytest.raises(StorageFailure) as raised:
         run_import(source)
     assert raised.value.code == "storage.full"
+
+
+def test_several_files_are_one_data_set_whose_names_say_the_part(tmp_path: Path, run_import: Import) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na,x\nb,y\nTEST,y\nbad\n")
+    (tmp_path / "test.jsonl").write_text('{"text":"test","label":"x"}\n{"text":""}\n')
+    workspace, summary = run_import(tmp_path / "train.csv", more=[str(tmp_path / "test.jsonl")])
+    assert (summary["train_rows"], summary["heldout_rows"]) == (2, 1)
+    assert [(row["file"], row["line"], row["code"]) for row in summary["rejected"]] == [
+        ("train.csv", 5, "row.columns"),
+        ("test.jsonl", 2, "row.empty"),
+        ("train.csv", 4, "row.leak"),
+    ]
+    lines = (workspace.output / "rejected.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == summary["rejected"]
+    assert summary["labels"] == [{"label": "x", "train": 1, "heldout": 1}, {"label": "y", "train": 1, "heldout": 0}]
+
+
+def test_a_row_that_says_its_part_is_believed_before_the_name_of_its_file(tmp_path: Path, run_import: Import) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "train.jsonl").write_text('{"text":"a"}\n{"text":"b","split":"test"}\n')
+    (tmp_path / "d" / "test.jsonl").write_text('{"text":"c"}\n')
+    workspace, summary = run_import(tmp_path / "d")
+    assert [row["text"] for row in rows_of(workspace, "heldout")] == ["c", "b"]
+    assert summary["train_rows"] == 1
+
+
+def test_personal_data_are_counted_and_replaced_when_that_is_asked(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.jsonl"
+    row = '{"question":"who is a@b.org?","answer":"call +49 30 901820"}\n'
+    source.write_text(row * 2 + '{"question":"q","answer":"a"}\n')
+    _, summary = run_import(source)
+    assert (summary["personal"], summary["redacted"]) == ({"email": 1, "phone": 1}, {})
+    workspace, redacted = run_import(source, redact=True)
+    assert (redacted["personal"], redacted["redacted"]) == ({}, {"email": 2, "phone": 2})
+    assert rows_of(workspace, "train")[0]["messages"] == [
+        {"role": "user", "content": "who is <EMAIL>?"},
+        {"role": "assistant", "content": "call <PHONE>"},
+    ]
+
+
+def test_labels_outside_the_declared_ones_are_set_aside(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.csv"
+    source.write_text("text,label\na,x\nb,y\nc,secret\n")
+    _, summary = run_import(source, labels=["x", "y"], heldout_percent=0)
+    assert summary["rejected"] == [
+        {"line": 4, "code": "row.label", "reason": "its label is none of the 2 that were declared"}
+    ]
+
+
+def test_kept_columns_do_not_make_a_row_another_one(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.csv"
+    source.write_text("text,day\na,1\na,2\nb,3\n")
+    workspace, summary = run_import(source, keep=["day"], heldout_percent=0)
+    assert summary["duplicate_rows"] == 1
+    assert rows_of(workspace, "train") == [{"meta": {"day": "1"}, "text": "a"}, {"meta": {"day": "3"}, "text": "b"}]
+    assert summary["statistics"]["unused_fields"] == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "parameters", "code"),
+    [
+        ("text,label\na,x\nb,x\n", {}, "dataset.one_label"),
+        ("text,label\na,x\n", {"form": "chat"}, "dataset.columns"),
+        ("text,label\na,x\n", {"form": "novel"}, "dataset.form"),
+        ("text,label\na,x\n", {"keep": ["day"]}, "dataset.mapping"),
+        ("", {}, "dataset.columns"),
+    ],
+)
+def test_what_cannot_be_trained_on_has_one_clear_error(
+    tmp_path: Path, run_import: Import, data: str, parameters: dict[str, Any], code: str
+) -> None:
+    (tmp_path / "x.csv").write_text(data)
+    with pytest.raises(BadInput) as raised:
+        run_import(tmp_path / "x.csv", **parameters)
+    assert raised.value.code == code
+
+
+def test_a_file_of_another_encoding_is_refused_as_a_whole(tmp_path: Path, run_import: Import) -> None:
+    rows = [f"für {i},größe\n" for i in range(20)]
+    (tmp_path / "x.csv").write_bytes(("text,label\n" + "".join(rows) + "plain,x\n").encode("latin-1"))
+    with pytest.raises(BadInput, match="20 rows cannot be read and 1 can") as raised:
+        run_import(tmp_path / "x.csv")
+    assert raised.value.code == "dataset.encoding"
+
+
+def test_tagged_text_is_not_redacted(tmp_path: Path, run_import: Import) -> None:
+    (tmp_path / "x.jsonl").write_text('{"text":"a@b.org","spans":[]}\n')
+    with pytest.raises(BadInput) as raised:
+        run_import(tmp_path / "x.jsonl", redact=True)
+    assert raised.value.code == "dataset.redact_tags"
+
+
+def test_more_labels_than_a_classifier_can_have_are_refused(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.csv"
+    source.write_text("text,label\n" + "".join(f"t{i},l{i}\n" for i in range(10_002)))
+    with pytest.raises(BadInput) as raised:
+        run_import(source, heldout_percent=0)
+    assert raised.value.code == "dataset.too_many_labels"

@@ -32,6 +32,10 @@ def example(question: str, expected: str = "On 8443.") -> Example:
     return Example(context=(Message("user", question),), expected=expected)
 
 
+def asked(decoder: Decoder, example: Example) -> tuple[list[int], list[int]]:
+    return decoder.prompt_and_answer(example.messages, example.expected)
+
+
 def alone(folder: Path, prompt: list[int], answer: list[int], *, steps: int, end: int) -> tuple[list[int], float]:
     """Greedy tokens and the answer's negative log likelihood, recomputed from scratch for each token."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
@@ -53,7 +57,7 @@ def test_batches_are_cut_from_sorted_lengths() -> None:
 
 
 def test_a_batch_gives_each_row_what_it_would_get_alone(decoder: Decoder, tiny: Path) -> None:
-    pairs = [decoder.prompt_and_answer(example(question)) for question in QUESTIONS]
+    pairs = [asked(decoder, example(question)) for question in QUESTIONS]
     answers: dict[int, list[int]] = {}
     likelihoods: dict[int, float] = {}
     for found in decoder.answers([prompt for prompt, _ in pairs], max_new_tokens=12):
@@ -71,7 +75,7 @@ def test_a_batch_gives_each_row_what_it_would_get_alone(decoder: Decoder, tiny: 
 
 
 def test_question_and_answer_are_framed_by_the_template(decoder: Decoder) -> None:
-    prompt, answer = decoder.prompt_and_answer(example("Why?", "Because."))
+    prompt, answer = asked(decoder, example("Why?", "Because."))
     assert decoder.tokenizer.decode(prompt) == "<|user|>Why?<|end|><|assistant|>"
     assert decoder.tokenizer.decode(answer) == "Because.<|end|>"
 
@@ -92,14 +96,14 @@ def test_a_template_that_rewrites_the_question_is_refused(tiny: Path) -> None:
     decoder = Decoder(tiny)
     decoder.tokenizer.chat_template = "{{ messages | length }}{% if add_generation_prompt %}:{% endif %}"
     with pytest.raises(BadInput, match=r"evaluation\.chat_template"):
-        decoder.prompt_and_answer(example("Why?"))
+        asked(decoder, example("Why?"))
 
 
 def test_a_model_without_template_is_refused(tiny: Path) -> None:
     decoder = Decoder(tiny)
     decoder.tokenizer.chat_template = None
     with pytest.raises(BadInput, match=r"evaluation\.chat_template"):
-        decoder.prompt_and_answer(example("Why?"))
+        asked(decoder, example("Why?"))
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_likelihoods_add_up_over_the_vocabulary(decoder: Decoder) -> None:
-    prompt, _ = decoder.prompt_and_answer(example("Why?"))
+    prompt, _ = asked(decoder, example("Why?"))
     total = 0.0
     for scored in decoder.likelihoods([(prompt, [token]) for token in range(384)]):
         total += sum(math.exp(-nll) for nll in scored.values())

@@ -59,7 +59,7 @@ def test_a_finished_job_is_sealed_with_the_digests_of_its_files(tmp_path: Path, 
     directory = lay_out(tmp_path, source=source)
     assert work(directory) == 0
     result = msgspec.json.decode((directory / "result.json").read_bytes(), type=TaskResult)
-    assert [entry.path for entry in result.files] == ["heldout.jsonl", "report.json", "train.jsonl"]
+    assert [entry.path for entry in result.files] == ["heldout.jsonl", "rejected.jsonl", "report.json", "train.jsonl"]
     for entry in result.files:
         data = (directory / "out" / entry.path).read_bytes()
         assert (entry.digest, entry.size) == (sha256_hex(data), len(data))

@@ -7,9 +7,9 @@ import pytest
 from appliance.access.roles import Role
 from appliance.api import types as t
 from appliance.kernel.errors import Forbidden
-from appliance.services import audit, datasets, deployments, jobs, keys, models, promotion
+from appliance.services import audit, dataset_jobs, dataset_rows, datasets, deployments, jobs, keys, models, promotion
 from appliance.services.context import Appliance, Context, Doorbell
-from tests.factories.appliance import WEIGHTS, context, head, imported_model, trail
+from tests.factories.appliance import WEIGHTS, context, head, imported_dataset, imported_model, trail
 
 NOBODY = frozenset[Role]()
 
@@ -28,6 +28,7 @@ def test_a_caller_without_the_role_is_refused_and_recorded(appliance: Appliance,
 
 def test_every_service_that_changes_something_asks_for_the_role_first(appliance: Appliance, ctx: Context) -> None:
     ref = imported_model(ctx, "tiny", WEIGHTS)
+    data = imported_dataset(ctx)
     mallory = context(appliance, user="mallory", roles=NOBODY)
     changes: dict[str, Callable[[], object]] = {
         "model.import": lambda: models.import_model(mallory, t.ImportModel(source="/x", name="x")),
@@ -37,6 +38,11 @@ def test_every_service_that_changes_something_asks_for_the_role_first(appliance:
         "model.approve": lambda: promotion.approve(mallory, ref, t.Approve(stage="dev")),
         "approver.enrol": lambda: promotion.enrol(mallory, t.EnrolApprover(name="x", public_key="")),
         "dataset.import": lambda: datasets.import_dataset(mallory, t.ImportDataset(source="/x", name="x")),
+        "dataset.check": lambda: dataset_jobs.check(mallory, "x", t.CheckDataset()),
+        "dataset.split": lambda: dataset_jobs.split(mallory, "x", t.SplitDataset()),
+        "dataset.generate": lambda: dataset_jobs.generate(mallory, t.GenerateDataset(name="x", model="x")),
+        "dataset.read": lambda: dataset_rows.page(mallory, "x", part="train", after=0, limit=1),
+        "dataset.remove": lambda: datasets.remove(mallory, data),
         "job.submit": lambda: jobs.submit(mallory, t.SubmitJob(kind="evaluate", inputs={})),
         "deployment.deploy": lambda: deployments.deploy(mallory, "x", t.Deploy(model=ref)),
         "deployment.rollback": lambda: deployments.roll_back(mallory, "x", t.RollBack()),

@@ -6,7 +6,7 @@ from appliance.api import types as t
 from appliance.jobs.spec import JobKind
 from appliance.services import models
 from appliance.services.context import Appliance, Context
-from tests.factories.appliance import WEIGHTS, context, finished_run, imported_dataset, imported_model
+from tests.factories.appliance import WEIGHTS, context, finished_run, imported_dataset, imported_model, stored_dataset
 
 PARITY = {"parity": {"passed": True}}
 
@@ -69,3 +69,19 @@ def test_evaluation_data_is_not_training_data(ctx: Context) -> None:
     seed = finished_run(ctx, JobKind.TRAIN_SEED, {"corpus": data}, WEIGHTS)
     converted = finished_run(ctx, JobKind.CONVERT_GGUF, {"model": seed, "dataset": prompts}, {"m.gguf": b""}, PARITY)
     assert [entry["ref"] for entry in lineage(ctx, converted)["datasets"]] == [data]  # type: ignore[attr-defined]
+
+
+def test_what_a_model_wrote_marks_every_model_made_from_it(people: tuple[Context, Context, Context]) -> None:
+    alice, _, _ = people
+    mark = {"model": "writer@1", "from": "faq@1"}
+    synthetic, plain = stored_dataset(alice, "written", train=b"{}\n", synthetic=mark), imported_dataset(alice, "faq")
+    seed = finished_run(alice, JobKind.TRAIN_SEED, {"corpus": synthetic}, WEIGHTS)
+    found = lineage(alice, seed, "seed")
+    assert found["datasets"][0]["synthetic"] == mark  # type: ignore[index]
+    assert found["synthetic"] == [synthetic]
+    tuned = finished_run(
+        alice, JobKind.TRAIN_LORA, {"base": "seed@1", "dataset": plain}, {"model.safetensors": b"tuned"}
+    )
+    found = lineage(alice, tuned, "tuned")
+    assert found["synthetic"] == [synthetic]
+    assert "synthetic" not in found["datasets"][0]  # type: ignore[index]

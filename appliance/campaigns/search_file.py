@@ -1,0 +1,94 @@
+"""The search file: one recipe, which of its fields vary, and how long to look.
+
+    recipe:                  # a recipe file's content
+      recipe: lora
+      base: assistant@1
+      data: faq@1
+    space:
+      learning_rate: {low: 1e-4, high: 1e-2, log: true}
+      rank: {choices: [4, 8, 16]}
+    trials: 20
+    batch: 2
+
+Knows neither recipes nor jobs. Invariant: what a search does follows from this file and the outcomes of its trials.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from appliance.kernel.errors import BadInput
+from appliance.kernel.plain_yaml import PlainDocument, parse_plain_yaml
+
+Scalar = bool | int | float | str
+
+
+class Dimension(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The values one field may take: a range with both ends, or choices. A range of whole numbers stays whole."""
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    """Draw evenly on a logarithmic scale."""
+    choices: tuple[Scalar, ...] = ()
+
+
+class SearchFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A whole search."""
+
+    recipe: dict[str, Any]
+    """A recipe file's content; the fields of `space` are set over its `with`."""
+    space: Annotated[dict[str, Dimension], Meta(min_length=1)]
+    """Recipe field -> the values it may take."""
+    trials: Annotated[int, Meta(ge=1, le=1000)] = 20
+    """How many runs to make."""
+    batch: Annotated[int, Meta(ge=1, le=64)] = 2
+    """Trials that are asked for together; a fixed number, so that the same search makes the same trials."""
+    startup: Annotated[int, Meta(ge=1, le=1000)] = 6
+    """Trials drawn at random before the model of good values (TPE) decides."""
+    metric: Annotated[str, Meta(min_length=1)] = "heldout_loss"
+    """Figure of a run's summary that is compared."""
+    direction: Literal["minimize", "maximize"] = "minimize"
+    pruner: Literal["median", "none"] = "median"
+    """median: stop a trial that is worse, on its way, than half of the earlier batches' trials were there."""
+    seed: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
+
+
+def parse_search_file(data: bytes, *, name: str) -> tuple[SearchFile, PlainDocument]:
+    """Check a search file. Raises BadInput (`search.file`) naming file, line and field."""
+    document = parse_plain_yaml(data, name=name)
+    try:
+        file = msgspec.convert(document.value, SearchFile)
+    except msgspec.ValidationError as error:
+        raise _invalid(f"{document.where(*_path(str(error)))}: {error}") from error
+    for field, dimension in file.space.items():
+        if fault := _fault(dimension):
+            raise _invalid(f"{document.where('space', field)}: {field}: {fault}")
+    return file, document
+
+
+def _invalid(fault: str) -> BadInput:
+    return BadInput("search.file", f"{fault}.", hint="docs/operators/runs.md has the fields of a search.")
+
+
+def _path(message: str) -> tuple[str, ...]:
+    """Return the keys of the field that a validator's message names as `$.space[...].low`."""
+    _, _, path = message.rpartition("`$")
+    return tuple(part for part in path.rstrip("`").split(".") if part and part != "[...]")
+
+
+def _fault(dimension: Dimension) -> str:
+    low, high = dimension.low, dimension.high
+    if dimension.choices:
+        if low is not None or high is not None or dimension.log:
+            return "give either choices, or low and high"
+        return "choices must differ" if len(set(map(repr, dimension.choices))) < len(dimension.choices) else ""
+    if low is None or high is None:
+        return "low and high must both be given, or choices"
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        return f"low {low} must be below high {high}"
+    return "a logarithmic range must be above 0" if dimension.log and low <= 0 else ""

@@ -1,0 +1,80 @@
+"""`intramuros kfold …`: cross-validate a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from appliance.api import calls
+from appliance.api import types as t
+from appliance.cli import campaigns
+from appliance.cli.session import Session, verb
+from appliance.kernel.terminal import table
+
+
+@click.group()
+def kfold() -> None:
+    """Cross-validate a recipe."""
+
+
+@kfold.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("-k", "folds", default=5, show_default=True, help="Parts of the training rows; each is held out once.")
+@click.option("--detach", is_flag=True, help="Start it and return.")
+@verb
+def run(session: Session, file: Path, folds: int, detach: bool) -> None:
+    """Train the recipe file FILE once for each part of its training rows."""
+    body = t.SubmitKfold(text=campaigns.read_text(file), name=file.name, folds=folds)
+    _follow(session, session.send(calls.submit_kfold(body)), detach=detach)
+
+
+@kfold.command("list")
+@verb
+def list_(session: Session) -> None:
+    """List cross-validations, newest first."""
+    campaigns.show_list(session, "kfold", empty="None yet. Start one with `intramuros kfold run FILE -k 5`.")
+
+
+@kfold.command()
+@click.argument("id")
+@verb
+def show(session: Session, id: str) -> None:
+    """Show the folds and the spread of each figure."""
+    campaigns.show_one(session, id, _lines)
+
+
+@kfold.command()
+@click.argument("id")
+@verb
+def cancel(session: Session, id: str) -> None:
+    """Stop a cross-validation and its jobs."""
+    campaigns.show_cancel(session, id)
+
+
+@kfold.command()
+@click.argument("id")
+@click.option("--detach", is_flag=True, help="Return at once.")
+@verb
+def resume(session: Session, id: str, detach: bool) -> None:
+    """Try the folds again that failed or were cancelled."""
+    _follow(session, session.send(calls.resume_campaign(id)), detach=detach)
+
+
+def _follow(session: Session, view: t.CampaignView, *, detach: bool) -> None:
+    if detach:
+        session.show(view, lambda: view.id)
+        return
+    detail = campaigns.follow(session, view)
+    session.show(detail, lambda: "\n".join([*campaigns.head(detail), *_lines(detail)]))
+
+
+def _lines(detail: t.CampaignDetail) -> list[str]:
+    lines = ["", campaigns.steps_table(detail, (), lambda _: ())]
+    if figures := detail.campaign.summary.get("metrics"):
+        rows = [
+            (name, f"{one['mean']:.6g}", f"{one['deviation']:.3g}", f"{one['low']:.6g} to {one['high']:.6g}")
+            for name, one in figures.items()
+        ]
+        lines += ["", table(("FIGURE", "MEAN", "DEVIATION", "95 % INTERVAL"), rows, empty="no figures")]
+    return lines

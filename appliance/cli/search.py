@@ -1,0 +1,98 @@
+"""`intramuros search …`: look for the best values of a recipe's fields."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from appliance.api import calls
+from appliance.api import types as t
+from appliance.cli import campaigns
+from appliance.cli.session import Session, verb
+
+
+@click.group()
+def search() -> None:
+    """Look for the best values of a recipe's fields."""
+
+
+@search.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--detach", is_flag=True, help="Start it and return.")
+@verb
+def run(session: Session, file: Path, detach: bool) -> None:
+    """Carry out the search file FILE."""
+    body = t.SubmitSearch(text=campaigns.read_text(file), name=file.name)
+    _follow(session, session.send(calls.submit_search(body)), detach=detach)
+
+
+@search.command("list")
+@verb
+def list_(session: Session) -> None:
+    """List searches, newest first."""
+    campaigns.show_list(session, "search", empty="No searches yet. Start one with `intramuros search run FILE`.")
+
+
+@search.command()
+@click.argument("id")
+@verb
+def show(session: Session, id: str) -> None:
+    """Show a search with its trials and the best recipe."""
+    campaigns.show_one(session, id, _lines)
+
+
+@search.command()
+@click.argument("id")
+@verb
+def cancel(session: Session, id: str) -> None:
+    """Stop a search and its trials."""
+    campaigns.show_cancel(session, id)
+
+
+@search.command()
+@click.argument("id")
+@click.option("--detach", is_flag=True, help="Return at once.")
+@verb
+def resume(session: Session, id: str, detach: bool) -> None:
+    """Go on with a search that failed or was cancelled."""
+    _follow(session, session.send(calls.resume_campaign(id)), detach=detach)
+
+
+def _follow(session: Session, view: t.CampaignView, *, detach: bool) -> None:
+    if detach:
+        session.show(view, lambda: view.id)
+        return
+    detail = campaigns.follow(session, view)
+    session.show(detail, lambda: "\n".join([*campaigns.head(detail), *_lines(detail)]))
+
+
+def _lines(detail: t.CampaignDetail) -> list[str]:
+    found = detail.campaign.summary
+    lines = []
+    if "best" in found:
+        figure, direction = detail.spec["metric"], detail.spec["direction"]
+        lines += [
+            f"  best        trial {found['best']}: {figure} {found['value']:.6g} ({direction}), run:{found['job']}",
+            f"  values      {json.dumps(found['values'], ensure_ascii=False)}",
+        ]
+        if found["importance"]:
+            shares = ", ".join(f"{name} {share:.0%}" for name, share in found["importance"].items())
+            lines.append(f"  decided by  {shares}")
+    lines += ["", campaigns.steps_table(detail, ("VALUE", "VALUES"), _cells)]
+    if "recipe" in found:
+        lines += ["", "The best recipe, for `intramuros train run FILE`:", "", str(found["recipe"]).rstrip()]
+        lines += ["", f"Register its model with `intramuros model register run:{found['job']} --name NAME`."]
+    return lines
+
+
+def _cells(step: t.CampaignStepView) -> tuple[str, ...]:
+    value = step.outcome.get("value")
+    if step.state == "pruned":
+        told = f"stopped at step {step.outcome['pruned_at']}"
+    elif step.problem is not None:
+        told = step.problem.message
+    else:
+        told = f"{value:.6g}" if isinstance(value, float) else ""
+    return told, json.dumps(step.spec, ensure_ascii=False)

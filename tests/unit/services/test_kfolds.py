@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from sqlalchemy import Row
+
+from appliance.api import types as t
+from appliance.jobs.spec import JobKind
+from appliance.kernel.errors import BadInput
+from appliance.kernel.problem import Problem
+from appliance.services import campaigns, kfolds
+from appliance.services.context import Context
+from appliance.services.records import find_job
+from tests.factories.appliance import imported_dataset, queue_run
+from tests.factories.campaigns import drive, move, open_jobs
+
+RECIPE = """\
+recipe: seed
+corpus: faq
+with: {layers: 1, hidden_size: 32, intermediate_size: 64}
+"""
+
+
+@pytest.fixture(autouse=True)
+def data(ctx: Context) -> str:
+    return imported_dataset(ctx)
+
+
+def start(ctx: Context, text: str = RECIPE, *, folds: int = 3) -> str:
+    return kfolds.submit(ctx, t.SubmitKfold(text=text, name="r.yaml", folds=folds)).id
+
+
+def loss(job: Row[Any]) -> Mapping[str, Any]:
+    return {"heldout_loss": 1.0 + job.spec["fold"]["index"], "metrics": {"accuracy": 0.5}, "parameters": 7}
+
+
+def test_each_fold_is_a_run_of_its_own_and_the_spread_is_the_result(ctx: Context) -> None:
+    found = drive(ctx, start(ctx), loss)
+    assert found.campaign.state == "succeeded"
+    figures = found.campaign.summary["metrics"]
+    assert set(figures) == {"heldout_loss", "accuracy"}
+    assert (figures["heldout_loss"]["mean"], figures["heldout_loss"]["deviation"]) == (2.0, 1.0)
+    assert figures["heldout_loss"]["values"] == [1.0, 2.0, 3.0]
+    with ctx.appliance.database.read() as connection:
+        rows = [find_job(connection, step.job) for step in found.steps]
+    assert [row.spec["fold"] for row in rows] == [
+        {"input": "corpus", "index": index, "of": 3, "seed": 0} for index in range(3)
+    ]
+    assert len({row.run_id for row in rows}) == 3
+    assert {row.spec["inputs"]["corpus"]["ref"] for row in rows} == {"faq@1"}
+    assert not any(row.files for row in rows)
+
+
+def test_a_run_without_folds_is_another_run(ctx: Context) -> None:
+    move(ctx, start(ctx))
+    plain = queue_run(ctx, JobKind.TRAIN_SEED, {"corpus": "faq"})
+    assert plain.id not in {step.job for step in campaigns.show(ctx, campaigns.list_campaigns(ctx)[0].id).steps}
+
+
+def test_a_fold_that_fails_is_named_and_only_it_is_tried_again(ctx: Context) -> None:
+    campaign = start(ctx)
+
+    def ending(job: Row[Any]) -> Mapping[str, Any] | Problem:
+        return Problem(code="x.y", message="It broke.") if job.spec["fold"]["index"] == 1 else loss(job)
+
+    found = drive(ctx, campaign, ending)
+    assert found.campaign.problem is not None
+    assert found.campaign.problem.message == "fold 2 of 3 failed: It broke."
+    jobs = [step.job for step in found.steps]
+    campaigns.resume(ctx, campaign)
+    move(ctx, campaign)
+    assert [job.id for job in open_jobs(ctx)] == [jobs[1]]
+    again = drive(ctx, campaign, loss)
+    assert again.campaign.state == "succeeded"
+    assert [step.job for step in again.steps] == jobs
+
+
+@pytest.mark.parametrize(("folds", "text", "code"), [(1, RECIPE, "kfold.folds"), (21, RECIPE, "kfold.folds")])
+def test_bad_input_is_refused(ctx: Context, folds: int, text: str, code: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        start(ctx, text, folds=folds)
+    assert refused.value.code == code
