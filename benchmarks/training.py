@@ -1,7 +1,8 @@
 """`make bench-training`: every figure of the training half against its goal, into benchmarks/results/training.json.
 
 One table of scenarios; each is a function that gets an empty folder and returns figures. `--only ID` measures one and
-keeps the figures of the others as they are in the file.
+keeps the figures of the others as they are in the file. What needs data from outside the repository is measured by
+`benchmarks.classification` and `benchmarks.personal_data`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import kill_resume, memory_plan, training_peer
+from benchmarks import conversion, kill_resume, memory_plan, training_peer
 from benchmarks.comparison import RESULTS, Figure, write_documents
 
 Scenario = Callable[[Path], list[Figure]]
@@ -28,6 +29,9 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "memory-plan": memory_plan.figures,
     "kill-resume": lambda scratch: kill_resume.kills(scratch, count=50),
     "damaged-checkpoints": lambda scratch: kill_resume.damages(scratch, count=30),
+    "conversion": lambda scratch: conversion.figures(
+        conversion.train_case(scratch, steps=300, threads=1), scratch, threads=1
+    ),
 }
 """Scenario -> what measures it."""
 
