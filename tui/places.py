@@ -17,9 +17,10 @@ from appliance.api import types as t
 from appliance.kernel.errors import NotFound
 from tui.deed import Target
 from tui.deeds import AUDIT_READERS
+from tui.draft import Draft
 from tui.session import Session
 from tui.text import Line, Look, Table
-from tui.views import home, jobs, models, records, serve
+from tui.views import compare, datasets, home, jobs, models, records, serve, tune
 
 D = TypeVar("D")
 LIVE = 2.0
@@ -143,6 +144,24 @@ async def _key(session: Session, target: Target, _: t.KeyView | None) -> t.KeyVi
     return _first(tuple(one for one in await session.send(calls.keys()) if one.id == wanted), target)
 
 
+async def _recipe(session: Session, target: Target, _: t.RecipeView | None) -> t.RecipeView:
+    return _first(tuple(one for one in await session.send(calls.recipes()) if one.name == target.name), target)
+
+
+async def _plan(session: Session, target: Target, _: tune.Planned | None) -> tune.Planned:
+    assert isinstance(target.item, Draft)
+    return tune.Planned(draft=target.item, plan=await session.send(calls.plan_training(target.item.body())))
+
+
+async def _compared(session: Session, target: Target, _: tuple[t.JobDetail, ...] | None) -> tuple[t.JobDetail, ...]:
+    return tuple(await asyncio.gather(*(session.send(calls.job(one)) for one in target.words["ids"].split())))
+
+
+def compared_target(ids: tuple[str, ...]) -> Target:
+    """Name several runs."""
+    return Target(words={"ids": " ".join(ids)})
+
+
 def _first(found: tuple[D, ...], target: Target) -> D:
     if not found:
         raise NotFound("console.gone", f"{target.name} is no longer there.", hint="Go back and refresh.")
@@ -188,11 +207,21 @@ LISTS: tuple[ListPlace[Any], ...] = (
         id="datasets",
         title="Data sets",
         fetch=lambda session, _: session.send(calls.datasets()),
-        table=records.datasets_table,
+        table=datasets.datasets_table,
         items=lambda data: data,
         target=lambda one: _named(one.ref, one, ref=one.ref),
         opens="dataset",
         empty=("No data set is here yet.", "Bring one in:   intramuros dataset import FILE --name NAME"),
+    ),
+    ListPlace(
+        id="tune",
+        title="Tune: what can be trained",
+        fetch=lambda session, _: session.send(calls.recipes()),
+        table=tune.recipes_table,
+        items=lambda data: data,
+        target=lambda one: _named(one.name, one),
+        opens="recipe",
+        empty=("This appliance knows no recipe.", "Look with:      intramuros train recipes"),
     ),
     ListPlace(
         id="serve",
@@ -262,8 +291,29 @@ READS: tuple[ReadPlace[Any], ...] = (
         id="dataset",
         title="Data set",
         fetch=lambda session, target, _: session.send(calls.dataset(target.name)),
-        lines=records.dataset_lines,
+        lines=datasets.dataset_lines,
         target=lambda detail: _named(detail.dataset.ref, detail, ref=detail.dataset.ref),
+    ),
+    ReadPlace(
+        id="recipe",
+        title="Recipe",
+        fetch=_recipe,
+        lines=tune.recipe_lines,
+        target=lambda one: _named(one.name, one),
+    ),
+    ReadPlace(
+        id="plan",
+        title="Plan of",
+        fetch=_plan,
+        lines=tune.plan_lines,
+        target=lambda planned: _named(planned.draft.recipe.name, planned),
+    ),
+    ReadPlace(
+        id="compare",
+        title="Runs side by side",
+        fetch=_compared,
+        lines=compare.comparison_of_runs,
+        target=lambda _: None,
     ),
     ReadPlace(
         id="deployment",

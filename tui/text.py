@@ -64,6 +64,7 @@ class Row:
 
     key: str
     cells: Line
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +119,12 @@ def lay_out(table: Table, width: int) -> tuple[Line, tuple[Line, ...]]:
     room = max(8, (width - fixed) // flexible) if flexible else 0
     widths = [column.width or room for column in columns]
 
-    def one(cells: list[Span]) -> Line:
-        spans = [Span(" ")]
+    def one(cells: list[Span], *, marked: bool = False) -> Line:
+        spans = [Span("*" if marked else " ")]
         for index, (cell, column) in enumerate(zip(cells, columns, strict=True)):
             spans.append(Span("  " if index else ""))
             spans.append(Span(fmt.fit(cell.text, widths[index], right=column.right), cell.tone))
         return tuple(spans)
 
     title = one([Span(column.title, Tone.HEAD) for column in columns])
-    return title, tuple(one([row.cells[i] for i in shown]) for row in table.rows)
+    return title, tuple(one([row.cells[i] for i in shown], marked=row.marked) for row in table.rows)

@@ -77,6 +77,13 @@ class FakeAppliance:
             (r"DELETE /v1/models/([^/]+)", lambda _, ref: _find(data.MODELS, "ref", ref)),
             (r"GET /v1/datasets", some(data.DATASETS)),
             (r"GET /v1/datasets/([^/]+)", lambda _, ref: self._dataset(ref)),
+            (r"DELETE /v1/datasets/([^/]+)", lambda _, ref: _find(data.DATASETS, "ref", ref)),
+            (r"POST /v1/datasets/([^/]+)/(?:check|split)", lambda _, ref: data.JOBS[1]),
+            (r"GET /v1/suites", lambda _: ()),
+            (r"POST /v1/evaluations/compare", lambda _: data.COMPARISON),
+            (r"GET /v1/recipes", some(data.RECIPES)),
+            (r"POST /v1/jobs/plan", lambda _: data.PLAN),
+            (r"POST /v1/jobs", lambda _: data.JOBS[1]),
             (r"GET /v1/jobs", lambda _: self.jobs),
             (r"GET /v1/jobs/([^/]+)", lambda _, id: self._job(id)),
             (r"GET /v1/jobs/([^/]+)/events", self._events),
@@ -124,18 +131,30 @@ class FakeAppliance:
         )
 
     def _dataset(self, ref: str) -> t.DatasetDetail:
-        statistics = {"median_tokens": 61, "longest_tokens": 402}
-        return t.DatasetDetail(
+        found = t.DatasetDetail(
             dataset=_find(data.DATASETS, "ref", ref),
-            statistics=statistics,
+            statistics=data.STATISTICS,
             samples=data.SAMPLES,
             rejected=({"line": 17, "reason": "empty answer"},),
             files=data.FILES,
+            used_by=("faq@2",),
+        )
+        if found.dataset.form != "classification":
+            return found
+        return msgspec.structs.replace(
+            found,
+            labels=data.LABELS,
+            personal={"email": 3, "phone": 1},
+            check=data.CHECK,
+            check_job=data.FINISHED,
+            samples=({"text": "My card was declined", "label": "declined_payment"},),
+            used_by=(),
         )
 
     def _job(self, id: str) -> t.JobDetail:
         found = _find(self.jobs, "id", id)
-        return t.JobDetail(job=found, spec=data.SPEC, files=data.FILES if found.state == "succeeded" else ())
+        spec = data.SPEC | {"parameters": {"rank": 16 if found.state == "running" else 8}}
+        return t.JobDetail(job=found, spec=spec, files=data.FILES if found.state == "succeeded" else ())
 
     def _events(self, query: Query, id: str) -> t.JobEvents:
         after = int(query.get("after", 0))

@@ -15,13 +15,18 @@ from appliance.cli.main import cli
 from tests.console import fake_data as data
 from tui.actions import TABLE, at, for_key, markdown
 from tui.deed import Action, Target
+from tui.draft import Draft
 from tui.places import LIST_OF, LISTS, READ_OF, deployment_target, job_target, model_target
+from tui.views.tune import Planned
 
-PLACES = ("home", "sheet", *LIST_OF, *READ_OF)
+PLACES = ("home", "sheet", "draft", *LIST_OF, *READ_OF)
 DEEDS = [action for action in TABLE if action.deed]
 MANUAL = Path(__file__).parents[2] / "docs" / "operators" / "console.md"
+_NUMBERS = {"near": "0.9", "train": "70", "seed": "3"}
 PERMISSION_OF = {
     "model.verify": "read",
+    "model.compare": "read",
+    "train.start": "job.submit",
     "model.deploy": "deployment.deploy",
     "job.resume": "job.submit",
     "deployment.try": "read",
@@ -94,10 +99,13 @@ def test_cli_line_is_a_real_one(action: Action, override: str) -> None:
         "model": model_target(data.MODELS[1]),
         "job": job_target(data.JOBS[0]),
         "deployment": deployment_target(data.DEPLOYMENTS[0]),
+        "dataset": Target(name="faq@2", item=data.DATASETS[0], words={"ref": "faq@2"}),
+        "train": Target(name="lora", item=Planned(draft=Draft(recipe=data.RECIPES[0]), plan=data.PLAN)),
         "key": Target(name="intranet", item=data.KEYS[0], words={"id": "k7", "name": "intranet"}),
     }.get(action.id.split(".", maxsplit=1)[0], Target())
     answers = {field.name: "prod" if field.name == "stage" else "some" for field in action.deed.fields}
     answers |= {"override": override} if "override" in answers else {}
+    answers |= {name: value for name, value in _NUMBERS.items() if name in answers}
     answers |= {"days": "30", "only": ""} if "days" in answers else {}
     program, *words = shlex.split(action.deed.command(target, answers))
     assert program == "intramuros"

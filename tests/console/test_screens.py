@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from appliance.kernel.errors import GateRefused, InternalError
+from tests.console import fake_data
 from tests.console.fake_client import FakeAppliance
 from tests.console.fake_data import FAILED, FINISHED
 from tests.console.screen_text import BASIC, RICH, check_golden, running
@@ -18,7 +20,13 @@ SCREENS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "jobs": (("2",), ("faq-tune on faq@2", "dataset.encoding")),
     "job": (("2", "enter"), ("Loss", "15 min left", "heldout_loss")),
     "datasets": (("3",), ("faq@2", "1,240")),
-    "dataset": (("3", "enter"), ("Rejected rows", "empty answer")),
+    "dataset": (("3", "enter"), ("Statistics", "empty answer")),
+    "dataset_checked": (("3", "G", "enter"), ("leakage", "nearly ask")),
+    "tune": (("5",), ("lora", "distil")),
+    "recipe": (("5", "enter"), ("Rank of the adapters", ">= 1, <= 256")),
+    "form": (("5", "n"), ("choose one", "learning_rate")),
+    "form_change": (("5", "n", "down", "down", "down", "enter"), ("width of the update", "--base BASE")),
+    "compare": (("2", " ", "down", " ", "="), ("rank", "0.934")),
     "serve": (("4",), ("assistant", "faq@3")),
     "deployment": (("4", "enter"), ("roll back to", "Revisions")),
     "backups": (("6",), ("box-7", "4.3 GiB")),
@@ -44,7 +52,7 @@ async def test_screen_shows_what_it_is_for(name: str, size: tuple[int, int]) -> 
             check_golden(name, text)
 
 
-@pytest.mark.parametrize("name", ["home", "job", "serve", "ask"])
+@pytest.mark.parametrize("name", ["home", "job", "serve", "ask", "form", "dataset_checked"])
 async def test_basic_look_is_ascii_only(name: str) -> None:
     keys, wanted = SCREENS[name]
     async with running(FakeAppliance(), choice=BASIC) as console:
@@ -62,6 +70,7 @@ async def test_basic_look_is_ascii_only(name: str) -> None:
         ("2", "intramuros train lora"),
         ("3", "intramuros dataset import"),
         ("4", "intramuros deploy"),
+        ("5", "intramuros train recipes"),
         ("6", "intramuros backup create"),
         ("7", "No event"),
         ("8", "intramuros key create"),
@@ -151,6 +160,131 @@ async def test_remove_wants_the_name_typed() -> None:
         await console.press("up", "@", "2", "enter", "enter")
         await console.shows("faq@2 is removed")
         assert ("DELETE", "/v1/models/faq@2") in appliance.sent
+
+
+async def test_run_is_filled_in_planned_and_started() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("5")
+        await console.shows("Low-rank adapters")
+        await console.press("n")
+        await console.shows("choose one")
+        await console.press("p")
+        await console.shows("choose base and data")
+        await console.press("enter")
+        await console.shows("Up/Down: 3")
+        await console.press("enter", "enter", "down", "enter")
+        await console.shows("intramuros train lora --base faq@3 --data faq@2")
+        await console.press("enter", "enter", "down", "down", "enter")
+        await console.shows("It takes 1 to 256", "[ Change ]")
+        await console.press("backspace", "backspace", "8", "enter", "enter")
+        await console.until(lambda: "It takes" not in console.text)
+        await console.press("p")
+        await console.shows("1.9 GiB of 21.0 GiB available", "1,550", "138 held out")
+        check_golden("plan", console.text)
+        await console.press("s")
+        await console.shows("intramuros train lora --base faq@3 --data faq@2 --set rank=8")
+        await console.press("enter")
+        await console.shows("Job faq@3 on faq@2")
+        sent = appliance.bodies[appliance.sent.index(("POST", "/v1/jobs"))]
+        assert (sent.kind, sent.inputs, sent.parameters) == (
+            "train.lora",
+            {"base": "faq@3", "dataset": "faq@2"},
+            {"rank": 8},
+        )
+
+
+async def test_value_out_of_range_is_refused_and_the_old_one_stays() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("5")
+        await console.shows("Low-rank adapters")
+        await console.press("n")
+        await console.shows("choose one")
+        await console.press("down", "down", "down", "enter")
+        await console.shows("It takes 1 to 256")
+        await console.press("0", "0", "0", "enter", "enter")
+        await console.shows("rank cannot be '16000'. It takes >= 1, <= 256.")
+        assert "16000  " not in console.text
+
+
+async def test_run_that_does_not_fit_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = msgspec.structs.replace(fake_data.PLAN.memory, fits=False, available=1 << 30)
+    plan = msgspec.structs.replace(fake_data.PLAN, memory=memory, proposals=("batch_size 4 would need 0.9 GiB",))
+    monkeypatch.setattr(fake_data, "PLAN", plan)
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("5")
+        await console.shows("Low-rank adapters")
+        await console.press("down", "n")
+        await console.shows("teacher")
+        await console.press("enter")
+        await console.shows("Up/Down: 3")
+        await console.press("enter", "enter", "p")
+        await console.shows("it does not fit", "batch_size 4 would need", "(s start)")
+        await console.press("s")
+        await console.shows("start: it does not fit in memory")
+
+
+async def test_data_set_is_checked_and_the_job_is_shown() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("3")
+        await console.shows("faq@2")
+        await console.press("c")
+        await console.shows("intramuros dataset check faq@2 --near 0.85")
+        await console.press("enter", "enter", "enter")
+        await console.shows("Job faq@3 on faq@2")
+        assert ("POST", "/v1/datasets/faq@2/check") in appliance.sent
+
+
+async def test_data_set_is_split_with_what_was_filled_in() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("3")
+        await console.shows("faq@2")
+        await console.press("d")
+        await console.shows("--train 80 --heldout 20 --by hash")
+        await console.press("enter", "down", "enter", "enter", "enter", "enter", "enter")
+        await console.shows("Job faq@3 on faq@2")
+        sent = appliance.bodies[appliance.sent.index(("POST", "/v1/datasets/faq@2/split"))]
+        assert (sent.by, sent.train, sent.heldout, sent.drop_near) == ("stratified", 80, 20, 0.0)
+
+
+async def test_data_set_in_use_is_not_removed_and_says_why() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("3", "enter")
+        await console.shows("(X remove)")
+        await console.press("X")
+        await console.shows("remove: it is used by faq@2")
+
+
+async def test_runs_are_compared_only_when_marked() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("1 of 4")
+        await console.press("=")
+        await console.shows("mark two runs or more")
+        await console.press(" ", " ")
+        await console.shows("2 marked", "*▸ RUN")
+        await console.press("up", "up", " ")
+        await console.shows("1 marked")
+
+
+async def test_two_models_are_compared_on_a_data_set() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("1")
+        await console.shows("faq@3")
+        await console.press("=")
+        await console.shows("Compare faq@3", "Up/Down: 3")
+        await console.press("down", "enter", "enter", "down", "enter")
+        await console.shows("worse", "0.913, 0.87 on 230 rows")
 
 
 async def test_try_shows_answer_and_timings() -> None:

@@ -333,4 +333,7 @@ class Frame(Screen[None]):
             self.console.read(action.label.capitalize(), lambda look: render(answer, look))
             return
         self.say(deed.fill(deed.done, target, answers), Tone.GOOD)
+        if deed.then is not None:
+            self.console.open(*deed.then(answer))
+            return
         self.refresh_data()

@@ -81,8 +81,10 @@ class JobWatch:
     detail: JobDetail
     next: int = 0
     losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    """learning rates, beside the losses"""
     stride: int = 1
-    """one loss of so many is kept, so that the curve of a long run stays bounded and true in time"""
+    """one step of so many is kept, so that the curve of a long run stays bounded and true in time"""
     seen: int = 0
     log: deque[Line] = field(default_factory=lambda: deque(maxlen=_LOG))
 
@@ -91,17 +93,19 @@ class JobWatch:
         for item in page.events:
             if isinstance(item.event, Progress):
                 if item.event.loss is not None:
-                    self._take_loss(item.event.loss)
+                    self._take_loss(item.event.loss, item.event.learning_rate)
             else:
                 self.log.append(line("   ", Span(fmt.moment(item.at)[11:] + "  ", Tone.FAINT), *_said(item.event)))
         self.next = page.next
 
-    def _take_loss(self, loss: float) -> None:
+    def _take_loss(self, loss: float, rate: float | None) -> None:
         if self.seen % self.stride == 0:
             self.losses.append(loss)
+            if rate is not None:
+                self.rates.append(rate)
         self.seen += 1
         if len(self.losses) > _POINTS:
-            self.losses, self.stride = self.losses[::2], self.stride * 2
+            self.losses, self.rates, self.stride = self.losses[::2], self.rates[::2], self.stride * 2
 
 
 def job_lines(watch: JobWatch, look: Look) -> list[Line]:
@@ -145,6 +149,8 @@ def _facts(job: JobView, look: Look) -> list[Line]:
         fact("kind", job.kind, Span(f"   job {job.id}   run {fmt.short(job.run_id)}", Tone.FAINT)),
         fact("created", f"{fmt.moment(job.created_at)} UTC by {fmt.clean(job.created_by)}"),
     ]
+    if job.parent:
+        lines.append(fact("part of", Span(f"campaign {job.parent}", Tone.FAINT)))
     progress = job.progress
     if progress is not None and job.state not in ENDED:
         shown = "" if look.spoken else _bar(progress, 24, look) + " "
@@ -172,11 +178,18 @@ def _loss(watch: JobWatch, look: Look) -> list[Line]:
         return []
     first, last, least = watch.losses[0], watch.losses[-1], min(watch.losses)
     title = f"Loss {last:.3g} (began {first:.3g}, lowest {least:.3g})"
+    rate = f"Learning rate {watch.rates[-1]:.3g}" if watch.rates else ""
     if look.spoken:
-        return [heading(title)]
+        return [heading(title), *([heading(rate)] if rate else [])]
     height = _PLOT_HEIGHT if look.height < 30 else 12
-    drawn = plot(watch.losses, width=look.width - 4, height=height, ascii=look.ascii)
-    return [heading(title), *(line(f"  {row}") for row in drawn)]
+    if len(watch.rates) < 2:
+        drawn = plot(watch.losses, width=look.width - 4, height=height, ascii=look.ascii)
+        return [heading(title), *(line(f"  {row}") for row in drawn)]
+    left, right = (look.width - 4) * 3 // 5, (look.width - 4) * 2 // 5 - 2
+    losses = plot(watch.losses, width=left, height=height, ascii=look.ascii)
+    rates = plot(watch.rates, width=right, height=height, ascii=look.ascii)
+    both = [f"  {fmt.fit(one, left)}  {other}" for one, other in zip(losses, rates, strict=True)]
+    return [heading(f"{fmt.fit(title, left + 3)}{rate}"), *(line(row) for row in both)]
 
 
 def _bar(progress: Progress, width: int, look: Look) -> str:
