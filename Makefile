@@ -7,7 +7,7 @@ PORT ?= 8443
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu clean
+.PHONY: help setup run test test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu bench-training clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,10 @@ bench-serving: setup ## measure serving against llama-server and LiteLLM: writes
 
 bench-serving-gpu: setup ## the same on an NVIDIA card, whose toolkit must be there: results/serving-gpu.json
 	@$(VENV)/python -m benchmarks.serving --cuda --scenarios S1 S3
+
+bench-training: setup ## measure training against TRL and its promises: writes benchmarks/results/training.json
+	@$(PYTHON) -m tools.setup_environment --bench
+	@$(VENV)/python -m benchmarks.training
 
 clean: ## remove the environments and caches of this clone; state in ./var stays
 	rm -rf .venv .venv-bench .venv-litellm build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

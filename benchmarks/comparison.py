@@ -98,9 +98,14 @@ def write_figures(name: str, figures: Sequence[Figure]) -> Path:
     return _write(name, [figure.document() for figure in figures])
 
 
-def _write(name: str, document: Any) -> Path:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def write_documents(name: str, documents: Sequence[Mapping[str, Any]], *, folder: Path = RESULTS) -> Path:
+    """Write figures that are documents already, such as those of an earlier measurement beside new ones."""
+    return _write(name, list(documents), folder=folder)
+
+
+def _write(name: str, document: Any, *, folder: Path = RESULTS) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     path.write_text(json.dumps(document, indent=1) + "\n")
     return path
 

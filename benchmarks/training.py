@@ -1,81 +1,63 @@
-"""Our training loop against TRL's SFTTrainer: same weights, same batches, same optimiser, in turns.
+"""`make bench-training`: every figure of the training half against its goal, into benchmarks/results/training.json.
 
-Reported are tokens per CPU second as the median of pairwise ratios ours / TRL, and the largest difference between the
-two losses at any step. CPU seconds count, because wall time on a shared machine measures the neighbours.
+One table of scenarios; each is a function that gets an empty folder and returns figures. `--only ID` measures one and
+keeps the figures of the others as they are in the file. What needs data from outside the repository is measured by
+`benchmarks.classification` and `benchmarks.personal_data`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from benchmarks.comparison import median_ratio, spread, turns, write_result
-from benchmarks.training_case import BATCH_SIZE, LENGTH, STEPS, Case
+from benchmarks import conversion, kill_resume, memory_plan, training_peer
+from benchmarks.comparison import RESULTS, Figure, write_documents
 
-ROOT = Path(__file__).resolve().parent.parent
-_PATIENT = {
-    "OMP_WAIT_POLICY": "passive",
-    "GOMP_SPINCOUNT": "0",
-    "HF_HUB_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
+Scenario = Callable[[Path], list[Figure]]
+
+SCENARIOS: Final[Mapping[str, Scenario]] = {
+    "losses-full": lambda scratch: training_peer.losses_equal(scratch, "full"),
+    "losses-lora": lambda scratch: training_peer.losses_equal(scratch, "lora"),
+    "losses-dpo": lambda scratch: training_peer.losses_equal(scratch, "dpo"),
+    "speed-small": lambda scratch: training_peer.speed(scratch, "small-model", training_peer.SMALL, goal=1.25, pairs=5),
+    "speed-0.1b": lambda scratch: training_peer.speed(scratch, "0.1b-model", training_peer.BIGGER, goal=1.0, pairs=3),
+    "memory-plan": memory_plan.figures,
+    "kill-resume": lambda scratch: kill_resume.kills(scratch, count=50),
+    "damaged-checkpoints": lambda scratch: kill_resume.damages(scratch, count=30),
+    "conversion": lambda scratch: conversion.figures(
+        conversion.train_case(scratch, steps=300, threads=1), scratch, threads=1
+    ),
 }
-_TIMEOUT = 900.0
+"""Scenario -> what measures it."""
 
 
-def main(arguments: list[str]) -> int:
-    """Measure and write benchmarks/results/training.json."""
+def main(arguments: list[str], *, scenarios: Mapping[str, Scenario] = SCENARIOS, results: Path = RESULTS) -> int:
+    """Measure and write the result file; exit status 1 when a goal is not met."""
     parser = argparse.ArgumentParser(prog="benchmarks.training", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", choices=scenarios, action="append", help="measure this one; may be repeated")
     options = parser.parse_args(arguments)
-    programs = {
-        "ours": [sys.executable, "-m", "benchmarks.train_with_ours"],
-        "trl": [str(ROOT / ".venv-bench" / "bin" / "python"), "-m", "benchmarks.train_with_trl"],
-    }
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in programs}
-    with tempfile.TemporaryDirectory(prefix="intramuros-bench-") as name:
-        case = Case(Path(name))
-        case.write()
-        for order in turns("ours", "trl", options.pairs):
-            for side in order:
-                found[side].append(_train(programs[side], case, options.threads))
-    rates = {side: [run["tokens"] / run["cpu_seconds"] for run in runs] for side, runs in found.items()}
-    mine, other = found["ours"][0]["losses"], found["trl"][0]["losses"]
-    path = write_result(
-        "training",
-        {
-            "case": {"steps": STEPS, "batch_size": BATCH_SIZE, "length": LENGTH, "threads": options.threads},
-            "pairs": options.pairs,
-            "tokens_per_cpu_second_ratio": round(median_ratio(rates["ours"], rates["trl"]), 3),
-            "tokens_per_cpu_second": {side: spread(values) for side, values in rates.items()},
-            "largest_loss_difference": max(abs(a - b) for a, b in zip(mine, other, strict=True)),
-            "last_loss": {"ours": mine[-1], "trl": other[-1]},
-        },
-    )
-    print(path.read_text(), end="")
-    return 0
+    found: dict[str, dict[str, Any]] = {}
+    for name in options.only or scenarios:
+        print(f"{name} …", file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="intramuros-bench-") as scratch:
+            for figure in scenarios[name](Path(scratch)):
+                found[figure.id] = figure.document()
+                print(json.dumps(found[figure.id]), file=sys.stderr)
+        # Written after each, so that an interrupted measurement keeps what it has.
+        write_documents("training", list({**_kept(results), **found}.values()), folder=results)
+    return 0 if all(document["met"] for document in found.values()) else 1
 
 
-def _train(program: list[str], case: Case, threads: int) -> dict[str, Any]:
-    outcome = subprocess.run(
-        [*program, str(case.folder), str(threads)],
-        cwd=ROOT,
-        env={**os.environ, **_PATIENT, "OMP_NUM_THREADS": str(threads)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TIMEOUT,
-    )
-    if outcome.returncode != 0:
-        raise RuntimeError(f"{program[-1]} failed: {outcome.stderr.strip()[-2000:]}")
-    result: dict[str, Any] = json.loads(outcome.stdout.strip().splitlines()[-1])
-    return result
+def _kept(results: Path) -> dict[str, dict[str, Any]]:
+    """Return the figures that are in the file now."""
+    file = results / "training.json"
+    documents = json.loads(file.read_text()) if file.exists() else []
+    return {document["id"]: document for document in documents}
 
 
 if __name__ == "__main__":

@@ -7,18 +7,41 @@ differs between the two losses is arithmetic. Knows neither our loop nor TRL, an
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-STEPS = 40
-BATCH_SIZE = 8
-LENGTH = 128
-LEARNING_RATE = 3e-4
-BETAS = (0.9, 0.95)
-EPSILON = 1e-8
-CLIP_NORM = 1.0
-VOCABULARY = 2048
+LEARNING_RATE: Final = 3e-4
+BETAS: Final = (0.9, 0.95)
+EPSILON: Final = 1e-8
+CLIP_NORM: Final = 1.0
+BETA: Final = 0.1
+"""of direct preference optimisation"""
+RANK: Final = 8
+ALPHA: Final = 16.0
+_FIRST: Final = 3
+"""Tokens below it have a meaning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is trained how long. `method` is full, lora or dpo; a row of dpo is a pair of answers."""
+
+    method: str
+    steps: int = 40
+    batch_size: int = 8
+    length: int = 128
+    hidden: int = 256
+    feed_forward: int = 768
+    layers: int = 4
+    heads: int = 4
+    kv_heads: int = 2
+    vocabulary: int = 2048
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole run."""
+        return self.steps * self.batch_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +55,25 @@ class Case:
         """Hugging Face folder."""
         return self.folder / "model"
 
-    def write(self) -> None:
-        """Write model (the seed model's shape) and rows. Needs torch and transformers."""
+    @property
+    def load(self) -> Load:
+        """What is to be trained."""
+        return Load(**json.loads((self.folder / "load.json").read_text()))
+
+    def write(self, load: Load) -> None:
+        """Write model, adapter and rows. Needs torch, transformers and peft."""
         import torch
         from transformers import LlamaConfig, LlamaForCausalLM
 
+        (self.folder / "load.json").write_text(json.dumps(asdict(load)))
         torch.manual_seed(0)
         config = LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=256,
-            intermediate_size=768,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            vocab_size=load.vocabulary,
+            hidden_size=load.hidden,
+            intermediate_size=load.feed_forward,
+            num_hidden_layers=load.layers,
+            num_attention_heads=load.heads,
+            num_key_value_heads=load.kv_heads,
             max_position_embeddings=1024,
             tie_word_embeddings=True,
             bos_token_id=0,
@@ -52,18 +81,23 @@ class Case:
             pad_token_id=2,
         )
         LlamaForCausalLM(config).save_pretrained(self.model)
+        if load.method == "lora":
+            self._write_adapter()
         # Zipf's law instead of uniform tokens, so that there is something to learn.
-        chances = 1.0 / torch.arange(1, VOCABULARY - 2)
-        rows = torch.multinomial(chances, STEPS * BATCH_SIZE * LENGTH, replacement=True) + 3
-        (self.folder / "rows.json").write_text(json.dumps(rows.view(-1, LENGTH).tolist()))
+        chances = 1.0 / torch.arange(1, load.vocabulary - _FIRST + 1)
+        drawn = torch.multinomial(chances, load.rows * load.length, replacement=True) + _FIRST
+        rows: Any = drawn.view(-1, load.length).tolist()
+        if load.method == "dpo":
+            rows = [_pair(row, number) for number, row in enumerate(rows)]
+        (self.folder / "rows.json").write_text(json.dumps(rows))
 
-    def rows(self) -> list[list[int]]:
-        """Return every row in training order."""
-        rows: list[list[int]] = json.loads((self.folder / "rows.json").read_text())
+    def rows(self) -> list[Any]:
+        """Return every row in training order: token ids, or {"prompt_ids", "chosen_ids", "rejected_ids"}."""
+        rows: list[Any] = json.loads((self.folder / "rows.json").read_text())
         return rows
 
     def load_model(self) -> Any:
-        """Return the model with its fixed weights, in float32."""
+        """Return the model with its fixed weights and, where the method has one, its adapter; all in float32."""
         import torch
         from transformers import AutoModelForCausalLM
 
@@ -72,12 +106,34 @@ class Case:
         )
         for weight in model.parameters():
             weight.data = weight.data.clone(memory_format=torch.contiguous_format)
+        if self.load.method == "lora":
+            from peft import PeftModel
+
+            return PeftModel.from_pretrained(model, str(self.folder / "adapter"), is_trainable=True)
         return model
 
+    def _write_adapter(self) -> None:
+        import torch
+        from peft import LoraConfig, get_peft_model
+        from transformers import AutoModelForCausalLM
 
-def report(*, losses: list[float], cpu_seconds: float, wall_seconds: float) -> str:
+        base = AutoModelForCausalLM.from_pretrained(self.model, local_files_only=True, dtype=torch.float32)
+        torch.manual_seed(1)
+        shape = LoraConfig(
+            r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        get_peft_model(base, shape).save_pretrained(str(self.folder / "adapter"))
+
+
+def report(*, losses: list[float], tokens: int, cpu_seconds: float, wall_seconds: float) -> str:
     """Return the one line of JSON with which either program ends."""
-    tokens = len(losses) * BATCH_SIZE * LENGTH
     return json.dumps(
         {"losses": losses, "tokens": tokens, "cpu_seconds": cpu_seconds, "wall_seconds": wall_seconds}, allow_nan=False
     )
+
+
+def _pair(row: list[int], number: int) -> dict[str, list[int]]:
+    """Cut a row into a prompt and two answers of different lengths."""
+    prompt, answers = len(row) // 3, row[len(row) // 3 :]
+    middle = len(answers) // 2 + number % 5
+    return {"prompt_ids": row[:prompt], "chosen_ids": answers[:middle], "rejected_ids": answers[middle:]}

@@ -24,8 +24,9 @@ from appliance.daemon.marks import mark
 from appliance.daemon.supervisor import Supervisor, exited
 from appliance.jobs.spec import JobSpec, TaskResult
 from appliance.kernel.clock import to_text
+from appliance.kernel.courtesy import NICENESS_VARIABLE
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import InternalError, IntramurosError, storage_failure
+from appliance.kernel.errors import InternalError, IntramurosError, StorageFailure, storage_failure
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem, problem_of
 from appliance.kernel.process import ProcessIdentity, identify, send_signal, start
@@ -37,6 +38,13 @@ from appliance.store.schema import jobs
 _STOP_PATIENCE = 30.0
 _POLL = 0.2
 _RETRY = 5.0
+_UNWRITTEN = Problem(
+    code="storage.full",
+    message="The disk had no space left for the job, not even to say what it was doing.",
+    hint="Free some space and resume it with `intramuros job resume`; its checkpoints stay.",
+    exit_code=StorageFailure.exit_code,
+)
+"""What became of a job that could not write its own error."""
 
 
 class JobRunner:
@@ -151,7 +159,9 @@ class JobRunner:
             process = start(
                 [*self._prefix, sys.executable, "-I", "-m", "appliance.jobs.worker", str(directory)],
                 log=directory / "process.log",
-                extra_environment=_environment(spec) | mark(name, self._ctx.appliance.paths.root),
+                extra_environment=_environment(spec)
+                | {NICENESS_VARIABLE: str(self._ctx.appliance.settings.job_niceness)}
+                | mark(name, self._ctx.appliance.paths.root),
                 directory=directory,
             )
             identity = identify(process.pid)
@@ -193,6 +203,8 @@ class JobRunner:
         elif (directory / "error.json").exists():
             problem = msgspec.json.decode((directory / "error.json").read_bytes(), type=Problem)
             outcomes.fail(self._ctx, job_id, problem)
+        elif status == StorageFailure.exit_code:
+            outcomes.fail(self._ctx, job_id, _UNWRITTEN)
         elif row.cancel_requested:
             outcomes.cancelled(self._ctx, job_id)
         else:

@@ -19,8 +19,16 @@ from appliance.jobs.spec import FileEntry, TaskResult
 from appliance.jobs.tasks import load_task
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.canonical import sha256_file
+from appliance.kernel.courtesy import NICENESS_VARIABLE, give_way
 from appliance.kernel.durable import fsync_directory, fsync_file, write_file
-from appliance.kernel.errors import IntegrityFailure, InternalError, IntramurosError, Unavailable, storage_failure
+from appliance.kernel.errors import (
+    IntegrityFailure,
+    InternalError,
+    IntramurosError,
+    StorageFailure,
+    Unavailable,
+    storage_failure,
+)
 from appliance.kernel.problem import problem_of
 from appliance.kernel.standard_error import report_without_failing
 
@@ -108,10 +116,16 @@ def _mend_event_log(log: Path) -> None:
 
 
 def _report(directory: Path, error: IntramurosError) -> int:
-    write_file(directory / "error.json", msgspec.json.encode(problem_of(error)))
+    try:
+        write_file(directory / "error.json", msgspec.json.encode(problem_of(error)))
+    except OSError as failure:
+        # Not even that fits on the disk: the exit status tells the daemon what it was.
+        print(f"{error} (and it cannot be written down: {failure})", file=sys.stderr)
+        return StorageFailure.exit_code
     return error.exit_code
 
 
 if __name__ == "__main__":
     report_without_failing()
+    give_way(int(os.environ.get(NICENESS_VARIABLE, "0")))
     sys.exit(main(sys.argv[1:]))

@@ -17,7 +17,7 @@ from appliance.services.blob_references import release_unreferenced
 from appliance.services.context import Context
 from appliance.services.jobs import UNFINISHED, bare_environment, enqueue
 from appliance.services.records import dataset_view, file_entries, find_dataset, ref_of
-from appliance.store.schema import datasets, jobs, models
+from appliance.store.schema import datasets, jobs, models, suites
 
 
 def import_dataset(ctx: Context, body: t.ImportDataset) -> t.JobView:
@@ -95,13 +95,16 @@ def remove(ctx: Context, text: str) -> t.DatasetView:
 
 
 def dependants(connection: Connection, row: Row[Any]) -> list[str]:
-    """Name what would lose its data: models that were trained on this version, and unfinished jobs."""
+    """Name what would lose its data: models that were trained on this version, suites that ask it, unfinished jobs."""
     trained = connection.execute(select(models).where(models.c.removed_at == "").order_by(models.c.id)).all()
     found = [
         f"model {ref_of(model)}"
         for model in trained
         if any(given["digest"] == row.digest for given in model.lineage.get("datasets", []))
     ]
+    asked = {ref_of(row)} | ({row.name} if find_dataset(connection, row.name).id == row.id else set())
+    asking = connection.execute(select(suites).where(suites.c.removed_at == "").order_by(suites.c.id)).all()
+    found += [f"suite {ref_of(suite)}" for suite in asking if asked & set(suite.summary["data"])]
     waiting = connection.execute(select(jobs.c.id, jobs.c.spec).where(jobs.c.state.in_(UNFINISHED)))
     found += [
         f"job {job.id}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, Table, func, insert, select, update
 
 from appliance.jobs.spec import JobKind, JobSpec, TaskResult
 from appliance.kernel.clock import new_id, to_text
@@ -17,7 +17,7 @@ from appliance.services.blob_references import note_blobs
 from appliance.services.context import Context
 from appliance.services.jobs import UNFINISHED
 from appliance.services.models import insert_version
-from appliance.services.records import find_dataset, find_job, find_suite, ref_of
+from appliance.services.records import find_job, ref_of
 from appliance.store.schema import datasets, evaluations, jobs, suites
 
 
@@ -55,9 +55,9 @@ def _record_success(ctx: Context, job_id: str, result: TaskResult) -> None:
             case JobKind.IMPORT_MODEL:
                 summary["ref"] = _register_import(ctx, connection, row, result)
             case JobKind.IMPORT_DATASET | JobKind.SPLIT_DATASET | JobKind.GENERATE_DATASET:
-                summary["ref"] = _register_dataset(ctx, connection, row, result)
+                summary["ref"] = _register_content(ctx, connection, row, result, datasets, "dataset")
             case JobKind.IMPORT_SUITE:
-                summary["ref"] = _register_suite(ctx, connection, row, result)
+                summary["ref"] = _register_content(ctx, connection, row, result, suites, "suite")
             case JobKind.EVALUATE:
                 _record_evaluation(connection, row, result, now)
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(summary=summary))
@@ -109,42 +109,18 @@ def _register_import(ctx: Context, connection: Connection, row: Row[Any], result
     return ref_of(version)
 
 
-def _register_dataset(ctx: Context, connection: Connection, row: Row[Any], result: TaskResult) -> str:
-    spec = msgspec.convert(row.spec, JobSpec)
-    name, digest = spec.parameters["name"], result.digest
-    same = connection.execute(
-        select(datasets).where(datasets.c.name == name, datasets.c.digest == digest, datasets.c.removed_at == "")
-    ).first()
-    if same is not None:
-        return ref_of(same)
-    newest = connection.execute(select(func.max(datasets.c.version)).where(datasets.c.name == name)).scalar() or 0
-    connection.execute(
-        insert(datasets).values(
-            id=new_id(),
-            name=name,
-            version=newest + 1,
-            digest=digest,
-            files=msgspec.to_builtins(result.files),
-            summary=result.summary,
-            job_id=row.id,
-            created_by=row.created_by,
-            created_at=to_text(ctx.appliance.clock()),
-        )
-    )
-    ref = ref_of(find_dataset(connection, f"{name}@{newest + 1}"))
-    ctx.record(connection, "dataset.register", ref, digest=digest)
-    return ref
-
-
-def _register_suite(ctx: Context, connection: Connection, row: Row[Any], result: TaskResult) -> str:
+def _register_content(
+    ctx: Context, connection: Connection, row: Row[Any], result: TaskResult, table: Table, what: str
+) -> str:
+    """Insert the next version of a data set or suite, or return the present one that has the same bytes."""
     name, digest = msgspec.convert(row.spec, JobSpec).parameters["name"], result.digest
-    present = (suites.c.name == name, suites.c.digest == digest, suites.c.removed_at == "")
-    same = connection.execute(select(suites).where(*present)).first()
+    present = (table.c.name == name, table.c.digest == digest, table.c.removed_at == "")
+    same = connection.execute(select(table).where(*present)).first()
     if same is not None:
         return ref_of(same)
-    newest = connection.execute(select(func.max(suites.c.version)).where(suites.c.name == name)).scalar() or 0
+    newest = connection.execute(select(func.max(table.c.version)).where(table.c.name == name)).scalar() or 0
     connection.execute(
-        insert(suites).values(
+        insert(table).values(
             id=new_id(),
             name=name,
             version=newest + 1,
@@ -156,8 +132,8 @@ def _register_suite(ctx: Context, connection: Connection, row: Row[Any], result:
             created_at=to_text(ctx.appliance.clock()),
         )
     )
-    ref = ref_of(find_suite(connection, f"{name}@{newest + 1}"))
-    ctx.record(connection, "suite.register", ref, digest=digest)
+    ref = f"{name}@{newest + 1}"
+    ctx.record(connection, f"{what}.register", ref, digest=digest)
     return ref
 
 

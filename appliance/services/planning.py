@@ -19,13 +19,17 @@ from appliance.training.recipes.seed import SeedRecipe
 from appliance.training.recipes.tag import TagRecipe
 from appliance.weights.families import ENCODERS, family_of_folder, require_encoder
 
+_KEPT_FREE = 20
+"""One part in so many of the box's memory that no job is planned into."""
+
 
 def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe) -> MemoryPlan:
     """Predict a run's memory from the headers of its base model.
 
-    What running engines hold is not free; they keep it.
+    What running engines hold is not free; they keep it, and a part of the box stays free for what they still need.
     """
-    available = psutil.virtual_memory().available
+    memory = psutil.virtual_memory()
+    available = max(0, memory.available - memory.total // _KEPT_FREE)
     if isinstance(recipe, SeedRecipe):
         return plan_memory(shape_of_seed(recipe), recipe.load(), available=available)
     if isinstance(recipe, ClassifyRecipe | TagRecipe):

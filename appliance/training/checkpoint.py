@@ -67,29 +67,41 @@ class CheckpointStore:
         self._fingerprint = fingerprint
 
     def save(self, checkpoint: Checkpoint) -> str:
-        """Seal and publish a checkpoint, keep the last two, return its digest. Raises StorageFailure."""
+        """Seal and publish a checkpoint, keep the last two, return its digest. Raises StorageFailure.
+
+        When it fails, what was written of it is removed: on a full disk the space is needed to say so.
+        """
         final = self._directory / f"step-{checkpoint.step:08d}"
         temporary = final.with_suffix(".tmp")
         with storage_errors(f"saving the checkpoint of step {checkpoint.step}"):
             self._directory.mkdir(parents=True, exist_ok=True)
             for leftover in self._directory.glob("*.tmp"):
                 shutil.rmtree(leftover)
-            temporary.mkdir()
-            _write_tensors(checkpoint.tensors, temporary / _TENSORS)
-            (temporary / _STATE).write_bytes(canonical_json(dict(checkpoint.state)))
-            manifest = _Manifest(
-                fingerprint=self._fingerprint,
-                step=checkpoint.step,
-                files={name: _entry(temporary / name) for name in (_TENSORS, _STATE)},
-            )
-            document = msgspec.to_builtins(manifest)
-            (temporary / _MANIFEST).write_bytes(canonical_json(document))
-            if final.exists():
-                shutil.rmtree(final)
-            publish_directory(temporary, final)
+            try:
+                temporary.mkdir()
+                document = self._write(checkpoint, temporary)
+                if final.exists():
+                    shutil.rmtree(final)
+                publish_directory(temporary, final)
+            except OSError:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
             for old in self._found()[_KEPT:]:
                 shutil.rmtree(old)
         return digest_of(document)
+
+    def _write(self, checkpoint: Checkpoint, folder: Path) -> dict[str, Any]:
+        """Write a checkpoint's files and return its manifest."""
+        _write_tensors(checkpoint.tensors, folder / _TENSORS)
+        (folder / _STATE).write_bytes(canonical_json(dict(checkpoint.state)))
+        manifest = _Manifest(
+            fingerprint=self._fingerprint,
+            step=checkpoint.step,
+            files={name: _entry(folder / name) for name in (_TENSORS, _STATE)},
+        )
+        document: dict[str, Any] = msgspec.to_builtins(manifest)
+        (folder / _MANIFEST).write_bytes(canonical_json(document))
+        return document
 
     def newest(self) -> tuple[Checkpoint | None, list[CheckpointSkipped]]:
         """Return the newest valid checkpoint, or None, and what had to be skipped (and was removed)."""

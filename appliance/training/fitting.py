@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from appliance.kernel.events import Note
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.loop import LoopResult, LoopSettings, Measuring, Sampler, Supervision, train
 from appliance.training.memory_watch import MemoryWatch, Sized
@@ -36,7 +37,9 @@ def fit(
     """Train to the end, or until the supervision asks to stop. Raises what the loop raises, and `training.memory`."""
     watched = Supervision(emit=supervision.emit, stop_requested=supervision.stop_requested, after_step=watch.after_step)
     measuring = None
-    if recipe.evaluate_every and work.heldout:
+    if recipe.evaluate_every and not work.heldout:
+        supervision.emit(Note(text="Nothing was held out, so evaluate_every has nothing to measure."))
+    elif recipe.evaluate_every:
         measuring = Measuring(
             every=recipe.evaluate_every,
             patience=recipe.patience,

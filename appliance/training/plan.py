@@ -1,7 +1,7 @@
 """Predicts a training job's peak memory before it starts, and proposes what would fit.
 
-Pure arithmetic over a model's shape: no torch, no model is loaded. float32 throughout, as the loop trains. The
-constants were fitted to measured peaks: eight configurations of Llamas on CPU, all within 6 % of the prediction.
+Pure arithmetic over a model's shape: no torch, no model is loaded. The constants were fitted to
+measured peaks of Llamas on CPU; `python -m benchmarks.memory_plan` measures them again.
 """
 
 from __future__ import annotations
@@ -17,16 +17,32 @@ from appliance.training.recipes.load import Load
 from appliance.training.recipes.seed import SeedRecipe
 
 _FLOAT = 4
-_PROCESS = 355 << 20
+_PROCESS = 380 << 20
 """Resident size of a job process that has imported torch, transformers and peft and trains nothing."""
-_PER_TOKEN_HIDDEN = 19
+_PER_TOKEN_HIDDEN = 22.2
 """Values of hidden size that one layer keeps per token for the backward pass."""
 _PER_TOKEN_INTERMEDIATE = 3
 """Values of intermediate size that one layer keeps per token."""
 _PER_TOKEN_LOGITS = 3.2
 """Copies of the logits that are alive at once."""
-_PER_TOKEN_ADAPTER = 2.8
-"""Copies of each projection's input that its adapter adds: dropped out, mask, and what it is added to."""
+_PER_TOKEN_ADAPTER = 2.1
+"""Copies of each projection's input that its adapter adds."""
+_PER_TOKEN_DROPOUT = 1.5
+"""Copies that dropout in front of the adapter adds to them: what it let through, and its mask."""
+_HALF = 0.68
+"""Part of a layer's activations that is left when products are computed in bfloat16."""
+_HALF_BASE = 0.4
+"""The same when the frozen weights are held in bfloat16, so that nothing between them is float32."""
+_LAYERS_AT_ONCE = 2.0
+"""Layers whose activations are alive at once when each is computed again for the backward pass."""
+_SCATTERED_GRADIENTS = 0.8
+"""Gradients that are made between activations leave holes in memory: this part of them is lost with accumulation."""
+_SCATTERED_ACTIVATIONS = 0.2
+"""The same of a batch's activations."""
+_MASK_BYTES = 5
+"""Bytes for each pair of positions of a packed sequence: whether one sees the other, and the same as a number."""
+_NF4_BITS = 4.5
+"""Four bits a weight, and a 32-bit scale for 64 of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,30 +97,33 @@ def plan_memory(shape: ModelShape, load: Load, *, available: int) -> MemoryPlan:
 
 def predict(shape: ModelShape, load: Load, *, available: int) -> MemoryPlan:
     """Predict the peak. Trained values cost a gradient and two moments; activations grow with batch x length."""
-    trained = adapter_parameters(shape, load.adapter_rank) if load.adapter_rank else shape.parameters
-    tokens = load.batch_size * load.sequence_length
-    per_layer: float = _PER_TOKEN_HIDDEN * shape.hidden_size + _PER_TOKEN_INTERMEDIATE * shape.intermediate_size
-    if load.adapter_rank:
-        inputs = 6 * shape.hidden_size + shape.intermediate_size
-        per_layer += _PER_TOKEN_ADAPTER * inputs + 7 * load.adapter_rank
-    activations = tokens * (shape.layers * per_layer + _PER_TOKEN_LOGITS * shape.vocabulary) * _FLOAT
-    weights = shape.parameters + (trained if load.adapter_rank else 0)
+    trained = trained_parameters(shape, load)
+    activations = _activations(shape, load)
+    # A gradient, two moments, and the best weights where they are kept. A checkpoint is written without a copy.
+    state = trained * (4 if load.keeps_best else 3) * _FLOAT
+    if load.accumulation > 1 or load.gradient_checkpointing:
+        state += int(_SCATTERED_GRADIENTS * trained * _FLOAT)
+    if load.accumulation > 1:
+        activations *= 1 + _SCATTERED_ACTIVATIONS
     return MemoryPlan(
-        weights=weights * _FLOAT,
-        # Gradient, two moments, and the copy that a checkpoint holds while it is written.
-        training_state=trained * 4 * _FLOAT,
+        weights=_held_weights(shape, load),
+        training_state=state,
         activations=int(activations),
         process=_PROCESS,
         available=available,
     )
 
 
-def adapter_parameters(shape: ModelShape, rank: int) -> int:
-    """Return how many values LoRA trains on the seven projections of each layer."""
-    hidden, wide = shape.hidden_size, shape.intermediate_size
-    narrow = hidden * shape.kv_heads // shape.heads
-    sides = 2 * (hidden + hidden) + 2 * (hidden + narrow) + 3 * (hidden + wide)
-    return shape.layers * rank * sides
+def trained_parameters(shape: ModelShape, load: Load) -> int:
+    """Return how many values learn."""
+    if not load.adapter_rank:
+        return shape.parameters
+    return adapter_parameters(shape, load.adapter_rank, load.targets)
+
+
+def adapter_parameters(shape: ModelShape, rank: int, targets: tuple[str, ...] = ()) -> int:
+    """Return how many values LoRA trains on the seven projections of each layer, or on those of these names."""
+    return shape.layers * rank * sum(given + made for given, made in _projections(shape, targets))
 
 
 def shape_of_seed(recipe: SeedRecipe) -> ModelShape:
@@ -149,6 +168,52 @@ def shape_of_folder(folder: Path) -> ModelShape:
         ) from error
 
 
+def _projections(shape: ModelShape, targets: tuple[str, ...] = ()) -> list[tuple[int, int]]:
+    """Return what goes into and comes out of each projection of a layer; unknown names count as the widest."""
+    hidden, wide = shape.hidden_size, shape.intermediate_size
+    narrow = hidden * shape.kv_heads // shape.heads
+    known = {
+        "q_proj": (hidden, hidden),
+        "k_proj": (hidden, narrow),
+        "v_proj": (hidden, narrow),
+        "o_proj": (hidden, hidden),
+        "gate_proj": (hidden, wide),
+        "up_proj": (hidden, wide),
+        "down_proj": (wide, hidden),
+    }
+    return [known.get(name, (hidden, wide)) for name in targets or known]
+
+
+def _held_weights(shape: ModelShape, load: Load) -> int:
+    """Return the bytes of the model's own weights as they are held, and of its adapters."""
+    if not load.adapter_rank:
+        return shape.parameters * _FLOAT
+    adapters = trained_parameters(shape, load) * _FLOAT
+    if load.base_bits == 4:
+        linear = shape.layers * sum(given * made for given, made in _projections(shape))
+        return int(linear * _NF4_BITS / 8) + max(0, shape.parameters - linear) * _FLOAT + adapters
+    return shape.parameters * load.base_bits // 8 + adapters
+
+
+def _activations(shape: ModelShape, load: Load) -> float:
+    """Return the bytes that a batch keeps between its forward and its backward pass."""
+    layer: float = _PER_TOKEN_HIDDEN * shape.hidden_size + _PER_TOKEN_INTERMEDIATE * shape.intermediate_size
+    if load.base_bits == 16:
+        layer *= _HALF_BASE
+    elif load.half_precision:
+        layer *= _HALF
+    if load.adapter_rank:
+        copies = _PER_TOKEN_ADAPTER + (_PER_TOKEN_DROPOUT if load.dropout else 0.0)
+        inputs = sum(given for given, _ in _projections(shape, load.targets))
+        layer += (copies * inputs + 7 * load.adapter_rank) * (_HALF if load.half_precision else 1.0)
+    layers = shape.layers * layer
+    if load.gradient_checkpointing:
+        layers = shape.layers * shape.hidden_size + min(shape.layers, _LAYERS_AT_ONCE) * layer
+    tokens = load.batch_size * load.copies * load.sequence_length
+    mask = tokens * load.sequence_length * _MASK_BYTES if load.packed else 0
+    return mask + tokens * (layers + _PER_TOKEN_LOGITS * shape.vocabulary) * _FLOAT
+
+
 def _parameters_in(file: Path) -> int:
     """Count the values of a safetensors file by its header: 8 bytes of length, then JSON."""
     with file.open("rb") as stream:
@@ -168,20 +233,35 @@ def _parameters_in(file: Path) -> int:
 
 
 def _propose(shape: ModelShape, load: Load, *, available: int) -> tuple[str, ...]:
+    """Return what would fit, each by itself; the first two keep the size of a step and what is learnt."""
+
+    def fits(**changes: Any) -> bool:
+        return predict(shape, replace(load, **changes), available=available).fits
+
     proposals = []
     batch_size = load.batch_size
     while batch_size > 1:
         batch_size = (batch_size + 1) // 2
         accumulation = -(-load.batch_size * load.accumulation // batch_size)
-        if predict(shape, replace(load, batch_size=batch_size), available=available).fits:
+        if fits(batch_size=batch_size, accumulation=accumulation):
             proposals.append(f"Use batch_size {batch_size} with accumulation {accumulation}.")
             break
+    checkpointing = load.may_checkpoint and not load.gradient_checkpointing
+    if checkpointing and fits(gradient_checkpointing=True):
+        proposals.append("Use gradient_checkpointing true.")
+    if load.may_quantise and load.base_bits > 4 and fits(base_bits=4):
+        proposals.append("Use base_precision nf4.")
     shorter = load.sequence_length
     while shorter > 32:
         shorter //= 2
-        if predict(shape, replace(load, sequence_length=shorter), available=available).fits:
+        if fits(sequence_length=shorter):
             proposals.append(f"Use sequences of {shorter} tokens.")
             break
+    smallest = {"batch_size": 1, "accumulation": load.batch_size * load.accumulation, "gradient_checkpointing": True}
+    if checkpointing and not proposals and fits(**smallest):
+        proposals.append(
+            f"Use batch_size 1 with accumulation {smallest['accumulation']} and gradient_checkpointing true."
+        )
     return tuple(proposals)
 
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from appliance.jobs.spec import JobKind
+from appliance.kernel.errors import StorageFailure
+from benchmarks import job_runs
 from tests.factories.box import Box, Refused, free_port, run_verb, running_box, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
@@ -98,3 +101,30 @@ def test_a_daemon_killed_on_a_full_disk_comes_back_by_itself_and_can_be_stopped_
         assert box.verb("status")["units"]
         assert box.verb("audit", "verify")["ok"]
         fill(small_disk)
+
+
+def test_a_training_job_that_finds_the_disk_full_keeps_its_checkpoints_and_goes_on(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    rows = [json.dumps({"text": f"note {n}: port {n}"}) for n in range(40)]
+    (tmp_path / "train.jsonl").write_text("\n".join(rows))
+    small = {"vocabulary": 300, "hidden_size": 64, "intermediate_size": 64, "layers": 1, "steps": 300}
+    job = small_disk / "job"
+    job_runs.lay_out(
+        job, JobKind.TRAIN_SEED, inputs={"corpus": tmp_path}, parameters=small | {"checkpoint_seconds": 0.0}
+    )
+    first = job_runs.start(job)
+    wait_for(lambda: list(job.glob("checkpoints/step-????????")), what="a checkpoint is sealed", timeout=150)
+    ballast = fill(small_disk)
+    assert first.wait(60) == StorageFailure.exit_code
+    error = job / "error.json"
+    assert not error.exists() or json.loads(error.read_text())["code"] == "storage.full"
+    kept = sorted(path.name for path in (job / "checkpoints").iterdir())
+    assert kept
+    assert not any(name.endswith(".tmp") for name in kept)
+    ballast.unlink()
+    assert job_runs.start(job).wait(150) == 0
+    sealed = job_runs.outcome(job)
+    assert sealed is not None
+    assert sealed.summary["steps"] == 300
+    assert f"Going on from the checkpoint of step {int(kept[-1][5:])}." in (job / "events.jsonl").read_text()

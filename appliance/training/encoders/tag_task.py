@@ -44,11 +44,14 @@ _BATCH: Final = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Encoded:
-    """A text in tokens. `offsets` are characters; `own` says which tokens are the text's own and not the frame's."""
+    """A text in tokens, and its words: the place of each one's first token, and its characters.
+
+    A word is tagged as a whole, by its first token: pieces of one name are not torn apart.
+    """
 
     tokens: tuple[int, ...]
+    places: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
-    own: tuple[bool, ...]
 
 
 class _Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,11 +80,8 @@ def run(workspace: Workspace) -> dict[str, Any]:
     torch.manual_seed(derive_seed(spec.seed, "head"))
     model = load_token_classifier(workspace.input("base"), names)
     tags = [
-        [
-            tag if own else IGNORED
-            for tag, own in zip(token_tags(row.spans, code.offsets, labels), code.own, strict=True)
-        ]
-        for row, code in zip(training, encoded, strict=False)
+        _learned(token_tags(row.spans, code.offsets, labels), code)
+        for row, code in zip(training, encoded[: len(training)], strict=True)
     ]
 
     def batch(rows: Sequence[int]) -> TextBatch:
@@ -168,16 +168,27 @@ def _encode(tokenizer: Tokenizer, text: str, length: int) -> _Encoded:
     tokenizer.enable_truncation(length)
     found = tokenizer.encode(text[: length * CHARACTERS_PER_TOKEN])
     tokenizer.no_truncation()
-    return _Encoded(
-        tokens=tuple(found.ids),
-        offsets=tuple(found.offsets),
-        own=tuple(not special for special in found.special_tokens_mask),
-    )
+    places: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    before = None
+    for place, (word, (start, end)) in enumerate(zip(found.word_ids, found.offsets, strict=True)):
+        if word is None:
+            continue
+        if word == before:
+            offsets[-1] = (offsets[-1][0], end)
+        else:
+            places.append(place)
+            offsets.append((start, end))
+        before = word
+    return _Encoded(tokens=tuple(found.ids), places=tuple(places), offsets=tuple(offsets))
 
 
 def _learned(tags: Sequence[int], encoded: _Encoded) -> list[int]:
-    """Return the tags that carry loss: those of the text's own tokens."""
-    return [tag if own else IGNORED for tag, own in zip(tags, encoded.own, strict=True)]
+    """Return a tag for each token; only the first of each word carries loss."""
+    learned = [IGNORED] * len(encoded.tokens)
+    for place, tag in zip(encoded.places, tags, strict=True):
+        learned[place] = tag
+    return learned
 
 
 def _tag(
@@ -193,8 +204,7 @@ def _tag(
             best = model(input_ids=tokens, attention_mask=mask).logits.argmax(-1).tolist()
         for row, tags in zip(rows, best, strict=True):
             code = encoded[row]
-            kept = [place for place, own in enumerate(code.own) if own]
-            found[row] = spans_of([tags[place] for place in kept], [code.offsets[place] for place in kept], labels)
+            found[row] = spans_of([tags[place] for place in code.places], code.offsets, labels)
     return found
 
 

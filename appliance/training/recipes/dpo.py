@@ -39,6 +39,7 @@ class DpoRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             copies=2,
             half_precision=self.precision == "bfloat16",
             gradient_checkpointing=self.gradient_checkpointing,
+            may_checkpoint=True,
             keeps_best=self.evaluate_every > 0,
         )
 

@@ -38,6 +38,7 @@ class FullRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             sequence_length=self.max_length,
             half_precision=self.precision == "bfloat16",
             gradient_checkpointing=self.gradient_checkpointing,
+            may_checkpoint=True,
             packed=self.packing,
             keeps_best=self.evaluate_every > 0,
         )

@@ -26,5 +26,9 @@ class Load:
     gradient_checkpointing: bool = False
     packed: bool = False
     """whether attention needs a mask of its own"""
+    may_checkpoint: bool = False
+    """whether the recipe could ask for gradient checkpointing"""
+    may_quantise: bool = False
+    """whether the recipe could ask for a base in fewer bits"""
     keeps_best: bool = False
     """whether the best weights are kept beside the present ones"""

@@ -46,6 +46,8 @@ class LoraRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             dropout=self.dropout > 0,
             half_precision=self.precision == "bfloat16",
             gradient_checkpointing=self.gradient_checkpointing,
+            may_checkpoint=True,
+            may_quantise=True,
             packed=self.packing,
             keeps_best=self.evaluate_every > 0,
         )

@@ -27,6 +27,7 @@ class PretrainRecipe(OnBase, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             sequence_length=self.sequence_length,
             half_precision=self.precision == "bfloat16",
             gradient_checkpointing=self.gradient_checkpointing,
+            may_checkpoint=True,
             packed=True,
             keeps_best=self.evaluate_every > 0,
         )

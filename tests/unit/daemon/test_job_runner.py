@@ -19,6 +19,7 @@ from appliance.daemon.job_runner import JobRunner
 from appliance.daemon.marks import find
 from appliance.daemon.supervisor import Supervisor
 from appliance.jobs.spec import JobKind
+from appliance.kernel.errors import StorageFailure
 from appliance.services import audit, datasets, jobs
 from appliance.services.context import Appliance, Context
 from appliance.store import schema
@@ -201,3 +202,13 @@ def lay_out(appliance: Appliance, job: t.JobView) -> None:
     directory.mkdir(parents=True)
     spec = jobs.show(context(appliance), job.id, {}).spec
     (directory / "spec.json").write_bytes(msgspec.json.encode(spec))
+
+
+def test_a_job_that_could_not_even_write_its_error_has_failed_for_want_of_space(appliance: Appliance) -> None:
+    ctx = context(appliance)
+    job = queue_run(ctx, JobKind.TRAIN_SEED, {"corpus": imported_dataset(ctx)})
+    appliance.paths.job(job.id).mkdir(parents=True)
+    runner_of(appliance)._settle(job.id, StorageFailure.exit_code)
+    shown = jobs.show(ctx, job.id, {}).job
+    assert shown.problem is not None
+    assert (shown.state, shown.problem.code) == ("failed", "storage.full")

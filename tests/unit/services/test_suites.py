@@ -11,7 +11,7 @@ from appliance.access.roles import Role
 from appliance.api import types as t
 from appliance.evaluation.scores import Mean, TaskScores, encode_scores
 from appliance.kernel.errors import BadInput, Conflict, Forbidden, NotFound
-from appliance.services import evaluations, jobs, models, suites
+from appliance.services import datasets, evaluations, jobs, models, suites
 from appliance.services.context import Appliance, Context
 from tests.factories.appliance import (
     WEIGHTS,
@@ -80,6 +80,16 @@ def test_an_evaluation_takes_the_suites_data_sets_as_inputs(ctx: Context) -> Non
     spec = jobs.show(ctx, job.id, {}).spec
     assert set(spec["inputs"]) == {"model", "suite", f"data.{data}"}
     assert job.title == f"{model} + {ref} + {data}"
+
+
+@pytest.mark.parametrize("named", ["faq", "faq@1"])
+def test_data_that_a_suite_asks_cannot_be_removed(ctx: Context, named: str) -> None:
+    data = imported_dataset(ctx, "faq")
+    suite = taken_in_suite(ctx, b"one", SUMMARY | {"data": [named]})
+    with pytest.raises(Conflict, match=f"suite {suite}"):
+        datasets.remove(ctx, data)
+    suites.remove(ctx, suite)
+    assert datasets.remove(ctx, data).ref == data
 
 
 def test_a_suite_whose_data_set_is_gone_is_refused_by_its_name(ctx: Context) -> None:

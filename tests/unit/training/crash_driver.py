@@ -1,5 +1,6 @@
 """Trains the tiny model in forked processes that kill themselves at the n-th file system call, then resumes.
 
+Others die in the middle of writing a checkpoint's tensors: the kernel ends them at a byte of that file.
 Prints one JSON object: the digest of an undisturbed run, how many calls it made, and for each kill the digest after
 resumption. Forking once torch is loaded makes a crash cost milliseconds.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -38,14 +40,26 @@ def main(directory: Path) -> None:
         _forked(directory, kill_at=1 + kill_at % 17)
         _forked(directory, kill_at=0)
         after[kill_at] = sha256_file(directory / "model.safetensors")
-    print(json.dumps({"expected": expected, "calls": calls, "killed": killed, "after": after}))
+    torn: dict[str, str] = {}
+    for checkpoint, byte in ((1, 0), (1, 700), (3, 5000), (6, 1)):
+        shutil.rmtree(directory)
+        directory.mkdir()
+        ended = _forked(directory, kill_at=0, tear=(checkpoint, byte))
+        left = [file.stat().st_size for file in directory.glob("checkpoints/*.tmp/tensors.safetensors")]
+        if ended != "killed" or left != [byte]:
+            raise SystemExit(f"checkpoint {checkpoint} was not torn at byte {byte}: {ended}, {left}")
+        _forked(directory, kill_at=0)
+        torn[f"{checkpoint}/{byte}"] = sha256_file(directory / "model.safetensors")
+    print(json.dumps({"expected": expected, "calls": calls, "killed": killed, "after": after, "torn": torn}))
 
 
-def _forked(directory: Path, *, kill_at: int) -> str:
+def _forked(directory: Path, *, kill_at: int, tear: tuple[int, int] | None = None) -> str:
     """Train in a child; return its number of calls, or "killed"."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        if tear is not None:
+            _tear_a_write(*tear)
         os.write(writing, str(_run(directory, kill_at)).encode())
         os._exit(0)
     os.close(writing)
@@ -57,6 +71,22 @@ def _forked(directory: Path, *, kill_at: int) -> str:
     if status:
         raise SystemExit(f"the training process failed with status {status}")
     return answer
+
+
+def _tear_a_write(checkpoint: int, byte: int) -> None:
+    """Let the kernel kill this process when it writes past that byte of the n-th checkpoint's tensors (SIGXFSZ)."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    opened = 0
+
+    def limit(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal opened
+        if event == "open" and str(arguments[0]).endswith(".tmp/tensors.safetensors") and "w" in str(arguments[1]):
+            opened += 1
+            if opened == checkpoint:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (byte, byte))
+
+    sys.addaudithook(limit)
 
 
 def _run(directory: Path, kill_at: int) -> int:

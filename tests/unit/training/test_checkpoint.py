@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
+from appliance.kernel.errors import StorageFailure
 from appliance.training.checkpoint import Checkpoint, CheckpointStore
 
 
@@ -112,3 +114,21 @@ def test_checkpoints_of_later_steps_are_forgotten(tmp_path: Path) -> None:
     newest, skipped = store.newest()
     assert newest is not None
     assert (newest.step, skipped) == (9, [])
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_others_and_no_rest(
+    store: CheckpointStore, tmp_path: Path
+) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    large = Checkpoint(step=40, tensors={"weight/a": torch.zeros(1 << 16)}, state={})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, limits[1]))
+    try:
+        with pytest.raises(StorageFailure, match="checkpoint of step 40"):
+            store.save(large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-00000020", "step-00000030"]
+    store.save(large)
+    found, _ = store.newest()
+    assert found is not None
+    assert found.step == 40

@@ -1,4 +1,4 @@
-"""kill -9 at the file system calls of a run, twice each: the resumed run ends with the same bytes."""
+"""kill -9 at the file system calls of a run, twice each, and inside a checkpoint's write: the bytes are the same."""
 
 from __future__ import annotations
 
@@ -26,5 +26,6 @@ def test_killed_runs_end_with_the_bytes_of_an_undisturbed_run(tmp_path: Path) ->
     assert finished.returncode == 0, finished.stderr
     report = json.loads(finished.stdout)
     assert report["killed"] == len(report["after"]) > 15
+    assert set(report["torn"].values()) == {report["expected"]}
     differing = {kill for kill, digest in report["after"].items() if digest != report["expected"]}
     assert not differing

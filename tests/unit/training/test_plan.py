@@ -52,9 +52,10 @@ def test_nothing_is_proposed_when_the_weights_alone_do_not_fit() -> None:
         plan.require()
 
 
-def test_accumulation_costs_no_memory_and_adapters_save_it() -> None:
+def test_accumulation_costs_little_however_much_it_is_and_adapters_save_memory() -> None:
     whole = predict(SHAPE, LOAD, available=0)
-    assert predict(SHAPE, replace(LOAD, accumulation=8), available=0).total == whole.total
+    twice, often = (predict(SHAPE, replace(LOAD, accumulation=times), available=0) for times in (2, 8))
+    assert twice.total == often.total < 1.25 * whole.total
     assert predict(SHAPE, replace(LOAD, adapter_rank=8), available=0).training_state < whole.training_state / 20
 
 
@@ -94,4 +95,47 @@ def test_a_folder_without_sizes_is_refused(tmp_path: Path, content: str | None) 
 def test_recipes_tell_their_load() -> None:
     seed, lora = SeedRecipe(batch_size=3), LoraRecipe(rank=5, max_length=99)
     assert seed.load() == Load(batch_size=3, accumulation=1, sequence_length=seed.sequence_length)
-    assert lora.load() == Load(batch_size=lora.batch_size, accumulation=1, sequence_length=99, adapter_rank=5)
+    assert lora.load() == Load(
+        batch_size=lora.batch_size,
+        accumulation=1,
+        sequence_length=99,
+        adapter_rank=5,
+        may_checkpoint=True,
+        may_quantise=True,
+    )
+
+
+def test_every_way_to_save_memory_saves_some() -> None:
+    lora = Load(batch_size=8, accumulation=1, sequence_length=512, adapter_rank=16)
+    whole = predict(SHAPE, lora, available=0)
+    assert predict(SHAPE, replace(lora, base_bits=4), available=0).weights < whole.weights / 3
+    assert predict(SHAPE, replace(lora, base_bits=16), available=0).weights < whole.weights * 0.6
+    for saving in ({"gradient_checkpointing": True}, {"half_precision": True}, {"dropout": False}):
+        assert predict(SHAPE, replace(lora, **saving), available=0).activations < whole.activations  # type: ignore[arg-type]
+    assert predict(SHAPE, replace(lora, targets=("q_proj",)), available=0).training_state < whole.training_state / 5
+
+
+def test_pairs_and_kept_weights_cost_memory() -> None:
+    assert predict(SHAPE, replace(LOAD, copies=2), available=0).activations == (
+        2 * predict(SHAPE, LOAD, available=0).activations
+    )
+    kept = predict(SHAPE, replace(LOAD, keeps_best=True), available=0).training_state
+    assert kept == predict(SHAPE, LOAD, available=0).training_state + 4 * SHAPE.parameters
+
+
+def test_only_what_a_recipe_can_do_is_proposed() -> None:
+    able = replace(LOAD, may_checkpoint=True)
+    needed = predict(SHAPE, LOAD, available=0).total
+    assert "Use gradient_checkpointing true." in plan_memory(SHAPE, able, available=needed // 2).proposals
+    assert not any("checkpoint" in text for text in plan_memory(SHAPE, LOAD, available=needed // 2).proposals)
+    lora = Load(batch_size=1, accumulation=1, sequence_length=32, adapter_rank=4, may_quantise=True)
+    tight = predict(SHAPE, lora, available=0).total - SHAPE.parameters
+    assert plan_memory(SHAPE, lora, available=tight).proposals == ("Use base_precision nf4.",)
+
+
+def test_where_no_single_step_helps_all_of_them_are_proposed() -> None:
+    able = replace(LOAD, may_checkpoint=True)
+    smallest = replace(able, batch_size=1, accumulation=LOAD.batch_size, gradient_checkpointing=True)
+    enough = predict(SHAPE, smallest, available=0).total + 1
+    (proposal,) = plan_memory(SHAPE, able, available=enough).proposals
+    assert proposal == f"Use batch_size 1 with accumulation {LOAD.batch_size} and gradient_checkpointing true."

@@ -1,0 +1,29 @@
+"""How a process gives way to others: less processor time when somebody else wants it, and first to go without memory.
+
+Best effort, on itself alone. A kernel that groups processes by session (sched(7), autogroup) ignores niceness between
+sessions, and every job leads one; so the group is made nice as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+NICENESS_VARIABLE = "INTRAMUROS_NICENESS"
+"""Environment variable that tells a job's process how nice to be."""
+_FIRST_TO_GO = 500
+
+
+def give_way(niceness: int, *, proc: Path = Path("/proc/self")) -> None:
+    """Be that nice (0 to 19), and be what the kernel ends first when memory is short."""
+    if niceness > 0:
+        os.nice(niceness)
+        _write(proc / "autogroup", str(niceness))
+    _write(proc / "oom_score_adj", str(_FIRST_TO_GO))
+
+
+def _write(file: Path, text: str) -> None:
+    # Absent in some kernels and containers, where there is nothing to write to.
+    with contextlib.suppress(OSError):
+        file.write_text(text)
