@@ -9,8 +9,8 @@ from __future__ import annotations
 from tui.deed import Action, Target
 from tui.deeds import AUDIT_READERS, BUILDERS, DEEDS
 
-_LISTS = ("models", "jobs", "datasets", "tune", "serve", "backups", "audit", "access")
-_RECORDS = ("model", "job", "dataset", "recipe", "deployment", "backup", "event", "key")
+_LISTS = ("models", "jobs", "campaigns", "datasets", "tune", "serve", "backups", "audit", "access")
+_RECORDS = ("model", "job", "campaign", "dataset", "recipe", "deployment", "backup", "event", "key")
 
 NAVIGATION: tuple[Action, ...] = (
     Action(id="go.home", keys=("0",), label="home", help="Go to Home: health, jobs, what needs attention."),
@@ -28,6 +28,12 @@ NAVIGATION: tuple[Action, ...] = (
         roles=AUDIT_READERS,
     ),
     Action(id="go.access", keys=("8",), label="access", help="Go to Access: API keys."),
+    Action(
+        id="go.campaigns",
+        keys=("9",),
+        label="campaigns",
+        help="Go to Campaigns: searches, k-folds, pipelines.",
+    ),
     Action(id="open", keys=("enter",), label="open", help="Open what is under the cursor.", places=_LISTS, bar=True),
     Action(
         id="filter",
@@ -84,6 +90,14 @@ NAVIGATION: tuple[Action, ...] = (
         keys=("p",),
         label="plan",
         help="Show steps and memory; from there it can start.",
+        places=("draft",),
+        bar=True,
+    ),
+    Action(
+        id="draft.afresh",
+        keys=("n",),
+        label="afresh",
+        help="Begin this run again from the defaults.",
         places=("draft",),
         bar=True,
     ),
@@ -180,7 +194,7 @@ def _sections() -> list[tuple[str, list[Action]]]:
     for title, places in (
         ("Every list and record", {*_LISTS, *_RECORDS}),
         ("Models", {"models", "model"}),
-        ("Jobs", {"jobs", "job"}),
+        ("Jobs and campaigns", {"jobs", "job", "campaigns", "campaign"}),
         ("Data sets", {"datasets", "dataset"}),
         ("Tune", {"tune", "recipe", "draft", "plan"}),
         ("Serve", {"serve", "deployment"}),
@@ -188,8 +202,10 @@ def _sections() -> list[tuple[str, list[Action]]]:
         ("Backups", {"backups", "backup"}),
         ("Access", {"access", "key"}),
     ):
-        shared = title.startswith("Every ")
-        sections.append(
-            (title, [a for a in TABLE if a.places and (len(a.places) > 2) == shared and set(a.places) <= places])
-        )
+        taken = {action.id for _, chosen in sections for action in chosen}
+        if title.startswith("Every "):
+            chosen = [action for action in TABLE if {"models", "serve"} <= set(action.places)]
+        else:
+            chosen = [action for action in TABLE if action.id not in taken and places.issuperset(action.places)]
+        sections.append((title, chosen))
     return sections

@@ -33,6 +33,8 @@ class Console(Shell):
         self.session = session
         self.host = host
         self.clock = clock
+        self.drafts: dict[str, Draft] = {}
+        """recipe -> the run being filled in, kept when a key leads away from its form"""
 
     def get_default_screen(self) -> Screen[None]:
         """Home is always there."""
@@ -60,8 +62,8 @@ class Console(Shell):
         self.push_screen(screen)
 
     def tune(self, draft: Draft) -> None:
-        """Fill in a run."""
-        self.push_screen(FormScreen(draft))
+        """Fill in a run, or go on with the one of this recipe that was left."""
+        self.push_screen(FormScreen(self.drafts.get(draft.recipe.name, draft)))
 
     def read(self, title: str, render: Callable[[Look], list[Line]]) -> None:
         """Show lines that are known already."""

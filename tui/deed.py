@@ -27,6 +27,8 @@ class Target:
     name: str = ""
     item: Any = None
     words: Mapping[str, str] = field(default_factory=dict)
+    opens: str = ""
+    """the record that it opens, where a list holds things of several kinds"""
 
 
 Choices = Callable[[Session], Coroutine[Any, Any, tuple[str, ...]]]
@@ -52,6 +54,8 @@ class Question:
     consequences: tuple[str, ...] = ()
     fields: tuple[Field, ...] = ()
     needs_target: bool = True
+    refused: Callable[[Answers], str] = lambda _: ""
+    """why the answers cannot be taken as they are, in one line, or empty"""
 
     def fill(self, template: str, target: Target, answers: Answers) -> str:
         """Put the target's words and the answers into a template."""

@@ -21,6 +21,8 @@ from tui.views.tune import Planned, explained
 AUDIT_READERS = frozenset({"admin", "auditor"})
 _RUNS = frozenset({"admin", "operator"})
 BUILDERS = _RUNS | {"data_scientist"}
+_RUNS_PLACES = ("jobs", "job", "campaigns", "campaign")
+_NOT_REPEATABLE = ("model.import", "dataset.import", "tune")
 _NEXT_STAGE = {"none": "dev", "dev": "test", "test": "prod"}
 
 
@@ -73,14 +75,66 @@ def _can_remove(target: Target) -> str:
     return f"it is used by {', '.join(used)}" if used else ""
 
 
+def campaign_of(target: Target) -> t.CampaignView | None:
+    """The search, k-fold, pipeline or repetition under the cursor; None for a job."""
+    item = target.item.campaign if isinstance(target.item, t.CampaignDetail) else target.item
+    return item if isinstance(item, t.CampaignView) else None
+
+
 def _can_cancel(target: Target) -> str:
-    state = _job(target).state
-    return "" if state in ("queued", "running") else f"the job is {state}"
+    campaign = campaign_of(target)
+    if campaign is None:
+        state = _job(target).state
+        return "" if state in ("queued", "running") else f"the job is {state}"
+    if campaign.kind == "rerun":
+        return "cancel the job below it instead"
+    return "" if campaign.state in ("running", "waiting") else f"the {campaign.kind} is {campaign.state}"
 
 
 def _can_resume(target: Target) -> str:
-    state = _job(target).state
-    return "" if state in ("cancelled", "failed", "interrupted") else f"the job is {state}"
+    campaign = campaign_of(target)
+    if campaign is None:
+        state = _job(target).state
+        return "" if state in ("cancelled", "failed", "interrupted") else f"the job is {state}"
+    if campaign.kind == "rerun":
+        return "verify the run once more instead"
+    return "" if campaign.state in ("failed", "cancelled") else f"the {campaign.kind} is {campaign.state}"
+
+
+def _cancel(target: Target, _: Answers) -> Call[t.JobView] | Call[t.CampaignView]:
+    return calls.cancel_campaign(target.name) if campaign_of(target) else calls.cancel_job(target.name)
+
+
+def _resume(target: Target, _: Answers) -> Call[t.JobView] | Call[t.CampaignView]:
+    return calls.resume_campaign(target.name) if campaign_of(target) else calls.resume_job(target.name)
+
+
+def _can_register(target: Target) -> str:
+    campaign = campaign_of(target)
+    if campaign is not None:
+        return "" if target.words.get("run") else f"the {campaign.kind} has no best run"
+    job = _job(target)
+    if not job.kind.startswith(("train.", "convert.")):
+        return "it made no model"
+    return "" if job.state == "succeeded" else f"the job is {job.state}"
+
+
+def _can_verify(target: Target) -> str:
+    if campaign_of(target) is not None:
+        return "only a run can be done again"
+    job = _job(target)
+    if job.kind in _NOT_REPEATABLE:
+        return f"a {job.kind} run depends on more than its specification"
+    return "" if job.state == "succeeded" else f"the job is {job.state}"
+
+
+def _to_campaign(view: t.CampaignView) -> tuple[str, Target]:
+    return "campaign", Target(name=view.id, words={"id": view.id, "name": view.id, "title": view.title})
+
+
+def _to_model(detail: t.ModelDetail) -> tuple[str, Target]:
+    ref = detail.model.ref
+    return "model", Target(name=ref, words={"ref": ref, "model": ref})
 
 
 def _can_roll_back(target: Target) -> str:
@@ -182,8 +236,20 @@ def draft_target(draft: Draft) -> Target:
 
 def draft_question(draft: Draft, name: str) -> Question:
     """What a person is asked to change one row of the form."""
+
+    def with_answers(answers: Answers) -> Draft:
+        return draft.changed(name, answers.get("value", ""))
+
+    def refused(answers: Answers) -> str:
+        try:
+            with_answers(answers)
+        except BadInput as error:
+            return f"{error.message} {error.hint}"
+        return ""
+
     return Question(
-        cli=lambda _, __: draft.command(),
+        cli=lambda _, answers: (draft if refused(answers) else with_answers(answers)).command(),
+        refused=refused,
         consequences=explained(draft, name),
         fields=(
             Field(
@@ -426,37 +492,78 @@ DEEDS: tuple[Action, ...] = (
         id="job.resume",
         keys=("u",),
         label="resume",
-        help="Queue a stopped job again from its newest checkpoint.",
-        places=("jobs", "job"),
+        help="Go on with what stopped; what was done stays.",
+        places=_RUNS_PLACES,
         roles=BUILDERS,
         danger=1,
         bar=True,
         deed=Deed(
-            call=lambda target, _: calls.resume_job(target.name),
-            cli="intramuros job resume {id}",
-            done="Job {id} is queued again.",
-            consequences=("It continues from its newest valid checkpoint.",),
+            call=_resume,
+            cli="intramuros {verb} resume {id}",
+            done="{title} goes on.",
+            consequences=("A job continues from its newest valid checkpoint; parts that ended well are kept.",),
             ready=_can_resume,
         ),
     ),
     Action(
         id="job.cancel",
         keys=("C",),
-        label="cancel job",
-        help="Stop a job; its checkpoints stay.",
-        places=("jobs", "job"),
+        label="cancel run",
+        help="Stop a job, or a search and its jobs.",
+        places=_RUNS_PLACES,
         roles=BUILDERS,
         danger=2,
         bar=True,
         deed=Deed(
-            call=lambda target, _: calls.cancel_job(target.name),
-            cli="intramuros job cancel {id}",
-            done="Job {id} is asked to stop.",
+            call=_cancel,
+            cli="intramuros {verb} cancel {id}",
+            done="{title} is asked to stop.",
             consequences=(
-                "It seals a checkpoint and stops. What was computed since the last one may be lost.",
-                "u resumes it later from that checkpoint.",
+                "{title}: what runs seals a checkpoint and stops.",
+                "What was computed since the last one may be lost. u goes on with it later.",
             ),
             ready=_can_cancel,
+        ),
+    ),
+    Action(
+        id="job.register",
+        keys=("m",),
+        label="to models",
+        help="Register what a run made as a model version.",
+        places=_RUNS_PLACES,
+        roles=BUILDERS,
+        danger=1,
+        bar=True,
+        deed=Deed(
+            call=lambda target, answers: calls.register_model(
+                t.RegisterModel(name=answers["name"], run=target.words["run"], licence=answers.get("licence", ""))
+            ),
+            cli="intramuros model register {run} --name {name}[ --licence {licence}]",
+            done="",
+            consequences=("Its files become the next version of that name; gates decide where it may go from there.",),
+            fields=(
+                Field(name="name", label="Name"),
+                Field(name="licence", label="Licence (empty: base's)", required=False),
+            ),
+            ready=_can_register,
+            then=_to_model,
+        ),
+    ),
+    Action(
+        id="job.verify",
+        keys=("v",),
+        label="verify",
+        help="Do a run again and compare every file.",
+        places=_RUNS_PLACES,
+        roles=BUILDERS,
+        danger=1,
+        deed=Deed(
+            call=lambda target, _: calls.verify_run(target.name),
+            cli="intramuros run rerun {id} --verify",
+            done="The run is being repeated.",
+            consequences=("It takes as long as the first time; the verdict is kept with the run and its models.",),
+            ready=_can_verify,
+            then=_to_campaign,
         ),
     ),
     Action(

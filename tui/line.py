@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from appliance.api.types import JobView
 from appliance.kernel.clock import Clock, utc_now
 from appliance.kernel.errors import IntramurosError
 from tui import format as fmt
@@ -152,7 +153,7 @@ class _Menu:
                     for column, cell in zip(table.columns, row.cells, strict=True)
                     if cell.text.strip() and not column.wide
                 ]
-                self.say(f"  {number}  {', '.join(cell.strip() for cell in cells)}")
+                self.say(f"  {number}  {row.branch}{', '.join(cell.strip() for cell in cells)}")
             if len(pairs) > _ROWS:
                 self.say(f"  and {len(pairs) - _ROWS} more; /text narrows the list")
             if not pairs:
@@ -171,13 +172,15 @@ class _Menu:
             if choice.startswith("/"):
                 wanted = choice[1:].strip().lower()
             elif choice.startswith("="):
-                self._compare([pairs[int(n) - 1][0].key for n in choice[1:].split() if n in numbers])
+                chosen = [pairs[int(n) - 1][1] for n in choice[1:].split() if n in numbers]
+                self._compare([one.id for one in chosen if isinstance(one, JobView)])
             elif choice == "o":
                 query = Query(action=query.action, pages=query.pages + 1)
             elif choice == "?":
                 self.say_lines(help_lines(place.id, self._refused(free, None), self.look))
             elif choice in numbers:
-                self._record(READ_OF[place.opens], place.target(pairs[int(choice) - 1][1]))
+                target = place.target(pairs[int(choice) - 1][1])
+                self._record(READ_OF[target.opens or place.opens], target)
             elif action := next((a for a in free if choice in a.keys), None):
                 self._perform(action, None)
 
@@ -244,13 +247,7 @@ class _Menu:
             self.say(sentence)
         self.say("The word default goes back to the default.")
         answers = self._fill_in(question, Target(name=name))
-        if answers is None:
-            return draft
-        try:
-            return draft.changed(name, answers["value"])
-        except IntramurosError as error:
-            self._tell(error)
-            return draft
+        return draft if answers is None else draft.changed(name, answers["value"])
 
     def _show_record(self, place: ReadPlace[Any], target: Target, data: Any) -> Any:
         try:
@@ -318,6 +315,9 @@ class _Menu:
                 self.say(f"{field.label} is needed.")
                 return None
             answers[field.name] = text
+        if refused := deed.refused(answers):
+            self.say(f"FAIL {refused}")
+            return None
         return answers
 
     def _agreed(self, action: Action, deed: Question, target: Target, answers: dict[str, str]) -> bool:

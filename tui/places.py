@@ -20,7 +20,7 @@ from tui.deeds import AUDIT_READERS
 from tui.draft import Draft
 from tui.session import Session
 from tui.text import Line, Look, Table
-from tui.views import compare, datasets, home, jobs, models, records, serve, tune
+from tui.views import campaigns, compare, datasets, home, jobs, models, records, serve, tune
 
 D = TypeVar("D")
 LIVE = 2.0
@@ -69,7 +69,21 @@ class ReadPlace(Generic[D]):
 def job_target(job: t.JobView | t.JobDetail) -> Target:
     """Name a job."""
     view = job.job if isinstance(job, t.JobDetail) else job
-    return Target(name=view.id, item=job, words={"id": view.id, "name": view.id, "title": view.title})
+    words = {"id": view.id, "name": view.id, "title": view.title, "verb": "job", "run": f"run:{view.id}"}
+    return Target(name=view.id, item=job, words=words, opens="job")
+
+
+def campaign_target(campaign: t.CampaignView | t.CampaignDetail) -> Target:
+    """Name a campaign; its `run` is the best one that it found."""
+    view = campaign.campaign if isinstance(campaign, t.CampaignDetail) else campaign
+    best = view.summary.get("job", "") if view.kind == "search" else ""
+    words = {"id": view.id, "name": view.id, "title": view.title, "verb": view.kind}
+    words |= {"run": f"run:{best}"} if best else {}
+    return Target(name=view.id, item=campaign, words=words, opens="campaign")
+
+
+def _run_target(one: t.JobView | t.CampaignView) -> Target:
+    return campaign_target(one) if isinstance(one, t.CampaignView) else job_target(one)
 
 
 def model_target(model: t.ModelView | t.ModelDetail) -> Target:
@@ -110,6 +124,21 @@ async def _job(session: Session, target: Target, watch: jobs.JobWatch | None) ->
         page = await session.send(calls.job_events(target.name, after=watch.next))
     watch.detail = await session.send(calls.job(target.name))
     return watch
+
+
+async def _jobs(session: Session, _: Query) -> jobs.JobsData:
+    found, above = await asyncio.gather(session.send(calls.jobs()), session.send(calls.campaigns()))
+    return jobs.JobsData(jobs=found, campaigns=above)
+
+
+async def _campaigns(session: Session, _: Query) -> tuple[campaigns.CampaignRow, ...]:
+    async def row(view: t.CampaignView) -> campaigns.CampaignRow:
+        under_way = view.state in campaigns.ACTIVE
+        return campaigns.CampaignRow(
+            view=view, detail=await session.send(calls.campaign(view.id)) if under_way else None
+        )
+
+    return tuple(await asyncio.gather(*map(row, await session.send(calls.campaigns()))))
 
 
 def _job_interval(watch: jobs.JobWatch) -> float:
@@ -195,12 +224,23 @@ LISTS: tuple[ListPlace[Any], ...] = (
     ListPlace(
         id="jobs",
         title="Jobs",
-        fetch=lambda session, _: session.send(calls.jobs()),
+        fetch=_jobs,
         table=jobs.jobs_table,
-        items=lambda data: data,
-        target=job_target,
+        items=jobs.jobs_in_order,
+        target=_run_target,
         opens="job",
         empty=("No job has run yet.", "Start one:      intramuros train lora --base MODEL --data DATASET"),
+        interval=LIVE,
+    ),
+    ListPlace(
+        id="campaigns",
+        title="Campaigns",
+        fetch=_campaigns,
+        table=campaigns.campaigns_table,
+        items=lambda data: tuple(row.view for row in data),
+        target=campaign_target,
+        opens="campaign",
+        empty=("No search, k-fold or pipeline was started yet.", "Start one:      intramuros search run FILE"),
         interval=LIVE,
     ),
     ListPlace(
@@ -286,6 +326,14 @@ READS: tuple[ReadPlace[Any], ...] = (
         more=jobs.job_log_lines,
         target=lambda watch: job_target(watch.detail),
         interval=_job_interval,
+    ),
+    ReadPlace(
+        id="campaign",
+        title="Campaign",
+        fetch=lambda session, target, _: session.send(calls.campaign(target.name)),
+        lines=campaigns.campaign_lines,
+        target=campaign_target,
+        interval=lambda detail: LIVE if detail.campaign.state in campaigns.ACTIVE else 0.0,
     ),
     ReadPlace(
         id="dataset",

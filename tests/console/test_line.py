@@ -189,8 +189,15 @@ def test_run_without_its_inputs_is_not_planned() -> None:
     appliance = FakeAppliance()
     text = said(appliance, "5", "1", "n", "p", "4", "fast", "q")
     assert "Still to choose: base, data." in text
-    assert "FAIL console.field: rank cannot be 'fast'." in text
+    assert "FAIL rank cannot be 'fast'. It takes a whole number." in text
     assert ("POST", "/v1/jobs/plan") not in appliance.sent
+
+
+def test_campaigns_and_their_jobs_are_spoken_without_branches() -> None:
+    text = said(FakeAppliance().with_campaigns(), "2", "=3 4", "q", "3", "q", "q", "9", "4", "q", "q")
+    assert "part of it: OK, seed@1 on faq@2" in text
+    assert "heldout_loss: " not in text.split("Name 2 to 4 runs")[0]
+    assert "best" in text.split("Campaigns: 5")[1]
 
 
 def test_runs_are_compared_by_their_numbers() -> None:

@@ -130,6 +130,8 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
         for field in self._asked.fields:
             if field.required and not answers[field.name]:
                 return f"{field.label} is needed."
+        if refused := self._asked.refused(answers):
+            return refused
         if self._action.danger == 3 and self.query_one("#field-typed", Entry).value.strip() != self._target.name:
             return f"Type {self._target.name} to agree, or press Esc."
         return ""
@@ -145,5 +147,5 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
         command = self._asked.command(self._target, answers)
         cli: list[Line] = [(), line(Span("The same from a shell:", Tone.FAINT))]
         cli += [line(f"  {part}") for part in fmt.wrap(command, WIDTH - 2)]
-        cli.append(line(Span(fmt.clean(problem), Tone.WARN)) if problem else ())
+        cli += [line(Span(part, Tone.WARN)) for part in fmt.wrap(problem, WIDTH)]
         self.query_one("#cli", Note).tell(cli)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from appliance.kernel.errors import BadInput
-from tui import format as fmt
 from tui.actions import BY_ID
 from tui.deed import Target
 from tui.deeds import draft_question, draft_target
@@ -24,6 +22,8 @@ class FormScreen(Frame):
         super().__init__()
         self._draft = draft
         self.loaded = True
+        if draft != Draft(recipe=draft.recipe):
+            self.say("As you left it; n begins afresh.")
 
     def body(self) -> Pane:
         """A list."""
@@ -32,7 +32,8 @@ class FormScreen(Frame):
     def heading(self) -> str:
         """The recipe, and what the row under the cursor means."""
         key = self._pane.key
-        return f"Tune {self._draft.recipe.name}{': ' + meaning_of(self._draft, key) if key else ''}"
+        told = f": {meaning_of(self._draft, key)}" if key and not self.tells else ""
+        return f"Tune {self._draft.recipe.name}{told}"
 
     def show(self) -> None:
         """The form as it stands."""
@@ -51,6 +52,8 @@ class FormScreen(Frame):
                 self.say(f"plan: choose {' and '.join(self._draft.missing)}", Tone.WARN)
             case "draft.plan":
                 self.console.open("plan", draft_target(self._draft))
+            case "draft.afresh":
+                self._take(Draft(recipe=self._draft.recipe))
             case _:
                 super().navigate(name)
 
@@ -62,18 +65,17 @@ class FormScreen(Frame):
     def _pane(self) -> Listing:
         return self.query_one("#body", Listing)
 
+    def _take(self, draft: Draft) -> None:
+        self._draft = self.console.drafts[draft.recipe.name] = draft
+        self.repaint()
+
     def _change(self, name: str) -> None:
         question = draft_question(self._draft, name)
 
         def answered(answers: dict[str, str] | None) -> None:
             if answers is None:
                 return
-            try:
-                self._draft = self._draft.changed(name, answers["value"])
-            except BadInput as error:
-                self.say(fmt.clean(f"{error.message} {error.hint}"), Tone.WARN)
-                return
-            self.repaint()
+            self._take(self._draft.changed(name, answers["value"]))  # the dialog lets no refused value through
 
         about = Target(name=name)
         action = BY_ID["draft.change"]

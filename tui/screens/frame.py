@@ -176,6 +176,11 @@ class Frame(Screen[None]):
         if self.is_mounted:
             self.frame()
 
+    @property
+    def tells(self) -> bool:
+        """A message stands beside the title and needs its room."""
+        return bool(self._message)
+
     def _title(self) -> tuple[Line, Line]:
         if self.console.session.lost:
             return line(Span(f" FAIL  {_BANNER}", Tone.BAD)), ()

@@ -7,6 +7,7 @@ from typing import Any
 
 from textual.widgets import Input
 
+from appliance.api.types import CampaignView
 from tui import format as fmt
 from tui.deed import Target
 from tui.draft import Draft
@@ -59,6 +60,8 @@ class ListScreen(Frame):
         self._marked = [key for key in self._marked if key in self._by_key]
         wanted = self._filter.lower()
         rows = [replace(row, marked=row.key in self._marked) for row in table.rows if wanted in _text(row)]
+        if self._sorted_by >= 0 or wanted:
+            rows = [replace(row, branch="") for row in rows]  # what it hangs on may be elsewhere
         if self._sorted_by >= 0:
             rows.sort(key=lambda row: row.cells[self._sorted_by].text.lower())
         empty = ("No row has this text. Esc shows all again.",) if table.rows else self._place.empty
@@ -75,7 +78,7 @@ class ListScreen(Frame):
         target = self.target()
         match name:
             case "open" if target is not None:
-                self.console.open(self._place.opens, target)
+                self.console.open(target.opens or self._place.opens, target)
             case "inspect" if target is not None:
                 item = target.item
                 self.console.read(f"Record of {target.name}", lambda look: record_of(item, look))
@@ -124,6 +127,9 @@ class ListScreen(Frame):
         return self.query_one("#body", Listing)
 
     def _mark(self, key: str) -> None:
+        if isinstance(self._by_key[key], CampaignView):
+            self.say("mark: only runs are compared; they stand below it", Tone.WARN)
+            return
         if key in self._marked:
             self._marked.remove(key)
         elif len(self._marked) == MOST:

@@ -1,11 +1,11 @@
-"""Jobs: the list, and one job with its live loss curve, progress, time left and the end of its log."""
+"""Jobs: the list as a tree, and one job with its live loss curve, progress, time left and the end of its log."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from appliance.api.types import JobDetail, JobEvents, JobView
+from appliance.api.types import CampaignView, JobDetail, JobEvents, JobView
 from appliance.kernel.events import (
     CheckpointSaved,
     CheckpointSkipped,
@@ -18,6 +18,7 @@ from appliance.kernel.events import (
 from tui import format as fmt
 from tui.plot import plot
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
+from tui.views.campaigns import campaign_text
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 _POINTS = 4096
@@ -25,8 +26,39 @@ _LOG = 1000
 _PLOT_HEIGHT = 7
 
 
-def jobs_table(jobs: tuple[JobView, ...], look: Look) -> Table:
-    """Queue and history, newest first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsData:
+    """Queue and history, and the searches, k-folds, pipelines and repetitions that some of them are a part of."""
+
+    jobs: tuple[JobView, ...]
+    campaigns: tuple[CampaignView, ...] = ()
+
+
+def tree_of(data: JobsData) -> tuple[tuple[JobView | CampaignView, tuple[JobView, ...]], ...]:
+    """Return what stands alone or above, newest first, each with the jobs that are a part of it, oldest first."""
+    above = {one.id for one in data.campaigns}
+    parts: dict[str, list[JobView]] = {}
+    for job in reversed(data.jobs):
+        if job.parent in above:
+            parts.setdefault(job.parent, []).append(job)
+    heads: list[JobView | CampaignView] = [job for job in data.jobs if job.parent not in above]
+    heads += data.campaigns
+    heads.sort(key=lambda one: one.created_at, reverse=True)
+    return tuple((head, tuple(parts.get(head.id, ()))) for head in heads)
+
+
+def jobs_in_order(data: JobsData) -> tuple[JobView | CampaignView, ...]:
+    """Return the things of the table's rows."""
+    return tuple(one for head, parts in tree_of(data) for one in (head, *parts))
+
+
+def jobs_table(data: JobsData, look: Look) -> Table:
+    """Queue and history as a tree, newest first."""
+    rows = []
+    for head, parts in tree_of(data):
+        rows.append(_row(head, look))
+        for part in parts:
+            rows.append(replace(_row(part, look), branch=_branch(look, last=part is parts[-1])))
     return Table(
         columns=(
             Column(title="State", width=6),
@@ -37,22 +69,29 @@ def jobs_table(jobs: tuple[JobView, ...], look: Look) -> Table:
             Column(title="Job", width=10, wide=True),
             Column(title="By", width=12, wide=True),
         ),
-        rows=tuple(
-            Row(
-                key=job.id,
-                cells=(
-                    state(job.state, look),
-                    Span(job.title, Tone.STRONG),
-                    Span(job.kind),
-                    Span(progress_text(job, look)),
-                    Span(fmt.brief_moment(job.created_at, look.now)),
-                    Span(job.id[:10]),
-                    Span(job.created_by),
-                ),
-            )
-            for job in jobs
+        rows=tuple(rows),
+    )
+
+
+def _row(one: JobView | CampaignView, look: Look) -> Row:
+    return Row(
+        key=one.id,
+        cells=(
+            state(one.state, look),
+            Span(one.title, Tone.STRONG),
+            Span(one.kind),
+            Span(campaign_text(one) if isinstance(one, CampaignView) else progress_text(one, look)),
+            Span(fmt.brief_moment(one.created_at, look.now)),
+            Span(one.id[-10:]),
+            Span(one.created_by),
         ),
     )
+
+
+def _branch(look: Look, *, last: bool) -> str:
+    if look.spoken:
+        return "part of it: "
+    return ("`- " if last else "|- ") if look.ascii else ("└ " if last else "├ ")
 
 
 def progress_text(job: JobView, look: Look) -> str:

@@ -116,10 +116,10 @@ def plan_lines(planned: Planned, look: Look) -> list[Line]:
             Span("" if memory.fits else ": it does not fit", Tone.BAD),
         ),
         *(fact("instead" if i == 0 else "", part) for i, part in enumerate(_proposals(plan, room))),
-        fact("  weights", fmt.size(memory.weights)),
-        fact("  training", f"{fmt.size(memory.training_state)} gradients and optimiser"),
-        fact("  activations", fmt.size(memory.activations)),
-        fact("  process", fmt.size(memory.process)),
+        fact(" weights", fmt.size(memory.weights)),
+        fact(" training", f"{fmt.size(memory.training_state)} gradients and optimiser"),
+        fact(" activations", fmt.size(memory.activations)),
+        fact(" process", fmt.size(memory.process)),
         fact("steps", "known once the rows are packed" if plan.steps is None else fmt.count(plan.steps)),
         fact("tokens", "-" if plan.tokens is None else f"{fmt.count(plan.tokens)} at most"),
         fact("run", fmt.short(plan.run_id), f"   seed {plan.seed}   {plan.threads} threads"),
@@ -131,7 +131,7 @@ def plan_lines(planned: Planned, look: Look) -> list[Line]:
         rows = f"  {given.form}, {fmt.count(given.train_rows)} rows, {fmt.count(given.heldout_rows)} held out"
         lines.append(fact(given.word, Span(fmt.clean(given.ref), Tone.STRONG), rows if given.form else ""))
     lines.append(heading("Recipe"))
-    for name, value in plan.recipe.items():
+    for name, value in sorted(plan.recipe.items(), key=lambda item: item[0] not in plan.given):
         own = name in plan.given
         told = f"{fmt.fit(name, 30)}{fmt.clean(typed(value)) or '-'}"
         tone = Tone.STRONG if own else Tone.PLAIN
