@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from appliance.api.types import ComparisonView, JobDetail
@@ -54,13 +54,18 @@ def comparison_of_runs(runs: tuple[JobDetail, ...], look: Look) -> list[Line]:
 
 def figures_of(run: JobDetail) -> dict[str, float]:
     """The figures of a finished run, or the last loss of one under way."""
-    summary = run.job.summary
+    found = figures_in(run.job.summary)
+    if not found and run.job.progress is not None and run.job.progress.loss is not None:
+        found["loss"] = run.job.progress.loss
+    return found
+
+
+def figures_in(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The plain numbers of a summary, and those under `metrics`."""
     found = {name: value for name, value in summary.items() if _is_figure(value)}
     metrics = summary.get("metrics")
     if isinstance(metrics, dict):
         found |= {name: value for name, value in metrics.items() if _is_figure(value)}
-    if not found and run.job.progress is not None and run.job.progress.loss is not None:
-        found["loss"] = run.job.progress.loss
     return found
 
 

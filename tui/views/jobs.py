@@ -19,6 +19,7 @@ from tui import format as fmt
 from tui.plot import plot
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
 from tui.views.campaigns import campaign_text
+from tui.views.compare import figures_in
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 _POINTS = 4096
@@ -206,9 +207,9 @@ def _facts(job: JobView, look: Look) -> list[Line]:
         lines.append(fact("problem", Span(f"{job.problem.code}: {fmt.clean(job.problem.message)}", Tone.BAD)))
         if job.problem.hint:
             lines.append(fact("", fmt.clean(job.problem.hint)))
-    figures = [f"{name} {fmt.figure(value)}" for name, value in job.summary.items() if isinstance(value, int | float)]
-    for part in fmt.wrap("  ".join(figures), max(20, look.width - 20))[:3] if figures else ():
-        lines.append(fact("result", part))
+    figures = [f"{name} {fmt.figure(value)}" for name, value in figures_in(job.summary).items()]
+    found = fmt.wrap("  ".join(figures), max(20, look.width - 20))[:3] if figures else []
+    lines += [fact("" if i else "result", part) for i, part in enumerate(found)]
     return lines
 
 
