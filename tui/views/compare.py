@@ -35,20 +35,21 @@ def comparison_of_runs(runs: tuple[JobDetail, ...], look: Look) -> list[Line]:
         row("kind", each(lambda one: one.job.kind)),
         row("state", each(lambda one: state(one.job.state, look).text)),
         row("took", each(lambda one: _took(one))),
-        heading("Figures"),
+        heading("What differs in inputs and recipe"),
     ]
-    figures = [figures_of(one) for one in runs]
-    names = _union([list(one) for one in figures])
-    for name in names:
-        lines.append(row(name, [fmt.figure(one[name]) if name in one else "" for one in figures]))
-    if not names:
-        lines.append(hint("None of them has figures yet."))
-    lines.append(heading("What differs in inputs and recipe"))
     choices = [_choices(one) for one in runs]
     differing = [name for name in _union([list(one) for one in choices]) if len({one.get(name) for one in choices}) > 1]
     lines += [row(name, [one.get(name, "") for one in choices], differs=True) for name in differing]
     if not differing:
         lines.append(hint("Nothing: these runs are the same."))
+    figures = [figures_of(one) for one in runs]
+    names = _union([list(one) for one in figures])
+    equal = [name for name in names if len({one.get(name) for one in figures}) == 1]
+    for title, chosen in (("Figures", [name for name in names if name not in equal]), ("The same in all", equal)):
+        lines += [heading(title)] if chosen else []
+        lines += [row(name, [fmt.figure(one[name]) if name in one else "" for one in figures]) for name in chosen]
+    if not names:
+        lines.append(hint("None of them has figures yet."))
     return lines
 
 
@@ -61,12 +62,12 @@ def figures_of(run: JobDetail) -> dict[str, float]:
 
 
 def figures_in(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The plain numbers of a summary, and those under `metrics`."""
-    found = {name: value for name, value in summary.items() if _is_figure(value)}
+    """Those under `metrics` and the plain numbers of a summary, losses first."""
     metrics = summary.get("metrics")
-    if isinstance(metrics, dict):
-        found |= {name: value for name, value in metrics.items() if _is_figure(value)}
-    return found
+    measured = metrics if isinstance(metrics, dict) else {}
+    found = {name: value for name, value in measured.items() if _is_figure(value)}
+    found |= {name: value for name, value in summary.items() if _is_figure(value)}
+    return dict(sorted(found.items(), key=lambda item: not _is_quality(item[0])))
 
 
 def comparison_lines(found: ComparisonView, look: Look) -> list[Line]:
@@ -95,6 +96,10 @@ def _choices(run: JobDetail) -> dict[str, str]:
     inputs = {name: str(ref.get("ref", "")) for name, ref in run.spec.get("inputs", {}).items()}
     parameters = {name: typed(value) for name, value in run.spec.get("parameters", {}).items()}
     return inputs | parameters | {"seed": str(run.spec.get("seed", ""))}
+
+
+def _is_quality(name: str) -> bool:
+    return name.endswith("loss")
 
 
 def _is_figure(value: Any) -> bool:
