@@ -7,7 +7,7 @@ PORT ?= 8443
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu bench-training clean
+.PHONY: help setup run test test-offline test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu bench-training clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ run: setup ## start the appliance in ./var and walk the tour
 
 test: setup ## the whole gate: linters, types, contracts, unit and flow tests
 	@$(VENV)/python -m pytest
+
+test-offline: setup ## the gate twice more: with the network cut, and with a route that swallows everything; needs root
+	@tools/without_network.sh cut $(VENV)/python -m pytest
+	@tools/without_network.sh swallowed $(VENV)/python -m pytest
 
 test-boxes: setup bundle ## install, attack and measure real Debian boxes; needs root, an hour or two
 	@$(VENV)/python -m tools.setup_boxes

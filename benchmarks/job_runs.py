@@ -16,6 +16,7 @@ import msgspec
 
 from appliance.jobs.spec import Environment, FileEntry, InputRef, JobKind, JobSpec, TaskResult, manifest_digest
 from appliance.kernel.canonical import sha256_file
+from appliance.kernel.courtesy import NICENESS_VARIABLE
 
 PATIENT = {
     "OMP_WAIT_POLICY": "passive",
@@ -53,12 +54,12 @@ def lay_out(
     (directory / "spec.json").write_bytes(msgspec.json.encode(spec))
 
 
-def start(directory: Path, *, threads: int = 1) -> subprocess.Popen[bytes]:
+def start(directory: Path, *, threads: int = 1, niceness: int = 0) -> subprocess.Popen[bytes]:
     """Start the worker of a job's folder."""
     with (directory / "process.log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-I", "-m", "appliance.jobs.worker", str(directory)],
-            env={**os.environ, **PATIENT, "OMP_NUM_THREADS": str(threads)},
+            env={**os.environ, **PATIENT, "OMP_NUM_THREADS": str(threads), NICENESS_VARIABLE: str(niceness)},
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -40,6 +40,8 @@ _SEED: Final = {
     "steps": 4,
 }
 _LORA: Final = {"rank": 8, "epochs": 6, "batch_size": 2, "max_length": 64, "checkpoint_seconds": 0.0}
+_WRITE_SECONDS: Final = 0.0005
+"""About what the write of this small checkpoint takes."""
 _DAMAGES: Final = ("truncated", "flipped", "missing")
 _FILES: Final = ("tensors.safetensors", "state.json", "MANIFEST.json")
 
@@ -116,7 +118,7 @@ def kills(scratch: Path, *, count: int, seed: int = 0) -> list[Figure]:
         moment = chance.uniform(0.02, 0.95) * bench.seconds
 
         def kill(child: int, directory: Path, aimed: bool = aimed, moment: float = moment) -> None:
-            _wait_and_kill(child, directory, moment=moment, in_write=aimed, extra=chance.uniform(0.0, 0.002))
+            _wait_and_kill(child, directory, moment=moment, in_write=aimed, extra=chance.uniform(0.0, _WRITE_SECONDS))
 
         interrupted = bench.finish("killed", kill=kill) == ""
         landed += interrupted
@@ -176,7 +178,10 @@ def _wait_and_kill(child: int, directory: Path, *, moment: float, in_write: bool
     deadline = time.monotonic() + 1.0
     while in_write and time.monotonic() < deadline and not list(checkpoints.glob("*.tmp")):
         pass
-    time.sleep(extra)
+    # Spun, not slept: a sleep lasts longer than the write of so small a checkpoint.
+    struck = time.monotonic() + extra
+    while in_write and time.monotonic() < struck:
+        pass
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, signal.SIGKILL)
 

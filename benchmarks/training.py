@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import conversion, kill_resume, memory_plan, training_peer
+from benchmarks import beside_a_job, conversion, kill_resume, memory_plan, training_peer
 from benchmarks.comparison import RESULTS, Figure, write_documents
 
 Scenario = Callable[[Path], list[Figure]]
@@ -29,6 +29,7 @@ SCENARIOS: Final[Mapping[str, Scenario]] = {
     "memory-plan": memory_plan.figures,
     "kill-resume": lambda scratch: kill_resume.kills(scratch, count=50),
     "damaged-checkpoints": lambda scratch: kill_resume.damages(scratch, count=30),
+    "beside-a-job": beside_a_job.figures,
     "conversion": lambda scratch: conversion.figures(
         conversion.train_case(scratch, steps=300, threads=1), scratch, threads=1
     ),

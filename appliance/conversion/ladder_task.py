@@ -2,7 +2,8 @@
 
 Inputs: "model" and "dataset", whose held-out part is the text that perplexity is measured on (and whose training part
 is what the importance matrix is measured on). Leaves `out/RUNG/model.gguf` for every rung that was made,
-`out/report.json` and `out/report.md`. The f32 file itself must pass the parity gate, or nothing is made.
+`out/report.json` and `out/report.md`. The f32 file itself must pass the parity gate, or nothing is made. An attempt
+that goes on after another takes the rungs that are finished and makes the rest.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from safetensors.numpy import save_file
 from appliance.conversion import corpus
 from appliance.conversion.convert import convert
 from appliance.conversion.convert_task import heldout_questions
+from appliance.conversion.finished_rungs import keep_rung, take_rung
 from appliance.conversion.ladder import (
     LOSSY_RATIO,
     LOSSY_TOKENS,
@@ -91,7 +93,12 @@ class _Ladder:
                 self._workspace.emit(Note(text=f"{name} is not made: {reason}."))
                 rungs.append({"name": name, "made": False, "why_not": reason})
                 continue
-            rungs.append(self._rung(name, importance, base, same))
+            kept = take_rung(self._workspace.checkpoints, name, self._file(name))
+            if kept is None:
+                kept = self._rung(name, importance, base, same)
+                keep_rung(self._workspace.checkpoints, name, self._file(name), kept)
+            self._workspace.emit(Metric(name=f"{name}.perplexity_ratio", value=kept["perplexity_ratio"]))
+            rungs.append(kept)
         summary = facts | {
             "rungs": rungs,
             "perplexity": perplexity(base.nats, self._counts),
@@ -173,7 +180,7 @@ class _Ladder:
         return _Unquantised(nats=nats, chosen=chosen, size=self._base.stat().st_size)
 
     def _rung(self, name: str, importance: Path | None, base: _Unquantised, same: list[list[int]]) -> dict[str, Any]:
-        target = self._workspace.output / name / "model.gguf"
+        target = self._file(name)
         target.parent.mkdir()
         self._quantise(name, target, importance)
         with self._open(target) as model:
@@ -209,8 +216,10 @@ class _Ladder:
             "tokens_total": total,
             "perplexity_ratio": round(cost.value, 6),
         }
-        self._workspace.emit(Metric(name=f"{name}.perplexity_ratio", value=cost.value))
         return figures
+
+    def _file(self, rung: str) -> Path:
+        return self._workspace.output / rung / "model.gguf"
 
     def _quantise(self, name: str, target: Path, importance: Path | None) -> None:
         program = ["-I", "-m", "appliance.conversion.quantise_program"]

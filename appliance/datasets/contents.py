@@ -76,10 +76,11 @@ def _classification(fields: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
 def _preference(fields: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
     """Two answers to one conversation. Answers may be texts or whole conversations that begin alike."""
     ahead: list[dict[str, str]] = []
-    if shape.prompt and fields.get(shape.prompt) is not None:
-        asked = fields[shape.prompt]
+    column = shape.messages or shape.prompt
+    if column and fields.get(column) is not None:
+        asked = fields[column]
         ahead = (
-            [{"role": "user", "content": _text(fields, shape.prompt)}]
+            [{"role": "user", "content": _text(fields, column)}]
             if isinstance(asked, str) and not asked.lstrip().startswith("[{")
             else _conversation(asked, ends_with="user")
         )

@@ -81,6 +81,7 @@ _TEXTS = ("text", "sentence", "utterance", "query")
 _LABELS = ("label", "category", "intent", "class", "topic", "sentiment")
 
 KNOWN_SHAPES: Final = (
+    Shape(messages="messages", chosen="chosen", rejected="rejected"),
     Shape(prompt="prompt", chosen="chosen", rejected="rejected"),
     Shape(messages="messages"),
     Shape(messages="conversations"),
@@ -120,13 +121,14 @@ _MAPPINGS: Final[tuple[tuple[frozenset[str], frozenset[str]], ...]] = tuple(
         (("text", "label"), ()),
         (("prompt", "completion"), ()),
         (("chosen", "rejected"), ("prompt",)),
+        (("messages", "chosen", "rejected"), ()),
         (("text", "spans"), ()),
         (("tokens", "tags"), ()),
     )
 )
 _MAPPING_HINT = (
-    "Map prompt and answer, messages, text, text and label, prompt and completion, prompt, chosen and rejected, "
-    "text and spans, or tokens and tags; split may come with any."
+    "Map prompt and answer, messages, text, text and label, prompt and completion, prompt (or messages), chosen and "
+    "rejected, text and spans, or tokens and tags; split may come with any."
 )
 
 

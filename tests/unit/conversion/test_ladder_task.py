@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,3 +113,35 @@ def test_a_stopped_ladder_leaves_no_result(tmp_path: Path, converted: Converted)
         run(opened)
     opened.close()
     assert list(opened.output.iterdir()) == []
+
+
+def test_a_ladder_that_goes_on_takes_what_is_finished_and_whole(tmp_path: Path, converted: Converted) -> None:
+    opened = lay_out(tmp_path, converted.model, to=["Q8_0", "Q4_0"])
+    # Stopped by the first thing that happens after a rung was kept.
+    opened.stop_requested = lambda: any(opened.checkpoints.glob("rung-Q8_0/figures.json"))
+    with pytest.raises(Interrupted):
+        run(opened)
+    kept = opened.checkpoints / "rung-Q8_0" / "model.gguf"
+    figures = json.loads((kept.parent / "figures.json").read_bytes())["figures"]
+
+    opened.stop_requested = lambda: False
+    _forget_attempt(opened)
+    rungs = run(opened)["rungs"]
+    assert rungs[0] == figures
+    assert rungs[1]["made"] is True
+    assert (opened.output / "Q8_0" / "model.gguf").samefile(kept)
+
+    damaged = bytearray(kept.read_bytes())
+    damaged[-1] ^= 1
+    _forget_attempt(opened)
+    kept.write_bytes(damaged)
+    run(opened)
+    assert (opened.output / "Q8_0" / "model.gguf").read_bytes() != damaged
+    opened.close()
+
+
+def _forget_attempt(opened: Any) -> None:
+    """What the worker does before an attempt."""
+    for folder in (opened.output, opened.scratch):
+        shutil.rmtree(folder)
+        folder.mkdir()

@@ -93,6 +93,13 @@ def test_records_of_every_form_become_canonical(fields: dict[str, Any], expected
     assert content(fields) == expected
 
 
+def test_a_stored_preference_row_can_be_brought_in_again() -> None:
+    row = {"messages": [{"role": "system", "content": "Be kind."}, USER], "chosen": "Yes.", "rejected": "No."}
+    assert content(row) == row
+    renamed = {"asked": row["messages"], "good": "Yes.", "bad": "No."}
+    assert content(renamed, schema_from({"messages": "asked", "chosen": "good", "rejected": "bad"})) == row
+
+
 def test_a_completion_is_one_when_it_is_asked_for() -> None:
     fields = {"prompt": "def f(", "completion": "x):"}
     assert content(fields) == chat(("user", "def f("), ("assistant", "x):"))
