@@ -7,10 +7,10 @@ key is never a harmless one's in the same place.
 from __future__ import annotations
 
 from tui.deed import Action, Target
-from tui.deeds import AUDIT_READERS, DEEDS
+from tui.deeds import AUDIT_READERS, BUILDERS, DEEDS
 
-_LISTS = ("models", "jobs", "datasets", "serve", "backups", "audit", "access")
-_RECORDS = ("model", "job", "dataset", "deployment", "backup", "event", "key")
+_LISTS = ("models", "jobs", "campaigns", "datasets", "tune", "serve", "backups", "audit", "access")
+_RECORDS = ("model", "job", "campaign", "dataset", "recipe", "deployment", "backup", "event", "key")
 
 NAVIGATION: tuple[Action, ...] = (
     Action(id="go.home", keys=("0",), label="home", help="Go to Home: health, jobs, what needs attention."),
@@ -18,6 +18,7 @@ NAVIGATION: tuple[Action, ...] = (
     Action(id="go.jobs", keys=("2",), label="jobs", help="Go to Jobs: training, evaluation, imports."),
     Action(id="go.datasets", keys=("3",), label="data", help="Go to Data sets."),
     Action(id="go.serve", keys=("4",), label="serve", help="Go to Serve: which model answers under which name."),
+    Action(id="go.tune", keys=("5",), label="tune", help="Go to Tune: fine-tune a model on a data set."),
     Action(id="go.backups", keys=("6",), label="backups", help="Go to Backups."),
     Action(
         id="go.audit",
@@ -27,6 +28,12 @@ NAVIGATION: tuple[Action, ...] = (
         roles=AUDIT_READERS,
     ),
     Action(id="go.access", keys=("8",), label="access", help="Go to Access: API keys."),
+    Action(
+        id="go.campaigns",
+        keys=("9",),
+        label="campaigns",
+        help="Go to Campaigns: searches, k-folds, pipelines.",
+    ),
     Action(id="open", keys=("enter",), label="open", help="Open what is under the cursor.", places=_LISTS, bar=True),
     Action(
         id="filter",
@@ -44,6 +51,54 @@ NAVIGATION: tuple[Action, ...] = (
         label="only this",
         help="Only this action; once more for all.",
         places=("audit",),
+        bar=True,
+    ),
+    Action(
+        id="mark",
+        keys=(" ",),
+        label="mark",
+        help="Mark a run, to compare it with others.",
+        places=("jobs",),
+    ),
+    Action(
+        id="compare",
+        keys=("=",),
+        label="compare",
+        help="Set the marked runs side by side.",
+        places=("jobs",),
+        bar=True,
+    ),
+    Action(
+        id="tune.new",
+        keys=("n",),
+        label="new run",
+        help="Fill in a run of this recipe.",
+        places=("tune", "recipe"),
+        roles=BUILDERS,
+        bar=True,
+    ),
+    Action(
+        id="draft.change",
+        keys=("enter",),
+        label="change",
+        help="Change what is under the cursor.",
+        places=("draft",),
+        bar=True,
+    ),
+    Action(
+        id="draft.plan",
+        keys=("p",),
+        label="plan",
+        help="Show steps and memory; from there it can start.",
+        places=("draft",),
+        bar=True,
+    ),
+    Action(
+        id="draft.afresh",
+        keys=("n",),
+        label="afresh",
+        help="Begin this run again from the defaults.",
+        places=("draft",),
         bar=True,
     ),
     Action(
@@ -76,6 +131,7 @@ NAVIGATION: tuple[Action, ...] = (
 
 TABLE: tuple[Action, ...] = (*NAVIGATION, *DEEDS)
 """Navigation first, then deeds by place."""
+BY_ID = {action.id: action for action in TABLE}
 
 
 def at(place: str) -> tuple[Action, ...]:
@@ -106,7 +162,15 @@ def refusal(action: Action, *, roles: frozenset[str], target: Target | None, los
 
 def key_name(key: str) -> str:
     """How a key is written for people: `F1`, `Esc`, `Ctrl+P`, `D`."""
-    names = {"escape": "Esc", "enter": "Enter", "pageup": "PgUp", "pagedown": "PgDn", "up": "Up", "down": "Down"}
+    names = {
+        "escape": "Esc",
+        "enter": "Enter",
+        "pageup": "PgUp",
+        "pagedown": "PgDn",
+        "up": "Up",
+        "down": "Down",
+        " ": "Space",
+    }
     if key in names or len(key) == 1:
         return names.get(key, key)
     return "+".join(part if len(part) == 1 and "+" not in key else part.title() for part in key.split("+"))
@@ -130,14 +194,18 @@ def _sections() -> list[tuple[str, list[Action]]]:
     for title, places in (
         ("Every list and record", {*_LISTS, *_RECORDS}),
         ("Models", {"models", "model"}),
-        ("Jobs", {"jobs", "job"}),
+        ("Jobs and campaigns", {"jobs", "job", "campaigns", "campaign"}),
+        ("Data sets", {"datasets", "dataset"}),
+        ("Tune", {"tune", "recipe", "draft", "plan"}),
         ("Serve", {"serve", "deployment"}),
         ("Audit", {"audit", "event"}),
         ("Backups", {"backups", "backup"}),
         ("Access", {"access", "key"}),
     ):
-        shared = title.startswith("Every ")
-        sections.append(
-            (title, [a for a in TABLE if a.places and (len(a.places) > 2) == shared and set(a.places) <= places])
-        )
+        taken = {action.id for _, chosen in sections for action in chosen}
+        if title.startswith("Every "):
+            chosen = [action for action in TABLE if {"models", "serve"} <= set(action.places)]
+        else:
+            chosen = [action for action in TABLE if action.id not in taken and places.issuperset(action.places)]
+        sections.append((title, chosen))
     return sections

@@ -11,7 +11,9 @@ from textual.screen import Screen
 
 from appliance.kernel.clock import Clock, utc_now
 from tui.deed import Target
+from tui.draft import Draft
 from tui.places import HOME, LIST_OF, READ_OF
+from tui.screens.form import FormScreen
 from tui.screens.frame import Frame
 from tui.screens.listing import ListScreen
 from tui.screens.reading import ReadScreen, Sheet
@@ -31,6 +33,8 @@ class Console(Shell):
         self.session = session
         self.host = host
         self.clock = clock
+        self.drafts: dict[str, Draft] = {}
+        """recipe -> the run being filled in, kept when a key leads away from its form"""
 
     def get_default_screen(self) -> Screen[None]:
         """Home is always there."""
@@ -56,6 +60,10 @@ class Console(Shell):
         screen = ReadScreen(READ_OF[place], target)
         screen.hold_paint(self)
         self.push_screen(screen)
+
+    def tune(self, draft: Draft) -> None:
+        """Fill in a run, or go on with the one of this recipe that was left."""
+        self.push_screen(FormScreen(self.drafts.get(draft.recipe.name, draft)))
 
     def read(self, title: str, render: Callable[[Look], list[Line]]) -> None:
         """Show lines that are known already."""

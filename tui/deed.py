@@ -27,6 +27,8 @@ class Target:
     name: str = ""
     item: Any = None
     words: Mapping[str, str] = field(default_factory=dict)
+    opens: str = ""
+    """the record that it opens, where a list holds things of several kinds"""
 
 
 Choices = Callable[[Session], Coroutine[Any, Any, tuple[str, ...]]]
@@ -44,19 +46,16 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deed:
-    """What an action sends, in words and as a call. Templates are filled from the target's words and the answers."""
+class Question:
+    """What a person is asked. Templates are filled from the target's words and the answers."""
 
-    call: Callable[[Target, Answers], Call[Any]]
-    cli: str
-    done: str
+    cli: str | Callable[[Target, Answers], str]
+    """the line that does the same, as a template or made for what the target is"""
     consequences: tuple[str, ...] = ()
     fields: tuple[Field, ...] = ()
-    ready: Callable[[Target], str] = lambda _: ""
-    """why it cannot be done now, or empty"""
-    result: Callable[[Any, Look], list[Line]] | None = None
-    """renders an answer that deserves a screen of its own"""
     needs_target: bool = True
+    refused: Callable[[Answers], str] = lambda _: ""
+    """why the answers cannot be taken as they are, in one line, or empty"""
 
     def fill(self, template: str, target: Target, answers: Answers) -> str:
         """Put the target's words and the answers into a template."""
@@ -64,9 +63,25 @@ class Deed:
 
     def command(self, target: Target, answers: Answers) -> str:
         """The CLI line that does the same; a part in square brackets is left out when its word is empty."""
-        words = _Words({name: _shell(value) for name, value in {**target.words, **answers}.items()})
+        if callable(self.cli):
+            return self.cli(target, answers)
+        words = _Words({name: quoted(value) for name, value in {**target.words, **answers}.items()})
         kept = _OPTION.sub(lambda found: found["text"] if words[found["word"]] else "", self.cli)
         return kept.format_map(words)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deed(Question):
+    """What an action sends, in words and as a call."""
+
+    call: Callable[[Target, Answers], Call[Any]]
+    done: str
+    ready: Callable[[Target], str] = lambda _: ""
+    """why it cannot be done now, or empty"""
+    result: Callable[[Any, Look], list[Line]] | None = None
+    """renders an answer that deserves a screen of its own"""
+    then: Callable[[Any], tuple[str, Target]] | None = None
+    """the record to go to afterwards: its place and what it is about"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +108,7 @@ class _Words(dict[str, str]):
 _OPTION = re.compile(r"\[(?P<text>[^\]]*\{(?P<word>\w+)\}[^\]]*)\]")
 
 
-def _shell(value: str) -> str:
+def quoted(value: str) -> str:
     """Quote for a POSIX shell where needed; an empty value stays empty, it is an option left out."""
     if not value or all(c.isalnum() or c in "@:._-/+=," for c in value):
         return value

@@ -18,7 +18,7 @@ _WORDS = {
     "WAIT": ("queued", "waiting", "backing-off"),
     "WARN": ("interrupted", "warn", "refused"),
     "FAIL": ("failed", "unresponsive", "fail", "lost"),
-    "OFF": ("stopped", "cancelled", "superseded", "revoked", "expired", "off", "absent"),
+    "OFF": ("stopped", "cancelled", "superseded", "revoked", "expired", "off", "absent", "pruned"),
 }
 _WORD_OF = {name: word for word, names in _WORDS.items() for name in names}
 _GLYPHS = {"OK": "✓", "RUN": "▸", "WAIT": "·", "WARN": "▲", "FAIL": "✗", "OFF": "○"}

@@ -10,15 +10,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from appliance.api.types import JobView
 from appliance.kernel.clock import Clock, utc_now
 from appliance.kernel.errors import IntramurosError
 from tui import format as fmt
-from tui.actions import at, refusal
-from tui.deed import Action, Deed, Target
-from tui.places import HOME, LIST_OF, READ_OF, ListPlace, Query, ReadPlace, record_of
+from tui.actions import BY_ID, at, refusal
+from tui.deed import Action, Question, Target
+from tui.deeds import draft_question, draft_target
+from tui.draft import Draft
+from tui.places import HOME, LIST_OF, READ_OF, ListPlace, Query, ReadPlace, compared_target, record_of
 from tui.session import Session
 from tui.text import Line, Look, plain
+from tui.views.compare import MOST
 from tui.views.help import help_lines
+from tui.views.tune import draft_table
 
 _WIDTH = 78
 _ROWS = 20
@@ -79,10 +84,10 @@ class _Menu:
         return text.strip()
 
     def choose(self, prompt: str, known: set[str]) -> str:
-        """Ask until the answer is in the menu; an empty line looks again, `/text` passes where `/` is known."""
+        """Ask until the answer is in the menu; an empty line looks again; text follows `/` and `=`."""
         while True:
             choice = self.ask(prompt) or "r"
-            if choice in known or (choice[0] == "/" and "/" in known):
+            if choice in known or (choice[0] in "/=" and choice[0] in known):
                 return choice
             self.say(f"{choice} is not in the menu.")
 
@@ -148,28 +153,34 @@ class _Menu:
                     for column, cell in zip(table.columns, row.cells, strict=True)
                     if cell.text.strip() and not column.wide
                 ]
-                self.say(f"  {number}  {', '.join(cell.strip() for cell in cells)}")
+                self.say(f"  {number}  {row.branch}{', '.join(cell.strip() for cell in cells)}")
             if len(pairs) > _ROWS:
                 self.say(f"  and {len(pairs) - _ROWS} more; /text narrows the list")
             if not pairs:
                 for text in place.empty:
                     self.say(f"  {text}")
+            compares = place.id == "jobs"
+            more = {"audit": "    o  older", "jobs": "    =1 2  compare runs"}.get(place.id, "")
             free = [a for a in at(place.id) if a.deed is not None and not a.deed.needs_target and a.places]
-            self._offer(free, None, "number  open    /text  filter" + ("    o  older" if place.id == "audit" else ""))
+            self._offer(free, None, f"number  open    /text  filter{more}")
             numbers = {str(number) for number in range(1, min(len(pairs), _ROWS) + 1)}
             keys = {key for action in free for key in action.keys}
-            extra = {"o"} if place.id == "audit" else set()
+            extra = {"o"} if place.id == "audit" else {"="} if compares else set()
             choice = self.choose(f"{place.title}> ", {"q", "/", "?", "r"} | extra | numbers | keys)
             if choice == "q":
                 return
             if choice.startswith("/"):
                 wanted = choice[1:].strip().lower()
+            elif choice.startswith("="):
+                chosen = [pairs[int(n) - 1][1] for n in choice[1:].split() if n in numbers]
+                self._compare([one.id for one in chosen if isinstance(one, JobView)])
             elif choice == "o":
                 query = Query(action=query.action, pages=query.pages + 1)
             elif choice == "?":
                 self.say_lines(help_lines(place.id, self._refused(free, None), self.look))
             elif choice in numbers:
-                self._record(READ_OF[place.opens], place.target(pairs[int(choice) - 1][1]))
+                target = place.target(pairs[int(choice) - 1][1])
+                self._record(READ_OF[target.opens or place.opens], target)
             elif action := next((a for a in free if choice in a.keys), None):
                 self._perform(action, None)
 
@@ -183,8 +194,10 @@ class _Menu:
                 return
             here = place.target(data)
             deeds = [a for a in at(place.id) if a.deed is not None]
-            self._offer(deeds, here, "i  full record" + ("    l  log" if place.more else ""))
-            keys = {key for action in deeds for key in action.keys}
+            tunes = place.id == "recipe"
+            more = ("    l  log" if place.more else "") + ("    n  new run" if tunes else "")
+            self._offer(deeds, here, f"i  full record{more}")
+            keys = {key for action in deeds for key in action.keys} | ({"n"} if tunes else set())
             choice = self.choose(f"{target.name}> ", {"q", "i", "?", "r"} | keys | ({"l"} if place.more else set()))
             if choice == "q":
                 return
@@ -194,8 +207,47 @@ class _Menu:
                 self.say_lines(place.more(data, self.look))
             elif choice == "?":
                 self.say_lines(help_lines(place.id, self._refused(deeds, here), self.look))
+            elif choice == "n" and tunes:
+                self._tune(Draft(recipe=data))
             elif action := next((a for a in deeds if choice in a.keys), None):
                 self._perform(action, here)
+
+    def _compare(self, ids: list[str]) -> None:
+        if not 2 <= len(ids) <= MOST:
+            self.say(f"Name 2 to {MOST} runs by their numbers, such as =1 2.")
+            return
+        self._record(READ_OF["compare"], compared_target(tuple(ids)))
+
+    def _tune(self, draft: Draft) -> None:
+        """The form: numbers change a row, p plans; the plan starts it."""
+        reason = self._refused([BY_ID["tune.new"]], draft_target(draft)).get("tune.new")
+        if reason:
+            self.say(f"new run: {reason}.")
+            return
+        while True:
+            self.say()
+            self.say(f"Tune {draft.recipe.name}")
+            names = dict(enumerate(draft.names, 1))
+            for number, row in enumerate(draft_table(draft, self.look).rows, 1):
+                self.say(f"  {number}  {row.key}: {row.cells[1].text or 'nothing'}")
+            self.say("  number  change    p  plan    r  look again    q  back")
+            choice = self.choose("Tune> ", {"p", "r", "q", *map(str, names)})
+            if choice == "q":
+                return
+            if choice == "p" and draft.missing:
+                self.say(f"Still to choose: {', '.join(draft.missing)}.")
+            elif choice == "p":
+                self._record(READ_OF["plan"], draft_target(draft))
+            elif choice.isdigit():
+                draft = self._changed(draft, names[int(choice)])
+
+    def _changed(self, draft: Draft, name: str) -> Draft:
+        question = draft_question(draft, name)
+        for sentence in question.consequences:
+            self.say(sentence)
+        self.say("The word default goes back to the default.")
+        answers = self._fill_in(question, Target(name=name))
+        return draft if answers is None else draft.changed(name, answers["value"])
 
     def _show_record(self, place: ReadPlace[Any], target: Target, data: Any) -> Any:
         try:
@@ -240,8 +292,11 @@ class _Menu:
             self.say_lines(deed.result(answer, self.look))
         else:
             self.say(deed.fill(deed.done, about, answers))
+        if deed.then is not None:
+            place, found = deed.then(answer)
+            self._record(READ_OF[place], found)
 
-    def _fill_in(self, deed: Deed, target: Target) -> dict[str, str] | None:
+    def _fill_in(self, deed: Question, target: Target) -> dict[str, str] | None:
         answers: dict[str, str] = {}
         for field in deed.fields:
             choices: tuple[str, ...] = ()
@@ -260,9 +315,12 @@ class _Menu:
                 self.say(f"{field.label} is needed.")
                 return None
             answers[field.name] = text
+        if refused := deed.refused(answers):
+            self.say(f"FAIL {refused}")
+            return None
         return answers
 
-    def _agreed(self, action: Action, deed: Deed, target: Target, answers: dict[str, str]) -> bool:
+    def _agreed(self, action: Action, deed: Question, target: Target, answers: dict[str, str]) -> bool:
         if action.danger == 0:
             return True
         for sentence in deed.consequences:

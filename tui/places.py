@@ -17,9 +17,10 @@ from appliance.api import types as t
 from appliance.kernel.errors import NotFound
 from tui.deed import Target
 from tui.deeds import AUDIT_READERS
+from tui.draft import Draft
 from tui.session import Session
 from tui.text import Line, Look, Table
-from tui.views import home, jobs, models, records, serve
+from tui.views import campaigns, compare, datasets, home, jobs, models, records, serve, tune
 
 D = TypeVar("D")
 LIVE = 2.0
@@ -68,7 +69,21 @@ class ReadPlace(Generic[D]):
 def job_target(job: t.JobView | t.JobDetail) -> Target:
     """Name a job."""
     view = job.job if isinstance(job, t.JobDetail) else job
-    return Target(name=view.id, item=job, words={"id": view.id, "name": view.id, "title": view.title})
+    words = {"id": view.id, "name": view.id, "title": view.title, "verb": "job", "run": f"run:{view.id}"}
+    return Target(name=view.id, item=job, words=words, opens="job")
+
+
+def campaign_target(campaign: t.CampaignView | t.CampaignDetail) -> Target:
+    """Name a campaign; its `run` is the best one that it found."""
+    view = campaign.campaign if isinstance(campaign, t.CampaignDetail) else campaign
+    best = view.summary.get("job", "") if view.kind == "search" else ""
+    words = {"id": view.id, "name": view.id, "title": view.title, "verb": view.kind}
+    words |= {"run": f"run:{best}"} if best else {}
+    return Target(name=view.id, item=campaign, words=words, opens="campaign")
+
+
+def _run_target(one: t.JobView | t.CampaignView) -> Target:
+    return campaign_target(one) if isinstance(one, t.CampaignView) else job_target(one)
 
 
 def model_target(model: t.ModelView | t.ModelDetail) -> Target:
@@ -111,6 +126,21 @@ async def _job(session: Session, target: Target, watch: jobs.JobWatch | None) ->
     return watch
 
 
+async def _jobs(session: Session, _: Query) -> jobs.JobsData:
+    found, above = await asyncio.gather(session.send(calls.jobs()), session.send(calls.campaigns()))
+    return jobs.JobsData(jobs=found, campaigns=above)
+
+
+async def _campaigns(session: Session, _: Query) -> tuple[campaigns.CampaignRow, ...]:
+    async def row(view: t.CampaignView) -> campaigns.CampaignRow:
+        under_way = view.state in campaigns.ACTIVE
+        return campaigns.CampaignRow(
+            view=view, detail=await session.send(calls.campaign(view.id)) if under_way else None
+        )
+
+    return tuple(await asyncio.gather(*map(row, await session.send(calls.campaigns()))))
+
+
 def _job_interval(watch: jobs.JobWatch) -> float:
     return 0.0 if watch.detail.job.state in jobs.ENDED else 0.5
 
@@ -141,6 +171,24 @@ async def _backup(session: Session, target: Target, _: t.BackupView | None) -> t
 async def _key(session: Session, target: Target, _: t.KeyView | None) -> t.KeyView:
     wanted = target.words.get("id", target.name)
     return _first(tuple(one for one in await session.send(calls.keys()) if one.id == wanted), target)
+
+
+async def _recipe(session: Session, target: Target, _: t.RecipeView | None) -> t.RecipeView:
+    return _first(tuple(one for one in await session.send(calls.recipes()) if one.name == target.name), target)
+
+
+async def _plan(session: Session, target: Target, _: tune.Planned | None) -> tune.Planned:
+    assert isinstance(target.item, Draft)
+    return tune.Planned(draft=target.item, plan=await session.send(calls.plan_training(target.item.body())))
+
+
+async def _compared(session: Session, target: Target, _: tuple[t.JobDetail, ...] | None) -> tuple[t.JobDetail, ...]:
+    return tuple(await asyncio.gather(*(session.send(calls.job(one)) for one in target.words["ids"].split())))
+
+
+def compared_target(ids: tuple[str, ...]) -> Target:
+    """Name several runs."""
+    return Target(words={"ids": " ".join(ids)})
 
 
 def _first(found: tuple[D, ...], target: Target) -> D:
@@ -176,23 +224,44 @@ LISTS: tuple[ListPlace[Any], ...] = (
     ListPlace(
         id="jobs",
         title="Jobs",
-        fetch=lambda session, _: session.send(calls.jobs()),
+        fetch=_jobs,
         table=jobs.jobs_table,
-        items=lambda data: data,
-        target=job_target,
+        items=jobs.jobs_in_order,
+        target=_run_target,
         opens="job",
         empty=("No job has run yet.", "Start one:      intramuros train lora --base MODEL --data DATASET"),
+        interval=LIVE,
+    ),
+    ListPlace(
+        id="campaigns",
+        title="Campaigns",
+        fetch=_campaigns,
+        table=campaigns.campaigns_table,
+        items=lambda data: tuple(row.view for row in data),
+        target=campaign_target,
+        opens="campaign",
+        empty=("No search, k-fold or pipeline was started yet.", "Start one:      intramuros search run FILE"),
         interval=LIVE,
     ),
     ListPlace(
         id="datasets",
         title="Data sets",
         fetch=lambda session, _: session.send(calls.datasets()),
-        table=records.datasets_table,
+        table=datasets.datasets_table,
         items=lambda data: data,
         target=lambda one: _named(one.ref, one, ref=one.ref),
         opens="dataset",
         empty=("No data set is here yet.", "Bring one in:   intramuros dataset import FILE --name NAME"),
+    ),
+    ListPlace(
+        id="tune",
+        title="Tune: what can be trained",
+        fetch=lambda session, _: session.send(calls.recipes()),
+        table=tune.recipes_table,
+        items=lambda data: data,
+        target=lambda one: _named(one.name, one),
+        opens="recipe",
+        empty=("This appliance knows no recipe.", "Look with:      intramuros train recipes"),
     ),
     ListPlace(
         id="serve",
@@ -259,11 +328,40 @@ READS: tuple[ReadPlace[Any], ...] = (
         interval=_job_interval,
     ),
     ReadPlace(
+        id="campaign",
+        title="Campaign",
+        fetch=lambda session, target, _: session.send(calls.campaign(target.name)),
+        lines=campaigns.campaign_lines,
+        target=campaign_target,
+        interval=lambda detail: LIVE if detail.campaign.state in campaigns.ACTIVE else 0.0,
+    ),
+    ReadPlace(
         id="dataset",
         title="Data set",
         fetch=lambda session, target, _: session.send(calls.dataset(target.name)),
-        lines=records.dataset_lines,
+        lines=datasets.dataset_lines,
         target=lambda detail: _named(detail.dataset.ref, detail, ref=detail.dataset.ref),
+    ),
+    ReadPlace(
+        id="recipe",
+        title="Recipe",
+        fetch=_recipe,
+        lines=tune.recipe_lines,
+        target=lambda one: _named(one.name, one),
+    ),
+    ReadPlace(
+        id="plan",
+        title="Plan of",
+        fetch=_plan,
+        lines=tune.plan_lines,
+        target=lambda planned: _named(planned.draft.recipe.name, planned),
+    ),
+    ReadPlace(
+        id="compare",
+        title="Runs side by side",
+        fetch=_compared,
+        lines=compare.comparison_of_runs,
+        target=lambda _: None,
     ),
     ReadPlace(
         id="deployment",

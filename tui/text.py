@@ -64,6 +64,9 @@ class Row:
 
     key: str
     cells: Line
+    marked: bool = False
+    branch: str = ""
+    """what hangs it under the row above, before its widest cell"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,12 +121,13 @@ def lay_out(table: Table, width: int) -> tuple[Line, tuple[Line, ...]]:
     room = max(8, (width - fixed) // flexible) if flexible else 0
     widths = [column.width or room for column in columns]
 
-    def one(cells: list[Span]) -> Line:
-        spans = [Span(" ")]
+    def one(cells: list[Span], *, marked: bool = False, branch: str = "") -> Line:
+        spans = [Span("*" if marked else " ")]
         for index, (cell, column) in enumerate(zip(cells, columns, strict=True)):
-            spans.append(Span("  " if index else ""))
-            spans.append(Span(fmt.fit(cell.text, widths[index], right=column.right), cell.tone))
+            hung = "" if column.width else branch
+            spans.append(Span(("  " if index else "") + hung, Tone.FAINT if hung else Tone.PLAIN))
+            spans.append(Span(fmt.fit(cell.text, widths[index] - len(hung), right=column.right), cell.tone))
         return tuple(spans)
 
     title = one([Span(column.title, Tone.HEAD) for column in columns])
-    return title, tuple(one([row.cells[i] for i in shown]) for row in table.rows)
+    return title, tuple(one([row.cells[i] for i in shown], marked=row.marked, branch=row.branch) for row in table.rows)

@@ -201,6 +201,11 @@ def submit_job(body: t.SubmitJob) -> Call[t.JobView]:
     return _post("/v1/jobs", t.JobView, body)
 
 
+def recipes() -> Call[tuple[t.RecipeView, ...]]:
+    """Every kind of training, with its inputs and the fields of its recipe."""
+    return _get("/v1/recipes", tuple[t.RecipeView, ...])
+
+
 def plan_training(body: t.SubmitJob) -> Call[t.TrainingPlanView]:
     """What a training run would be and need, every default written out; nothing is queued."""
     return _post("/v1/jobs/plan", t.TrainingPlanView, body)

@@ -240,6 +240,48 @@ class RunDetail(View, frozen=True, kw_only=True):
     """what keeps it from being repeated to the bit here and now"""
 
 
+class RecipeInput(View, frozen=True, kw_only=True):
+    """An input of a recipe: the word for it (`--data`), the name that the job knows it by, and whether it is needed."""
+
+    word: str
+    name: str
+    required: bool = True
+
+
+class RecipeField(View, frozen=True, kw_only=True):
+    """One field of a recipe: what may be chosen about a run.
+
+    `type` is int | float | bool | text | choice | list | any. `above` and `below` are bounds that are themselves left
+    out.
+    """
+
+    name: str
+    type: str
+    default: Any
+    meaning: str
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    choices: tuple[str, ...] = ()
+
+    @property
+    def limits(self) -> str:
+        """Say the range in ASCII, such as `>= 1, <= 256`; empty where there is none."""
+        bounds = ((">=", self.minimum), (">", self.above), ("<=", self.maximum), ("<", self.below))
+        return ", ".join(f"{sign} {value:.10g}" for sign, value in bounds if value is not None)
+
+
+class RecipeView(View, frozen=True, kw_only=True):
+    """One kind of training: its inputs and the fields of its recipe."""
+
+    name: str
+    kind: str
+    purpose: str
+    inputs: tuple[RecipeInput, ...]
+    fields: tuple[RecipeField, ...]
+
+
 class TrainingInput(View, frozen=True, kw_only=True):
     """An input of a planned run, resolved: the word for it, what it is, its digest; rows where it is a data set."""
 

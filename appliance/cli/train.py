@@ -51,6 +51,31 @@ def plan(session: Session, file: Path) -> None:
     _plan(session, _of_file(file))
 
 
+@train.command("recipes")
+@click.argument("name", required=False, default="")
+@verb
+def recipes_(session: Session, name: str) -> None:
+    """List the recipes, or print every field of the recipe NAME: type, default, range and meaning."""
+    found = [one for one in session.send(calls.recipes()) if not name or one.name == name]
+    if not found:
+        raise BadInput("recipe.unknown", f"There is no recipe {name!r}.", hint=f"Recipes: {', '.join(RECIPES)}.")
+    if name:
+        session.show(found[0], lambda: recipe_text(found[0]))
+    else:
+        session.show(tuple(found), lambda: "\n".join(f"{one.name:<10}{one.purpose}" for one in found))
+
+
+def recipe_text(recipe: t.RecipeView) -> str:
+    """A recipe for people: what it takes, then its fields."""
+    words = [f"--{given.word}{'' if given.required else ' (optional)'}" for given in recipe.inputs]
+    lines = [f"{recipe.name}: {recipe.purpose}", f"  inputs: {', '.join(words)}", ""]
+    for field in recipe.fields:
+        limits = ", ".join(field.choices) or field.limits
+        lines.append(f"  {field.name:<30}{_value(field.default):<14}{field.type:<8}{limits}".rstrip())
+        lines.append(f"      {field.meaning}")
+    return "\n".join(lines)
+
+
 def parameters_of(pairs: tuple[str, ...]) -> dict[str, Any]:
     """Parse KEY=VALUE pairs; a value is JSON where it can be, else text."""
     found: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from appliance.api import types as t
 from appliance.api.calls import Call
 from appliance.kernel.errors import IntramurosError, NotFound, Unavailable
 from tests.console import fake_data as data
+from tests.console.fake_campaigns import CAMPAIGNS, TRIALS, campaign_detail
 
 T = TypeVar("T")
 Query = dict[str, str]
@@ -30,11 +31,17 @@ class FakeAppliance:
         self.failures: dict[str, IntramurosError] = {}
         self.away = False
         self.jobs: tuple[t.JobView, ...] = () if empty else data.JOBS
+        self.campaigns: tuple[t.CampaignView, ...] = ()
         self.events = data.loss_events()
         self.long_polls = 0
         self._routes: list[tuple[re.Pattern[str], Callable[..., Any]]] = [
             (re.compile(pattern), answer) for pattern, answer in self._table()
         ]
+
+    def with_campaigns(self) -> FakeAppliance:
+        """Let it have searches, k-folds and pipelines too."""
+        self.jobs, self.campaigns = (*self.jobs, *TRIALS), CAMPAIGNS
+        return self
 
     async def send(self, call: Call[T]) -> T:
         """Answer one call as the server would."""
@@ -73,14 +80,26 @@ class FakeAppliance:
             (r"GET /v1/whoami", lambda _: t.WhoAmI(user="anna", uid=1000, roles=self.roles)),
             (r"GET /v1/status", lambda _: self._status()),
             (r"GET /v1/models", some(data.MODELS)),
+            (r"POST /v1/models/register", lambda _: self._model("faq@3")),
             (r"(?:GET|POST) /v1/models/([^/]+)(?:/(?:verify|promote|approve))?", lambda _, ref: self._model(ref)),
             (r"DELETE /v1/models/([^/]+)", lambda _, ref: _find(data.MODELS, "ref", ref)),
             (r"GET /v1/datasets", some(data.DATASETS)),
             (r"GET /v1/datasets/([^/]+)", lambda _, ref: self._dataset(ref)),
+            (r"DELETE /v1/datasets/([^/]+)", lambda _, ref: _find(data.DATASETS, "ref", ref)),
+            (r"POST /v1/datasets/([^/]+)/(?:check|split)", lambda _, ref: data.JOBS[1]),
+            (r"GET /v1/suites", lambda _: ()),
+            (r"POST /v1/evaluations/compare", lambda _: data.COMPARISON),
+            (r"GET /v1/recipes", some(data.RECIPES)),
+            (r"POST /v1/jobs/plan", lambda _: data.PLAN),
+            (r"POST /v1/jobs", lambda _: data.JOBS[1]),
             (r"GET /v1/jobs", lambda _: self.jobs),
             (r"GET /v1/jobs/([^/]+)", lambda _, id: self._job(id)),
             (r"GET /v1/jobs/([^/]+)/events", self._events),
             (r"POST /v1/jobs/([^/]+)/(?:cancel|resume)", lambda _, id: self._job(id).job),
+            (r"GET /v1/campaigns", lambda _: self.campaigns),
+            (r"GET /v1/campaigns/([^/]+)", lambda _, id: campaign_detail(id)),
+            (r"POST /v1/campaigns/([^/]+)/(?:cancel|resume)", lambda _, id: campaign_detail(id).campaign),
+            (r"POST /v1/runs/([^/]+)/verify", lambda _, id: CAMPAIGNS[-1]),
             (r"GET /v1/deployments", some(data.DEPLOYMENTS)),
             (r"(?:GET|DELETE) /v1/deployments/([^/]+)", lambda _, name: _find(data.DEPLOYMENTS, "name", name)),
             (r"POST /v1/deployments/([^/]+)/(?:deploy|rollback|policy)", lambda _, name: data.DEPLOYMENTS[0]),
@@ -124,18 +143,30 @@ class FakeAppliance:
         )
 
     def _dataset(self, ref: str) -> t.DatasetDetail:
-        statistics = {"median_tokens": 61, "longest_tokens": 402}
-        return t.DatasetDetail(
+        found = t.DatasetDetail(
             dataset=_find(data.DATASETS, "ref", ref),
-            statistics=statistics,
+            statistics=data.STATISTICS,
             samples=data.SAMPLES,
             rejected=({"line": 17, "reason": "empty answer"},),
             files=data.FILES,
+            used_by=("faq@2",),
+        )
+        if found.dataset.form != "classification":
+            return found
+        return msgspec.structs.replace(
+            found,
+            labels=data.LABELS,
+            personal={"email": 3, "phone": 1},
+            check=data.CHECK,
+            check_job=data.FINISHED,
+            samples=({"text": "My card was declined", "label": "declined_payment"},),
+            used_by=(),
         )
 
     def _job(self, id: str) -> t.JobDetail:
         found = _find(self.jobs, "id", id)
-        return t.JobDetail(job=found, spec=data.SPEC, files=data.FILES if found.state == "succeeded" else ())
+        spec = data.SPEC | {"parameters": {"rank": 16 if found.state == "running" else 8}}
+        return t.JobDetail(job=found, spec=spec, files=data.FILES if found.state == "succeeded" else ())
 
     def _events(self, query: Query, id: str) -> t.JobEvents:
         after = int(query.get("after", 0))

@@ -123,7 +123,10 @@ def loss_events(count: int = 60) -> tuple[t.JobEvent, ...]:
     events: list[object] = [StateChanged(state="running"), Note(text="1,240 rows, 3 epochs, 1000 steps")]
     for step in range(count):
         loss = 1.1 + 2.4 * 0.93**step + (0.06 if step % 3 else 0.0)
-        events.append(Progress(phase="train", fraction=step / 100, step=step * 10, steps=1000, loss=loss))
+        rate = 3e-3 * min(1.0, step / 5) * (1 - step / 100)
+        events.append(
+            Progress(phase="train", fraction=step / 100, step=step * 10, steps=1000, loss=loss, learning_rate=rate)
+        )
         if step and step % 20 == 0:
             events.append(CheckpointSaved(step=step * 10, digest=digest("c")))
     events.append(Metric(name="heldout_loss", value=1.2874))
@@ -205,6 +208,130 @@ DATASETS = (
         size=1_100_000,
         created_by="anna",
         created_at=at(days=9),
+    ),
+    t.DatasetView(
+        ref="banking@1",
+        name="banking",
+        version=1,
+        digest=digest("5"),
+        form="classification",
+        train_rows=952,
+        heldout_rows=104,
+        rejected_rows=0,
+        duplicate_rows=2,
+        size=210_000,
+        created_by="anna",
+        created_at=at(days=10),
+        labels=4,
+        personal=4,
+    ),
+)
+STATISTICS = {
+    "rows": 1378,
+    "train": {"rows": 1240, "characters": {"min": 12, "p50": 61, "p95": 240, "max": 402, "mean": 80.1, "total": 99}},
+    "heldout": {"rows": 138, "characters": {"min": 14, "p50": 60, "p95": 228, "max": 390, "mean": 78.4, "total": 9}},
+    "rejected_by_code": {"dataset.empty": 4},
+}
+LABELS = tuple(
+    {"label": name, "train": train, "heldout": train // 9}
+    for name, train in (("declined_payment", 420), ("card_arrival", 310), ("exchange_rate", 204), ("lost_card", 18))
+)
+CHECK = {
+    "train": {"rows": 952, "tokens": {"p50": 14, "p95": 41, "max": 88}},
+    "heldout": {"rows": 104, "tokens": {"p50": 14, "p95": 40, "max": 71}},
+    "exact_duplicates": {"rows": 2, "examples": []},
+    "near_duplicates": {"rows": 37, "examples": []},
+    "conflicts": {"rows": 0, "examples": []},
+    "outliers": {"rows": 1, "examples": []},
+    "leakage": {"exact": 0, "near": 6, "examples": []},
+    "findings": [
+        {
+            "level": "WARN",
+            "code": "leakage.near",
+            "text": "6 training rows nearly ask what a held-out row asks; figures on the held-out part will look "
+            "better than they are. `dataset split --drop-near` takes them out.",
+        },
+        {"level": "INFO", "code": "duplicates.exact", "text": "2 rows repeat an earlier one exactly."},
+    ],
+}
+
+
+def recipe_field(name: str, type: str, default: object, meaning: str, **more: object) -> t.RecipeField:
+    """One field of a recipe."""
+    return t.RecipeField(name=name, type=type, default=default, meaning=meaning, **more)  # type: ignore[arg-type]
+
+
+_DATA = (t.RecipeInput(word="base", name="base"), t.RecipeInput(word="data", name="dataset"))
+RECIPES = (
+    t.RecipeView(
+        name="lora",
+        kind="train.lora",
+        purpose="Low-rank adapters on a base model, merged into it.",
+        inputs=_DATA,
+        fields=(
+            recipe_field("rank", "int", 16, "Rank of the adapters: width of the update.", minimum=1, maximum=256),
+            recipe_field("targets", "list", [], "Names of the linear layers that get an adapter; empty means all."),
+            recipe_field("packing", "bool", False, "Fill each sequence with whole conversations up to max_length."),
+            recipe_field("learning_rate", "float", 3e-3, "Peak of the schedule.", above=0, maximum=100),
+            recipe_field(
+                "schedule",
+                "choice",
+                "cosine",
+                "How the learning rate falls after the warm-up.",
+                choices=("cosine", "linear", "constant"),
+            ),
+        ),
+    ),
+    t.RecipeView(
+        name="distil",
+        kind="train.distil",
+        purpose="A smaller model that learns to answer as its teacher does.",
+        inputs=(t.RecipeInput(word="teacher", name="teacher"), t.RecipeInput(word="base", name="base", required=False)),
+        fields=(recipe_field("temperature", "float", 2.0, "Softness of the teacher's answers.", above=0),),
+    ),
+)
+PLAN = t.TrainingPlanView(
+    kind="train.lora",
+    run_id=digest("7"),
+    inputs=(
+        t.TrainingInput(word="base", ref="faq@3", digest=digest("d")),
+        t.TrainingInput(word="data", ref="faq@2", digest=digest("f"), form="chat", train_rows=1240, heldout_rows=138),
+    ),
+    recipe={"rank": 8, "targets": [], "packing": False, "learning_rate": 3e-3, "schedule": "cosine"},
+    given=("rank",),
+    seed=0,
+    threads=2,
+    steps=1550,
+    tokens=6_348_800,
+    memory=t.TrainingMemory(
+        weights=1 << 30,
+        training_state=1 << 27,
+        activations=1 << 29,
+        process=1 << 28,
+        total=2_013_265_920,
+        available=21 << 30,
+        fits=True,
+    ),
+    proposals=(),
+)
+COMPARISON = t.ComparisonView(
+    first="faq@3",
+    second="faq@2",
+    on="faq@2",
+    differences=(
+        t.DifferenceView(
+            metric="exact_match",
+            first=0.913,
+            second=0.87,
+            difference=-0.043,
+            low=-0.07,
+            high=-0.016,
+            p=0.0021,
+            rows=230,
+            left_out=0,
+            lower_is_better=False,
+            verdict="worse",
+        ),
     ),
 )
 SAMPLES = (

@@ -13,17 +13,27 @@ import pytest
 from appliance.access.roles import PERMISSIONS
 from appliance.cli.main import cli
 from tests.console import fake_data as data
-from tui.actions import TABLE, at, for_key, markdown
+from tests.console.fake_campaigns import CAMPAIGNS, FOUND, PIPELINE, SEARCH
+from tui.actions import BY_ID, TABLE, at, for_key, markdown
 from tui.deed import Action, Target
-from tui.places import LIST_OF, LISTS, READ_OF, deployment_target, job_target, model_target
+from tui.draft import Draft
+from tui.places import LIST_OF, LISTS, READ_OF, campaign_target, deployment_target, job_target, model_target
+from tui.views.tune import Planned
 
-PLACES = ("home", "sheet", *LIST_OF, *READ_OF)
+PLACES = ("home", "sheet", "draft", *LIST_OF, *READ_OF)
 DEEDS = [action for action in TABLE if action.deed]
 MANUAL = Path(__file__).parents[2] / "docs" / "operators" / "console.md"
+_NUMBERS = {"near": "0.9", "train": "70", "seed": "3"}
+FITTING = {"job.cancel": {SEARCH, PIPELINE}, "job.resume": set[str](), "job.register": {FOUND}}
+"""deed -> campaigns that it can be done to"""
 PERMISSION_OF = {
     "model.verify": "read",
+    "model.compare": "read",
+    "train.start": "job.submit",
     "model.deploy": "deployment.deploy",
     "job.resume": "job.submit",
+    "job.register": "model.register",
+    "job.verify": "campaign.submit",
     "deployment.try": "read",
     "deployment.roll_back": "deployment.rollback",
     "deployment.pin": "deployment.deploy",
@@ -83,6 +93,8 @@ def test_keys_are_ones_every_terminal_sends() -> None:
 @pytest.mark.parametrize("action", DEEDS, ids=lambda action: action.id)
 def test_roles_are_those_the_server_enforces(action: Action) -> None:
     allowed = {str(role) for role in PERMISSIONS[PERMISSION_OF.get(action.id, action.id)]}
+    assert PERMISSIONS["campaign.cancel"] == PERMISSIONS["job.cancel"]  # one key cancels both
+    assert PERMISSIONS["campaign.submit"] == PERMISSIONS["job.submit"]
     assert action.roles == allowed or (not action.roles and PERMISSION_OF[action.id] == "read")
 
 
@@ -94,14 +106,27 @@ def test_cli_line_is_a_real_one(action: Action, override: str) -> None:
         "model": model_target(data.MODELS[1]),
         "job": job_target(data.JOBS[0]),
         "deployment": deployment_target(data.DEPLOYMENTS[0]),
+        "dataset": Target(name="faq@2", item=data.DATASETS[0], words={"ref": "faq@2"}),
+        "train": Target(name="lora", item=Planned(draft=Draft(recipe=data.RECIPES[0]), plan=data.PLAN)),
         "key": Target(name="intranet", item=data.KEYS[0], words={"id": "k7", "name": "intranet"}),
     }.get(action.id.split(".", maxsplit=1)[0], Target())
     answers = {field.name: "prod" if field.name == "stage" else "some" for field in action.deed.fields}
     answers |= {"override": override} if "override" in answers else {}
+    answers |= {name: value for name, value in _NUMBERS.items() if name in answers}
     answers |= {"days": "30", "only": ""} if "days" in answers else {}
     program, *words = shlex.split(action.deed.command(target, answers))
     assert program == "intramuros"
     _parse(words)
+
+
+@pytest.mark.parametrize("number", range(len(CAMPAIGNS)))
+@pytest.mark.parametrize("name", ["job.cancel", "job.resume", "job.register"])
+def test_cli_line_fits_a_campaign_of_every_kind(name: str, number: int) -> None:
+    deed, target = BY_ID[name].deed, campaign_target(CAMPAIGNS[number])
+    assert deed is not None
+    if not deed.ready(target):
+        _parse(shlex.split(deed.command(target, {"name": "faq", "licence": ""}))[1:])
+    assert bool(deed.ready(target)) is not (CAMPAIGNS[number].id in FITTING[name])
 
 
 def test_lines_that_empty_lists_advise_are_real() -> None:

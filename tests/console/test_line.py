@@ -11,6 +11,9 @@ from tests.console.screen_text import session_over
 from tui.actions import TABLE
 from tui.line import run_line
 
+PLANNING = ("5", "1", "n", "1", "1", "2", "1", "4", "8", "p")
+"""Tune, lora, new run; base, data, rank; the plan."""
+
 
 def said(appliance: FakeAppliance, *typed: str) -> str:
     """What line mode prints for these lines of input; the end of the input follows them."""
@@ -32,7 +35,7 @@ def test_output_is_plain_ascii_without_control_codes() -> None:
         "i",
         "q",
         "q",
-        *(step for place in "2346" for step in (place, "1", "q", "q")),
+        *(step for place in "23456" for step in (place, "1", "q", "q")),
         "7",
         "1",
         "q",
@@ -54,7 +57,37 @@ def test_numbers_are_those_of_the_full_screen() -> None:
 def test_every_deed_is_offered_somewhere() -> None:
     text = said(
         FakeAppliance(),
-        *["1", "1", "q", "q", "2", "1", "q", "q", "4", "1", "q", "q", "6", "q", "7", "q", "8", "1", "q", "q"],
+        *[
+            "1",
+            "1",
+            "q",
+            "q",
+            "2",
+            "1",
+            "q",
+            "q",
+            "3",
+            "1",
+            "q",
+            "q",
+            *PLANNING,
+            "q",
+            "q",
+            "q",
+            "q",
+            "4",
+            "1",
+            "q",
+            "q",
+            "6",
+            "q",
+            "7",
+            "q",
+            "8",
+            "1",
+            "q",
+            "q",
+        ],
     )
     for action in TABLE:
         if action.deed is not None:
@@ -138,3 +171,37 @@ def test_empty_appliance_says_what_to_do() -> None:
     text = said(FakeAppliance(empty=True), "1", "q", "4", "q")
     assert "intramuros model import" in text
     assert "intramuros deploy" in text
+
+
+def test_run_is_filled_in_planned_and_started() -> None:
+    appliance = FakeAppliance()
+    text = said(appliance, *PLANNING, "s", "y", "q")
+    assert "1  base: choose one" in text
+    assert "It takes 1 to 256." in text
+    assert "4  rank: 8" in text
+    assert "1.9 GiB of 21.0 GiB available" in text
+    assert "The same from a shell: intramuros train lora --base faq@3 --data faq@2 --set rank=8" in text
+    assert "The run is queued." in text
+    assert "Job 01K03ZQ5XD0000000000000004" in text
+
+
+def test_run_without_its_inputs_is_not_planned() -> None:
+    appliance = FakeAppliance()
+    text = said(appliance, "5", "1", "n", "p", "4", "fast", "q")
+    assert "Still to choose: base, data." in text
+    assert "FAIL rank cannot be 'fast'. It takes a whole number." in text
+    assert ("POST", "/v1/jobs/plan") not in appliance.sent
+
+
+def test_campaigns_and_their_jobs_are_spoken_without_branches() -> None:
+    text = said(FakeAppliance().with_campaigns(), "2", "=3 4", "q", "3", "q", "q", "9", "4", "q", "q")
+    assert "part of it: OK, seed@1 on faq@2" in text
+    assert "heldout_loss: " not in text.split("Name 2 to 4 runs")[0]
+    assert "best" in text.split("Campaigns: 5")[1]
+
+
+def test_runs_are_compared_by_their_numbers() -> None:
+    text = said(FakeAppliance(), "2", "=1 3", "q", "=1", "q", "q")
+    assert "rank: 16; 8" in text
+    assert "loss: 1.21; 0.934" in text
+    assert "Name 2 to 4 runs" in text

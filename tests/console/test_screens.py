@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from appliance.kernel.errors import GateRefused, InternalError
+from tests.console import fake_data
+from tests.console.fake_campaigns import SEARCH
 from tests.console.fake_client import FakeAppliance
 from tests.console.fake_data import FAILED, FINISHED
 from tests.console.screen_text import BASIC, RICH, check_golden, running
@@ -18,7 +21,13 @@ SCREENS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "jobs": (("2",), ("faq-tune on faq@2", "dataset.encoding")),
     "job": (("2", "enter"), ("Loss", "15 min left", "heldout_loss")),
     "datasets": (("3",), ("faq@2", "1,240")),
-    "dataset": (("3", "enter"), ("Rejected rows", "empty answer")),
+    "dataset": (("3", "enter"), ("Statistics", "empty answer")),
+    "dataset_checked": (("3", "G", "enter"), ("leakage", "95 % 41")),
+    "tune": (("5",), ("lora", "distil")),
+    "recipe": (("5", "enter"), ("Rank of the adapters", ">= 1, <= 256")),
+    "form": (("5", "n"), ("choose one", "learning_rate")),
+    "form_change": (("5", "n", "down", "down", "down", "enter"), ("width of the update", "--base BASE")),
+    "compare": (("2", " ", "down", " ", "="), ("rank", "0.934")),
     "serve": (("4",), ("assistant", "faq@3")),
     "deployment": (("4", "enter"), ("roll back to", "Revisions")),
     "backups": (("6",), ("box-7", "4.3 GiB")),
@@ -44,7 +53,104 @@ async def test_screen_shows_what_it_is_for(name: str, size: tuple[int, int]) -> 
             check_golden(name, text)
 
 
-@pytest.mark.parametrize("name", ["home", "job", "serve", "ask"])
+CAMPAIGN_SCREENS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "jobs_tree": (("2",), ("├ seed@1 on faq@2", "2 of 8 done", "3 of 5 done")),
+    "campaigns": (("9",), ("heldout_loss 1.31 so far", "at promote", "trial 2: 1.287", "accuracy 0.931")),
+    "search": (("9", "enter"), ("trial 1 so far", "stopped at step 20", "40 %, 1 min left")),
+    "pipeline": (("9", "down", "enter"), ("waits", "model approve faq@3", "promote")),
+    "kfold": (("9", "down", "down", "enter"), ("0.9205 to 0.9419", "fold 3")),
+    "search_found": (("9", "down", "down", "down", "enter"), ("learning_rate 71%", "The best recipe", "rank: 16")),
+    "rerun": (("9", "G", "enter"), ("all 7 files have the same SHA-256",)),
+}
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
+@pytest.mark.parametrize("name", CAMPAIGN_SCREENS)
+async def test_campaign_screen_shows_what_it_is_for(name: str, size: tuple[int, int]) -> None:
+    keys, wanted = CAMPAIGN_SCREENS[name]
+    async with running(FakeAppliance().with_campaigns(), size=size) as console:
+        await console.shows("Newest audit events")
+        await console.press(*keys)
+        text = await console.shows(*wanted)
+        assert all(len(row) <= size[0] for row in text.splitlines())
+        if size == (80, 24):
+            check_golden(name, text)
+
+
+async def test_tree_in_the_basic_look_is_ascii_only() -> None:
+    async with running(FakeAppliance().with_campaigns(), choice=BASIC) as console:
+        await console.shows("Newest audit events")
+        await console.press("2")
+        text = await console.shows("|- seed@1 on", "`- seed@1 on")
+        assert text.isascii()
+        check_golden("jobs_tree_basic", text)
+
+
+async def test_search_is_opened_from_its_row_and_cancelled_as_a_whole() -> None:
+    appliance = FakeAppliance().with_campaigns()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("2 of 8 done")
+        await console.press(" ")
+        await console.shows("mark: only runs are compared")
+        await console.press("enter")
+        await console.shows("Campaign seed@1 + faq@2", "(m to models)")
+        await console.press("C")
+        await console.shows("what runs seals a checkpoint", f"intramuros search cancel {SEARCH}")
+        await console.press("right", "enter")
+        await console.shows("is asked to stop")
+        assert ("POST", f"/v1/campaigns/{SEARCH}/cancel") in appliance.sent
+
+
+async def test_rows_of_a_narrowed_tree_stand_alone() -> None:
+    async with running(FakeAppliance().with_campaigns()) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("├ seed@1")
+        await console.press("/", *"seed@1 on", "enter")
+        await console.shows("1 of 2")
+        assert "├" not in console.text
+
+
+async def test_run_becomes_a_model_version() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("(m to models)")
+        await console.press("down", "down", "m")
+        await console.shows(f"intramuros model register run:{FINISHED}")
+        await console.press(*"faq", "enter", "enter", "enter")
+        await console.shows("Model faq@3")
+        sent = appliance.bodies[appliance.sent.index(("POST", "/v1/models/register"))]
+        assert (sent.name, sent.run, sent.licence) == ("faq", f"run:{FINISHED}", "")
+
+
+async def test_best_run_of_a_search_becomes_a_model_version() -> None:
+    appliance = FakeAppliance().with_campaigns()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("9")
+        await console.shows("trial 2")
+        await console.press("down", "down", "down", "m")
+        await console.shows("To models", f"intramuros model register run:{FINISHED}")
+
+
+async def test_run_is_done_again_and_the_verdict_shown() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("1 of 4")
+        await console.press("down", "down", "v")
+        await console.shows(f"intramuros run rerun {FINISHED} --verify")
+        await console.press("enter")
+        await console.shows("all 7 files have the same SHA-256")
+        assert ("POST", f"/v1/runs/{FINISHED}/verify") in appliance.sent
+
+
+@pytest.mark.parametrize("name", ["home", "job", "serve", "ask", "form", "dataset_checked"])
 async def test_basic_look_is_ascii_only(name: str) -> None:
     keys, wanted = SCREENS[name]
     async with running(FakeAppliance(), choice=BASIC) as console:
@@ -62,9 +168,11 @@ async def test_basic_look_is_ascii_only(name: str) -> None:
         ("2", "intramuros train lora"),
         ("3", "intramuros dataset import"),
         ("4", "intramuros deploy"),
+        ("5", "intramuros train recipes"),
         ("6", "intramuros backup create"),
         ("7", "No event"),
         ("8", "intramuros key create"),
+        ("9", "intramuros search run"),
     ],
 )
 async def test_empty_list_says_what_to_do_next(key: str, wanted: str) -> None:
@@ -151,6 +259,155 @@ async def test_remove_wants_the_name_typed() -> None:
         await console.press("up", "@", "2", "enter", "enter")
         await console.shows("faq@2 is removed")
         assert ("DELETE", "/v1/models/faq@2") in appliance.sent
+
+
+async def test_run_is_filled_in_planned_and_started() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("5")
+        await console.shows("Low-rank adapters")
+        await console.press("n")
+        await console.shows("choose one")
+        await console.press("p")
+        await console.shows("choose base and data")
+        await console.press("enter")
+        await console.shows("Up/Down: 3")
+        await console.press("enter", "down", "enter")
+        await console.shows("intramuros train lora --base faq@3 --data faq@2")
+        await console.press("enter", "down", "down", "enter")
+        await console.shows("It takes 1 to 256", "[ Change ]")
+        await console.press("backspace", "backspace", "8", "enter")
+        await console.until(lambda: "It takes" not in console.text)
+        await console.press("p")
+        await console.shows("1.9 GiB of 21.0 GiB available", "1,550", "138 held out")
+        check_golden("plan", console.text)
+        await console.press("s")
+        await console.shows("intramuros train lora --base faq@3 --data faq@2 --set rank=8")
+        await console.press("enter")
+        await console.shows("Job faq@3 on faq@2")
+        sent = appliance.bodies[appliance.sent.index(("POST", "/v1/jobs"))]
+        assert (sent.kind, sent.inputs, sent.parameters) == (
+            "train.lora",
+            {"base": "faq@3", "dataset": "faq@2"},
+            {"rank": 8},
+        )
+
+
+async def test_value_out_of_range_is_refused_and_the_old_one_stays() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("5")
+        await console.shows("Low-rank adapters")
+        await console.press("n")
+        await console.shows("choose one")
+        await console.press("down", "down", "down", "enter")
+        await console.shows("It takes 1 to 256")
+        await console.press("0", "0", "0", "enter")
+        await console.shows("rank cannot be '16000'. It takes >= 1, <= 256.", "--data DATA ")
+        await console.press("backspace", "backspace", "backspace")
+        await console.until(lambda: "rank cannot be" not in console.text)
+        await console.press("0", "0", "0", "escape")
+        await console.shows("16               16")
+
+
+async def test_form_left_by_a_digit_is_there_again() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("5")
+        await console.shows("Low-rank adapters")
+        await console.press("n")
+        await console.shows("choose one")
+        await console.press("enter")
+        await console.shows("Up/Down: 3")
+        await console.press("enter")
+        await console.shows("base                          faq@3")
+        await console.press("8")
+        await console.shows("intranet")
+        await console.press("5")
+        await console.shows("Low-rank adapters")
+        await console.press("n")
+        await console.shows("base                          faq@3", "As you left it; n begins afresh.")
+        await console.press("n")
+        await console.until(lambda: console.text.count("choose one") == 2)
+
+
+async def test_run_that_does_not_fit_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = msgspec.structs.replace(fake_data.PLAN.memory, fits=False, available=1 << 30)
+    plan = msgspec.structs.replace(fake_data.PLAN, memory=memory, proposals=("batch_size 4 would need 0.9 GiB",))
+    monkeypatch.setattr(fake_data, "PLAN", plan)
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("5")
+        await console.shows("Low-rank adapters")
+        await console.press("down", "n")
+        await console.shows("teacher")
+        await console.press("enter")
+        await console.shows("Up/Down: 3")
+        await console.press("enter", "p")
+        await console.shows("it does not fit", "batch_size 4 would need", "(s start)")
+        await console.press("s")
+        await console.shows("start: it does not fit in memory")
+
+
+async def test_data_set_is_checked_and_the_job_is_shown() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("3")
+        await console.shows("faq@2")
+        await console.press("c")
+        await console.shows("intramuros dataset check faq@2 --near 0.85")
+        await console.press("enter", "enter", "enter")
+        await console.shows("Job faq@3 on faq@2")
+        assert ("POST", "/v1/datasets/faq@2/check") in appliance.sent
+
+
+async def test_data_set_is_split_with_what_was_filled_in() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("3")
+        await console.shows("faq@2")
+        await console.press("d")
+        await console.shows("--train 80 --heldout 20 --by hash")
+        await console.press("enter", "down", "enter", "enter", "enter", "enter", "enter")
+        await console.shows("Job faq@3 on faq@2")
+        sent = appliance.bodies[appliance.sent.index(("POST", "/v1/datasets/faq@2/split"))]
+        assert (sent.by, sent.train, sent.heldout, sent.drop_near) == ("stratified", 80, 20, 0.0)
+
+
+async def test_data_set_in_use_is_not_removed_and_says_why() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("3", "enter")
+        await console.shows("(X remove)")
+        await console.press("X")
+        await console.shows("remove: it is used by faq@2")
+
+
+async def test_runs_are_compared_only_when_marked() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("2")
+        await console.shows("1 of 4")
+        await console.press("=")
+        await console.shows("mark two runs or more")
+        await console.press(" ", " ")
+        await console.shows("2 marked", "*▸ RUN")
+        await console.press("up", "up", " ")
+        await console.shows("1 marked")
+
+
+async def test_two_models_are_compared_on_a_data_set() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("1")
+        await console.shows("faq@3")
+        await console.press("=")
+        await console.shows("Compare faq@3", "Up/Down: 3")
+        await console.press("down", "enter", "enter", "down", "enter")
+        await console.shows("worse", "0.913, 0.87 on 230 rows")
 
 
 async def test_try_shows_answer_and_timings() -> None:

@@ -13,7 +13,7 @@ from textual.screen import ModalScreen
 
 from appliance.kernel.errors import IntramurosError
 from tui import format as fmt
-from tui.deed import Action, Answers, Deed, Field, Target
+from tui.deed import Action, Answers, Field, Question, Target
 from tui.screens.tell import WIDTH
 from tui.screens.work import start
 from tui.session import Session
@@ -29,16 +29,16 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
 
     AUTO_FOCUS = ""
 
-    def __init__(self, action: Action, deed: Deed, target: Target, session: Session, *, ascii: bool) -> None:
+    def __init__(self, action: Action, question: Question, target: Target, session: Session, *, ascii: bool) -> None:
         super().__init__()
-        self._action, self._deed, self._target, self._session, self._ascii = action, deed, target, session, ascii
+        self._action, self._asked, self._target, self._session, self._ascii = action, question, target, session, ascii
         self.set_class(ascii, "-plain")
 
     def compose(self) -> ComposeResult:
         """Consequences, fields, CLI line, buttons."""
         with Vertical(classes="box"):
             yield Note(id="what", ascii=self._ascii)
-            for field in self._deed.fields:
+            for field in self._asked.fields:
                 yield from self._row(field.name, field.label, fmt.clean(field.default(self._target)))
             if self._action.danger == 3:
                 yield from self._row("typed", "Type its name to agree", "")
@@ -100,7 +100,7 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
             yield choice
 
     async def _look_up(self) -> None:
-        for field in self._deed.fields:
+        for field in self._asked.fields:
             if field.choices is None:
                 continue
             try:
@@ -127,23 +127,25 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
 
     def _missing(self) -> str:
         answers = self._answers()
-        for field in self._deed.fields:
+        for field in self._asked.fields:
             if field.required and not answers[field.name]:
                 return f"{field.label} is needed."
+        if refused := self._asked.refused(answers):
+            return refused
         if self._action.danger == 3 and self.query_one("#field-typed", Entry).value.strip() != self._target.name:
             return f"Type {self._target.name} to agree, or press Esc."
         return ""
 
     def _tell(self, problem: str = "") -> None:
         answers: Answers = self._answers()
-        about = f" {fmt.clean(self._target.name)}" if self._target.name and self._deed.needs_target else ""
+        about = f" {fmt.clean(self._target.name)}" if self._target.name and self._asked.needs_target else ""
         what = [line(Span(f"{self._action.label.capitalize()}{about}", Tone.HEAD)), ()]
-        for sentence in self._deed.consequences:
-            filled = self._deed.fill(sentence, self._target, answers)
+        for sentence in self._asked.consequences:
+            filled = self._asked.fill(sentence, self._target, answers)
             what += [line(part) for part in fmt.wrap(filled, WIDTH)]
-        self.query_one("#what", Note).tell([*what, ()] if self._deed.consequences else what)
-        command = self._deed.command(self._target, answers)
+        self.query_one("#what", Note).tell([*what, ()] if self._asked.consequences else what)
+        command = self._asked.command(self._target, answers)
         cli: list[Line] = [(), line(Span("The same from a shell:", Tone.FAINT))]
         cli += [line(f"  {part}") for part in fmt.wrap(command, WIDTH - 2)]
-        cli.append(line(Span(fmt.clean(problem), Tone.WARN)) if problem else ())
+        cli += [line(Span(part, Tone.WARN)) for part in fmt.wrap(problem, WIDTH)]
         self.query_one("#cli", Note).tell(cli)

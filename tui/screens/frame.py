@@ -176,6 +176,11 @@ class Frame(Screen[None]):
         if self.is_mounted:
             self.frame()
 
+    @property
+    def tells(self) -> bool:
+        """A message stands beside the title and needs its room."""
+        return bool(self._message)
+
     def _title(self) -> tuple[Line, Line]:
         if self.console.session.lost:
             return line(Span(f" FAIL  {_BANNER}", Tone.BAD)), ()
@@ -333,4 +338,7 @@ class Frame(Screen[None]):
             self.console.read(action.label.capitalize(), lambda look: render(answer, look))
             return
         self.say(deed.fill(deed.done, target, answers), Tone.GOOD)
+        if deed.then is not None:
+            self.console.open(*deed.then(answer))
+            return
         self.refresh_data()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from textual.widgets import Input
 
+from appliance.api.types import CampaignView
 from tui import format as fmt
 from tui.deed import Target
-from tui.places import ListPlace, Query, record_of
+from tui.draft import Draft
+from tui.places import ListPlace, Query, compared_target, record_of
 from tui.screens.frame import Frame
 from tui.text import Row, Span, Table, Tone, line
+from tui.views.compare import MOST
 from tui.widgets.panes import Listing, Pane
 
 
@@ -26,6 +30,7 @@ class ListScreen(Frame):
         self._filter = ""
         self._sorted_by = -1
         self._by_key: dict[str, Any] = {}
+        self._marked: list[str] = []
 
     def body(self) -> Pane:
         """A list."""
@@ -35,6 +40,7 @@ class ListScreen(Frame):
         """The title, with what narrows the list."""
         notes = [f"filter: {self._filter}"] if self._filter else []
         notes += [f"action: {self._query.action}"] if self._query.action else []
+        notes += [f"{len(self._marked)} marked"] if self._marked else []
         if self._sorted_by >= 0 and self._data is not None:
             notes.append(f"by {self._place.table(self._data, self.look).columns[self._sorted_by].title.lower()}")
         return f"{self._place.title}{'  (' + ', '.join(notes) + ')' if notes else ''}"
@@ -51,8 +57,11 @@ class ListScreen(Frame):
         """Filter, sort, show."""
         table = self._place.table(self._data, self.look)
         self._by_key = dict(zip((row.key for row in table.rows), self._place.items(self._data), strict=True))
+        self._marked = [key for key in self._marked if key in self._by_key]
         wanted = self._filter.lower()
-        rows = [row for row in table.rows if wanted in _text(row)]
+        rows = [replace(row, marked=row.key in self._marked) for row in table.rows if wanted in _text(row)]
+        if self._sorted_by >= 0 or wanted:
+            rows = [replace(row, branch="") for row in rows]  # what it hangs on may be elsewhere
         if self._sorted_by >= 0:
             rows.sort(key=lambda row: row.cells[self._sorted_by].text.lower())
         empty = ("No row has this text. Esc shows all again.",) if table.rows else self._place.empty
@@ -69,12 +78,18 @@ class ListScreen(Frame):
         target = self.target()
         match name:
             case "open" if target is not None:
-                self.console.open(self._place.opens, target)
+                self.console.open(target.opens or self._place.opens, target)
             case "inspect" if target is not None:
                 item = target.item
                 self.console.read(f"Record of {target.name}", lambda look: record_of(item, look))
             case "show_id" if target is not None:
                 self.console.show_id(self, target)
+            case "tune.new" if target is not None:
+                self.console.tune(Draft(recipe=target.item))
+            case "mark" if target is not None:
+                self._mark(self._pane.key)
+            case "compare":
+                self._compare()
             case "filter":
                 self.set_class(True, "-filtering")
                 self.set_focus(self.query_one("#filter", Input))
@@ -110,6 +125,26 @@ class ListScreen(Frame):
     @property
     def _pane(self) -> Listing:
         return self.query_one("#body", Listing)
+
+    def _mark(self, key: str) -> None:
+        if isinstance(self._by_key[key], CampaignView):
+            self.say("mark: only runs are compared; they stand below it", Tone.WARN)
+            return
+        if key in self._marked:
+            self._marked.remove(key)
+        elif len(self._marked) == MOST:
+            self.say(f"{MOST} runs fit side by side", Tone.WARN)
+            return
+        else:
+            self._marked.append(key)
+        self._pane.move(1)
+        self.repaint()
+
+    def _compare(self) -> None:
+        if len(self._marked) < 2:
+            self.say("compare: mark two runs or more with Space first", Tone.WARN)
+            return
+        self.console.open("compare", compared_target(tuple(self._marked)))
 
     def _narrow(self, text: str) -> None:
         self._filter = fmt.clean(text.strip())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tui.deed import Target
+from tui.draft import Draft
 from tui.places import ReadPlace, record_of
 from tui.screens.frame import Frame
 from tui.text import Line, Look
@@ -53,6 +54,8 @@ class ReadScreen(Frame):
         """Log, inspect, id."""
         target = self.target()
         match name:
+            case "tune.new" if target is not None:
+                self.console.tune(Draft(recipe=target.item))
             case "log":
                 self._more = not self._more
                 self.query_one("#body", Page).top = 0

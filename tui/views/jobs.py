@@ -1,11 +1,11 @@
-"""Jobs: the list, and one job with its live loss curve, progress, time left and the end of its log."""
+"""Jobs: the list as a tree, and one job with its live loss curve, progress, time left and the end of its log."""
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from appliance.api.types import JobDetail, JobEvents, JobView
+from appliance.api.types import CampaignView, JobDetail, JobEvents, JobView
 from appliance.kernel.events import (
     CheckpointSaved,
     CheckpointSkipped,
@@ -18,6 +18,8 @@ from appliance.kernel.events import (
 from tui import format as fmt
 from tui.plot import plot
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
+from tui.views.campaigns import campaign_text
+from tui.views.compare import figures_in
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 _POINTS = 4096
@@ -25,8 +27,39 @@ _LOG = 1000
 _PLOT_HEIGHT = 7
 
 
-def jobs_table(jobs: tuple[JobView, ...], look: Look) -> Table:
-    """Queue and history, newest first."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsData:
+    """Queue and history, and the searches, k-folds, pipelines and repetitions that some of them are a part of."""
+
+    jobs: tuple[JobView, ...]
+    campaigns: tuple[CampaignView, ...] = ()
+
+
+def tree_of(data: JobsData) -> tuple[tuple[JobView | CampaignView, tuple[JobView, ...]], ...]:
+    """Return what stands alone or above, newest first, each with the jobs that are a part of it, oldest first."""
+    above = {one.id for one in data.campaigns}
+    parts: dict[str, list[JobView]] = {}
+    for job in reversed(data.jobs):
+        if job.parent in above:
+            parts.setdefault(job.parent, []).append(job)
+    heads: list[JobView | CampaignView] = [job for job in data.jobs if job.parent not in above]
+    heads += data.campaigns
+    heads.sort(key=lambda one: one.created_at, reverse=True)
+    return tuple((head, tuple(parts.get(head.id, ()))) for head in heads)
+
+
+def jobs_in_order(data: JobsData) -> tuple[JobView | CampaignView, ...]:
+    """Return the things of the table's rows."""
+    return tuple(one for head, parts in tree_of(data) for one in (head, *parts))
+
+
+def jobs_table(data: JobsData, look: Look) -> Table:
+    """Queue and history as a tree, newest first."""
+    rows = []
+    for head, parts in tree_of(data):
+        rows.append(_row(head, look))
+        for part in parts:
+            rows.append(replace(_row(part, look), branch=_branch(look, last=part is parts[-1])))
     return Table(
         columns=(
             Column(title="State", width=6),
@@ -37,22 +70,29 @@ def jobs_table(jobs: tuple[JobView, ...], look: Look) -> Table:
             Column(title="Job", width=10, wide=True),
             Column(title="By", width=12, wide=True),
         ),
-        rows=tuple(
-            Row(
-                key=job.id,
-                cells=(
-                    state(job.state, look),
-                    Span(job.title, Tone.STRONG),
-                    Span(job.kind),
-                    Span(progress_text(job, look)),
-                    Span(fmt.brief_moment(job.created_at, look.now)),
-                    Span(job.id[:10]),
-                    Span(job.created_by),
-                ),
-            )
-            for job in jobs
+        rows=tuple(rows),
+    )
+
+
+def _row(one: JobView | CampaignView, look: Look) -> Row:
+    return Row(
+        key=one.id,
+        cells=(
+            state(one.state, look),
+            Span(one.title, Tone.STRONG),
+            Span(one.kind),
+            Span(campaign_text(one) if isinstance(one, CampaignView) else progress_text(one, look)),
+            Span(fmt.brief_moment(one.created_at, look.now)),
+            Span(one.id[-10:]),
+            Span(one.created_by),
         ),
     )
+
+
+def _branch(look: Look, *, last: bool) -> str:
+    if look.spoken:
+        return "part of it: "
+    return ("`- " if last else "|- ") if look.ascii else ("└ " if last else "├ ")
 
 
 def progress_text(job: JobView, look: Look) -> str:
@@ -81,8 +121,10 @@ class JobWatch:
     detail: JobDetail
     next: int = 0
     losses: list[float] = field(default_factory=list)
+    rates: list[float] = field(default_factory=list)
+    """learning rates, beside the losses"""
     stride: int = 1
-    """one loss of so many is kept, so that the curve of a long run stays bounded and true in time"""
+    """one step of so many is kept, so that the curve of a long run stays bounded and true in time"""
     seen: int = 0
     log: deque[Line] = field(default_factory=lambda: deque(maxlen=_LOG))
 
@@ -91,17 +133,19 @@ class JobWatch:
         for item in page.events:
             if isinstance(item.event, Progress):
                 if item.event.loss is not None:
-                    self._take_loss(item.event.loss)
+                    self._take_loss(item.event.loss, item.event.learning_rate)
             else:
                 self.log.append(line("   ", Span(fmt.moment(item.at)[11:] + "  ", Tone.FAINT), *_said(item.event)))
         self.next = page.next
 
-    def _take_loss(self, loss: float) -> None:
+    def _take_loss(self, loss: float, rate: float | None) -> None:
         if self.seen % self.stride == 0:
             self.losses.append(loss)
+            if rate is not None:
+                self.rates.append(rate)
         self.seen += 1
         if len(self.losses) > _POINTS:
-            self.losses, self.stride = self.losses[::2], self.stride * 2
+            self.losses, self.rates, self.stride = self.losses[::2], self.rates[::2], self.stride * 2
 
 
 def job_lines(watch: JobWatch, look: Look) -> list[Line]:
@@ -145,6 +189,8 @@ def _facts(job: JobView, look: Look) -> list[Line]:
         fact("kind", job.kind, Span(f"   job {job.id}   run {fmt.short(job.run_id)}", Tone.FAINT)),
         fact("created", f"{fmt.moment(job.created_at)} UTC by {fmt.clean(job.created_by)}"),
     ]
+    if job.parent:
+        lines.append(fact("part of", Span(f"campaign {job.parent}", Tone.FAINT)))
     progress = job.progress
     if progress is not None and job.state not in ENDED:
         shown = "" if look.spoken else _bar(progress, 24, look) + " "
@@ -161,9 +207,9 @@ def _facts(job: JobView, look: Look) -> list[Line]:
         lines.append(fact("problem", Span(f"{job.problem.code}: {fmt.clean(job.problem.message)}", Tone.BAD)))
         if job.problem.hint:
             lines.append(fact("", fmt.clean(job.problem.hint)))
-    figures = [f"{name} {fmt.figure(value)}" for name, value in job.summary.items() if isinstance(value, int | float)]
-    for part in fmt.wrap("  ".join(figures), max(20, look.width - 20))[:3] if figures else ():
-        lines.append(fact("result", part))
+    figures = [f"{name} {fmt.figure(value)}" for name, value in figures_in(job.summary).items()]
+    found = fmt.wrap("  ".join(figures), max(20, look.width - 20))[:3] if figures else []
+    lines += [fact("" if i else "result", part) for i, part in enumerate(found)]
     return lines
 
 
@@ -172,11 +218,18 @@ def _loss(watch: JobWatch, look: Look) -> list[Line]:
         return []
     first, last, least = watch.losses[0], watch.losses[-1], min(watch.losses)
     title = f"Loss {last:.3g} (began {first:.3g}, lowest {least:.3g})"
+    rate = f"Learning rate {watch.rates[-1]:.3g}" if watch.rates else ""
     if look.spoken:
-        return [heading(title)]
+        return [heading(title), *([heading(rate)] if rate else [])]
     height = _PLOT_HEIGHT if look.height < 30 else 12
-    drawn = plot(watch.losses, width=look.width - 4, height=height, ascii=look.ascii)
-    return [heading(title), *(line(f"  {row}") for row in drawn)]
+    if len(watch.rates) < 2:
+        drawn = plot(watch.losses, width=look.width - 4, height=height, ascii=look.ascii)
+        return [heading(title), *(line(f"  {row}") for row in drawn)]
+    left, right = (look.width - 4) * 3 // 5, (look.width - 4) * 2 // 5 - 2
+    losses = plot(watch.losses, width=left, height=height, ascii=look.ascii)
+    rates = plot(watch.rates, width=right, height=height, ascii=look.ascii)
+    both = [f"  {fmt.fit(one, left)}  {other}" for one, other in zip(losses, rates, strict=True)]
+    return [heading(f"{fmt.fit(title, left + 3)}{rate}"), *(line(row) for row in both)]
 
 
 def _bar(progress: Progress, width: int, look: Look) -> str:

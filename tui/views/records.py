@@ -1,4 +1,4 @@
-"""The other lists and records: audit trail, data sets, backups, API keys, and any record as it came."""
+"""The other lists and records: audit trail, backups, API keys, and any record as it came."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from appliance.api.types import (
     AuditEntry,
     AuditVerdict,
     BackupView,
-    DatasetDetail,
-    DatasetView,
     KeyView,
     NewKey,
     Page,
@@ -80,61 +78,6 @@ def verdict_lines(verdict: AuditVerdict, look: Look) -> list[Line]:
         fact("head", verdict.head),
         hint("A second opinion without this machine: intramuros audit export FILE"),
     ]
-
-
-def datasets_table(datasets: tuple[DatasetView, ...], look: Look) -> Table:
-    """Every data set version, newest first."""
-    return Table(
-        columns=(
-            Column(title="Data set"),
-            Column(title="Form", width=4),
-            Column(title="Train", width=8, right=True),
-            Column(title="Held out", width=8, right=True),
-            Column(title="Rejected", width=8, right=True),
-            Column(title="Size", width=9, right=True),
-            Column(title="Created", width=11),
-            Column(title="Digest", width=12, wide=True),
-        ),
-        rows=tuple(
-            Row(
-                key=one.ref,
-                cells=(
-                    Span(one.ref, Tone.STRONG),
-                    Span(one.form),
-                    Span(fmt.count(one.train_rows)),
-                    Span(fmt.count(one.heldout_rows)),
-                    Span(fmt.count(one.rejected_rows), Tone.WARN if one.rejected_rows else Tone.PLAIN),
-                    Span(fmt.size(one.size)),
-                    Span(fmt.brief_moment(one.created_at, look.now)),
-                    Span(fmt.short(one.digest)),
-                ),
-            )
-            for one in datasets
-        ),
-    )
-
-
-def dataset_lines(detail: DatasetDetail, look: Look) -> list[Line]:
-    """One data set: counts, statistics, samples, refused rows."""
-    one = detail.dataset
-    room = max(20, look.width - 6)
-    lines = [
-        fact("rows", f"{fmt.count(one.train_rows)} to train on, {fmt.count(one.heldout_rows)} held out"),
-        fact("left out", f"{fmt.count(one.rejected_rows)} rejected, {fmt.count(one.duplicate_rows)} duplicates"),
-        fact("digest", one.digest),
-        fact("created", f"{fmt.moment(one.created_at)} UTC by {fmt.clean(one.created_by)}"),
-        heading("Statistics"),
-        *record_lines(detail.statistics, look),
-        heading("Samples"),
-    ]
-    for sample in detail.samples[:5]:
-        text = msgspec.json.encode(sample).decode()
-        lines += [line(f"   {part}") for part in fmt.wrap(text, room)[:3]]
-    if detail.rejected:
-        lines.append(heading("Rejected rows"))
-        for refused in detail.rejected[:20]:
-            lines += [line(f"   {part}") for part in fmt.wrap(msgspec.json.encode(refused).decode(), room)[:2]]
-    return lines
 
 
 def backups_table(backups: tuple[BackupView, ...], look: Look) -> Table:

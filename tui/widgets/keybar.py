@@ -30,7 +30,7 @@ def bar_line(place: str, refused: dict[str, str], width: int) -> Line:
 
 
 _ALWAYS = ("help", "back")
-_SCREENS = "0-8 go"
+_SCREENS = "0-9 go"
 
 
 def _words(action: Action, place: str) -> tuple[str, str]:
