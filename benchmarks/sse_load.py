@@ -99,7 +99,7 @@ async def complete(target: Target, prompt: str, *, max_tokens: int, started: asy
         status = await reader.readline()
         if b" 200 " not in status:
             body = (await reader.read(4096)).decode(errors="replace")
-            head = body.partition("\r\n\r\n")[0].lower()
+            head = f"\r\n{body}".partition("\r\n\r\n")[0].lower()
             raise Refused(f"{status.decode().strip()}: {body[-500:]}", retryable="retry-after:" in head)
         while (await reader.readline()) not in (b"\r\n", b""):
             pass
