@@ -33,6 +33,8 @@ from tools.build_seed_model import provide
 STREAMS: Final = 16
 EVERY: Final = 1.0
 WARM_UP: Final = 0.2
+TIER: Final = 16
+"""MiB of the cache's second tier: small, so that it is full before the warm-up ends."""
 _WIDTH: Final = 1.96
 _HOUR: Final = 3600.0
 
@@ -74,7 +76,8 @@ def main(arguments: list[str]) -> int:
     digest = sha256_file(model)
 
     def worker(socket: Path) -> list[str | Path]:
-        return engine(model, digest, socket, threads=options.threads, slots=STREAMS)
+        argv = engine(model, digest, socket, threads=options.threads, slots=STREAMS)
+        return [*argv, "--cache-ram", str(TIER)]
 
     with (
         tempfile.TemporaryDirectory(prefix="intramuros-bench-") as name,
