@@ -4,10 +4,11 @@
 PYTHON ?= python3
 STATE ?= ./var
 PORT ?= 8443
+MINUTES ?= 60
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-offline test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu bench-training clean
+.PHONY: help setup run test test-offline test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu bench-training clean bench-soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +67,9 @@ bench-serving: setup ## measure serving against llama-server and LiteLLM: writes
 
 bench-serving-gpu: setup ## the same on an NVIDIA card, whose toolkit must be there: results/serving-gpu.json
 	@$(VENV)/python -m benchmarks.serving --cuda --scenarios S1 S3
+
+bench-soak: setup ## serve 16 streams for MINUTES and tell how memory grows: writes benchmarks/results/soak.json
+	@$(VENV)/python -m benchmarks.soak --minutes $(MINUTES)
 
 bench-training: setup ## measure training against TRL and its promises: writes benchmarks/results/training.json
 	@$(PYTHON) -m tools.setup_environment --bench

@@ -10,7 +10,9 @@ import ctypes
 import sysconfig
 from pathlib import Path
 
+import gguf
 import llama_cpp
+import numpy as np
 
 from appliance.conversion.convert import convert
 from appliance.training.tokenizer import as_transformers, train_tokenizer
@@ -33,6 +35,26 @@ def write_gguf(folder: Path, *, layers: int = 12, hidden: int = 768) -> Path:
     if status != 0:
         raise RuntimeError(f"llama.cpp could not quantise {exact} (status {status}).")
     return small
+
+
+def write_adapter(model: Path, path: Path, *, rank: int = 4, seed: int = 1) -> Path:
+    """Write a LoRA adapter with random weights for a GGUF model, strong enough to change its answers; return `path`."""
+    random = np.random.Generator(np.random.PCG64(seed))
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_string("general.type", "adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 2.0 * rank)
+    for tensor in gguf.GGUFReader(model).tensors:
+        if tensor.name.endswith("attn_q.weight"):
+            columns, rows = (int(size) for size in tensor.shape)
+            down = random.standard_normal((rank, columns), dtype=np.float32) / np.float32(columns**0.5)
+            writer.add_tensor(f"{tensor.name}.lora_a", down)
+            writer.add_tensor(f"{tensor.name}.lora_b", random.standard_normal((rows, rank), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
 
 
 def write_folder(folder: Path, *, layers: int, hidden: int, vocabulary: int = _VOCABULARY) -> None:

@@ -3,8 +3,9 @@
 Every scenario runs in pairs; a figure is the median of the pairwise ratios ours / theirs, held against its goal.
 Scenarios: S1 independent prompts, S2 the engine alone against llama-batched-bench, S3 a shared prompt cold and warm,
 S4 a document that is in use, S5 a long prompt among streams, S6 what the gateway adds, beside LiteLLM's proxy, S7 text
-held to a schema against free text, S8 a machine whose cores are busy, S11 goodput, S13 the share of the roofline. See
-`serving_scenarios` and `gateway_latency`.
+held to a schema against free text, S8 a machine whose cores are busy, S11 goodput, S12 tenants that attack and an
+engine that aborts, S13 the share of the roofline, S14 an engine that is killed at random moments. See
+`serving_scenarios`, `gateway_latency` and `serving_faults`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from benchmarks.comparison import Figure, at_least, at_most, turns, write_figure
 from benchmarks.gateway_latency import gateway_figures
 from benchmarks.processes import running
 from benchmarks.random_model import write_gguf
+from benchmarks.serving_faults import fault_figures
 from benchmarks.serving_scenarios import (
     Text,
     busy_document,
@@ -58,6 +60,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--scenarios", nargs="+", default=list(ALL))
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--kills", type=int, default=50, help="how often S14 kills the engine")
     parser.add_argument("--cuda", action="store_true", help="both sides on the graphics card, and 32 streams (G1)")
     options = parser.parse_args(arguments)
     figures: list[Figure] = []
@@ -71,6 +74,7 @@ def main(arguments: list[str]) -> int:
             figures += gateway_figures(work, min(options.pairs, 3))
         if "S8" in options.scenarios:
             figures += _busy_cores(work, model, peer, options)
+        figures += fault_figures(work, model, threads=options.threads, kills=options.kills, scenarios=options.scenarios)
         if options.cuda:
             figures += _many_streams(work, model, peer, options)
         with (
@@ -151,7 +155,7 @@ _SCENARIOS: Final = {
     "S7": _in_a_schema,
     "S11": _goodput,
 }
-ALL: Final = ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S11", "S13")
+ALL: Final = ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S11", "S12", "S13", "S14")
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "array",
     "items": {

@@ -12,12 +12,13 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from appliance.access.keys import new_key
 from appliance.access.tls import ensure_leaf
@@ -60,13 +61,20 @@ def ours(
     digest = sha256_file(model)
 
     def worker(socket: Path) -> list[str | Path]:
-        argv: list[str | Path] = [sys.executable, "-I", "-m", "appliance.engine.llama_worker", "--model", model]
-        argv += ["--digest", digest, "--socket", socket, "--threads", str(threads), "--slots", str(slots)]
-        return [*argv, "--context", str(CONTEXT * slots // SLOTS), "--name", "bench@1"]
+        return engine(model, digest, socket, threads=threads, slots=slots, context=CONTEXT * slots // SLOTS)
 
     libraries_of = {"LLAMA_CPP_LIB_PATH": str(libraries)}
     with gateway_before(state, worker, digest=digest, environment={**environment, **libraries_of}) as side:
         yield side
+
+
+def engine(
+    model: Path, digest: str, socket: Path, *, threads: int, slots: int = SLOTS, context: int = CONTEXT
+) -> list[str | Path]:
+    """The command of an engine as it is deployed."""
+    argv: list[str | Path] = [sys.executable, "-I", "-m", "appliance.engine.llama_worker", "--model", model]
+    argv += ["--digest", digest, "--socket", socket, "--threads", str(threads), "--slots", str(slots)]
+    return [*argv, "--context", str(context), "--name", "bench@1"]
 
 
 @contextlib.contextmanager
@@ -76,36 +84,42 @@ def gateway_before(
     *,
     digest: str,
     environment: Mapping[str, str] | None = None,
+    keys: Iterable[KeyEntry] = (),
+    adapters: Iterable[str] = (),
 ) -> Iterator[Side]:
-    """The gateway before a worker that serves on the socket it is given. The gateway is the last of the processes."""
+    """The gateway before a worker that serves on the socket it is given. The gateway is the last of the processes.
+
+    Beside the key of the side's target, `keys` may come in; each of the worker's `adapters` has a name of its own.
+    """
     paths = StatePaths(state)
     paths.run.mkdir(parents=True, mode=0o700)
     paths.logs.mkdir(mode=0o700)
     ensure_leaf(paths, ())
     key = new_key()
     port, endpoint = free_port(), paths.worker_socket(1)
+    route = Route(revision=1, socket=str(endpoint), model_ref="bench@1", digest=digest, created=0)
     write_table(
         paths.gateway_table,
         RoutingTable(
             listen=Listen(port=port, certificate=str(paths.leaf_certificate), key=str(paths.leaf_key)),
-            routes={"bench": Route(revision=1, socket=str(endpoint), model_ref="bench@1", digest=digest, created=0)},
-            keys=(KeyEntry(id=key.id, hash=key.hash, name="bench"),),
+            routes={"bench": route, **{f"bench:{label}": replace(route, adapter=label) for label in adapters}},
+            keys=(KeyEntry(id=key.id, hash=key.hash, name="bench"), *keys),
         ),
     )
     gate: list[str | Path] = [sys.executable, "-I", "-m", "appliance.gateway.main", "--state", state]
     with (
-        running(worker(endpoint), log=paths.logs / "engine.log", environment=environment) as engine,
+        running(worker(endpoint), log=paths.logs / "engine.log", environment=environment) as process,
         running(gate, log=paths.logs / "gateway.log") as gateway,
     ):
-        wait_until(lambda: endpoint.exists(), engine, what="the engine")
-        wait_until(lambda: _serves(paths), engine, gateway, what="the gateway")
+        wait_until(lambda: endpoint.exists(), process, what="the engine")
+        wait_until(lambda: gateway_state(paths) is not None, process, gateway, what="the gateway")
         target = Target(
             port=port,
             model="bench",
             tls=ssl.create_default_context(cafile=paths.authority_certificate),
             headers={"Authorization": f"Bearer {key.secret}"},
         )
-        yield Side(target=target, processes=(engine, gateway))
+        yield Side(target=target, processes=(process, gateway))
 
 
 @contextlib.contextmanager
@@ -133,17 +147,21 @@ def _healthy(port: int) -> bool:
     return False
 
 
-def _serves(paths: StatePaths) -> bool:
-    """Ask the gateway's private side whether it listens."""
-    with (
-        contextlib.suppress(OSError, http.client.HTTPException, msgspec.DecodeError),
-        socket.socket(socket.AF_UNIX) as link,
-    ):
+def gateway_state(paths: StatePaths) -> GatewayState | None:
+    """What the gateway says of itself; None while it does not listen."""
+    with contextlib.suppress(OSError, http.client.HTTPException, msgspec.DecodeError):
+        state = msgspec.json.decode(ask_privately(paths, "/state"), type=GatewayState)
+        return state if state.port > 0 else None
+    return None
+
+
+def ask_privately(paths: StatePaths, path: str) -> bytes:
+    """Read a page of the gateway's private side. Raises OSError."""
+    with socket.socket(socket.AF_UNIX) as link:
         link.settimeout(2)
         link.connect(str(paths.gateway_socket))
-        link.sendall(b"GET /state HTTP/1.0\r\nHost: gateway\r\n\r\n")
+        link.sendall(f"GET {path} HTTP/1.0\r\nHost: gateway\r\n\r\n".encode())
         answer = b""
         while chunk := link.recv(65536):
             answer += chunk
-        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=GatewayState).port > 0
-    return False
+    return answer.partition(b"\r\n\r\n")[2]

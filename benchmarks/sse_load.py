@@ -13,7 +13,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final
+
+_RETRYABLE: Final = frozenset({"engine_unavailable", "model_not_loaded", "rate_limit_exceeded"})
+"""codes of error events that end a stream, after which a client may send the same request again"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,7 @@ class Answer:
     prompt_tokens: int
     begun: float
     events: tuple[float, ...]
+    cached_tokens: int = 0
 
     @property
     def first(self) -> float:
@@ -69,7 +73,11 @@ class Load:
 
 
 class Refused(RuntimeError):
-    """The server did not answer with a stream."""
+    """The server did not answer with a whole stream. `retryable`: it said that the same request may succeed later."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
 
 
 async def run_load(target: Target, prompts: Sequence[str], *, streams: int, max_tokens: int) -> Load:
@@ -91,7 +99,8 @@ async def complete(target: Target, prompt: str, *, max_tokens: int, started: asy
         status = await reader.readline()
         if b" 200 " not in status:
             body = (await reader.read(4096)).decode(errors="replace")
-            raise Refused(f"{status.decode().strip()}: {body[-500:]}")
+            head = f"\r\n{body}".partition("\r\n\r\n")[0].lower()
+            raise Refused(f"{status.decode().strip()}: {body[-500:]}", retryable="retry-after:" in head)
         while (await reader.readline()) not in (b"\r\n", b""):
             pass
         events: list[float] = []
@@ -102,6 +111,9 @@ async def complete(target: Target, prompt: str, *, max_tokens: int, started: asy
                 continue
             if line.startswith(b"data: [DONE]"):
                 break
+            if line.startswith(b'data: {"error"'):
+                error = json.loads(line[5:])["error"]
+                raise Refused(f"{error['code']}: {error['message']}", retryable=error["code"] in _RETRYABLE)
             events.append(time.perf_counter())
             if started is not None:
                 started.set()
@@ -114,6 +126,7 @@ async def complete(target: Target, prompt: str, *, max_tokens: int, started: asy
             prompt_tokens=int(usage["prompt_tokens"]),
             begun=begun,
             events=tuple(events),
+            cached_tokens=int((usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)),
         )
     finally:
         writer.close()

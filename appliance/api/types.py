@@ -5,13 +5,16 @@ Times are RFC 3339 text in UTC, sizes are bytes, digests are SHA-256 in hexadeci
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from appliance.jobs.spec import FileEntry
 from appliance.kernel.events import Event, Progress
 from appliance.kernel.problem import Problem as Problem
+
+PRIORITIES: Final = ("interactive", "normal", "batch")
+"""Classes of an API key's requests, the most urgent first."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -733,6 +736,10 @@ class KeyView(View, frozen=True, kw_only=True):
     revoked_at: str = ""
     models: tuple[str, ...] = ()
     """deployments it may use; empty means all"""
+    priority: str = "interactive"
+    """interactive | normal | batch"""
+    share_group: str = ""
+    """keys of one group use each other's cached prefixes; empty: nobody else's"""
 
 
 class NewKey(View, frozen=True, kw_only=True):
@@ -988,11 +995,13 @@ class RollBack(Request, frozen=True, kw_only=True):
 
 
 class CreateKey(Request, frozen=True, kw_only=True):
-    """`days` until it expires; 0 means never."""
+    """`days` until it expires; 0 means never. `priority` is one of `PRIORITIES`; without `share_group` it is alone."""
 
     name: str
     days: int = 90
     models: tuple[str, ...] = ()
+    priority: str = PRIORITIES[0]
+    share_group: str = ""
 
 
 class TryPrompt(Request, frozen=True, kw_only=True):

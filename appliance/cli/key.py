@@ -24,9 +24,25 @@ def key() -> None:
 @click.argument("name")
 @click.option("--days", default=90, show_default=True, help="Life of the key; 0 = never expires.")
 @click.option("--model", "models", multiple=True, help="Deployment it may use; repeat; none = all.")
+@click.option(
+    "--priority",
+    type=click.Choice(t.PRIORITIES),
+    default=t.PRIORITIES[0],
+    show_default=True,
+    help="Whose requests an engine serves first.",
+)
+@click.option("--share-group", default="", metavar="NAME", help="Share cached prompts with the keys of this group.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the secret to this file (0600).")
 @verb
-def create(session: Session, name: str, days: int, models: tuple[str, ...], out: Path | None) -> None:
+def create(
+    session: Session,
+    name: str,
+    days: int,
+    models: tuple[str, ...],
+    priority: str,
+    share_group: str,
+    out: Path | None,
+) -> None:
     """Create a key. Its secret is shown this once."""
     if out is not None and out.exists():
         raise Conflict("key.file_exists", f"{out} exists; a key file is never overwritten.", hint="Give a new name.")
@@ -34,7 +50,8 @@ def create(session: Session, name: str, days: int, models: tuple[str, ...], out:
         raise BadInput(
             "key.file_place", f"{out} cannot be written; no key was created.", hint="Name a writable folder."
         )
-    fresh = session.send(calls.create_key(t.CreateKey(name=name, days=days, models=models)))
+    body = t.CreateKey(name=name, days=days, models=models, priority=priority, share_group=share_group)
+    fresh = session.send(calls.create_key(body))
     if out is not None:
         with storage_errors("writing the key file"):
             write_private(out, fresh.secret.encode() + b"\n")
@@ -51,7 +68,7 @@ def list_(session: Session) -> None:
     session.show(
         found,
         lambda: table(
-            ("KEY", "NAME", "CREATED", "EXPIRES", "REVOKED", "DEPLOYMENTS"),
+            ("KEY", "NAME", "CREATED", "EXPIRES", "REVOKED", "PRIORITY", "SHARES WITH", "DEPLOYMENTS"),
             [
                 (
                     item.id,
@@ -59,6 +76,8 @@ def list_(session: Session) -> None:
                     when(item.created_at),
                     when(item.expires_at) if item.expires_at else "never",
                     when(item.revoked_at),
+                    item.priority,
+                    item.share_group or "nobody",
                     ", ".join(item.models) or "all",
                 )
                 for item in found

@@ -113,6 +113,8 @@ def build_table(ctx: Context, parked: Mapping[int, str] | None = None) -> Routin
                 name=row.name,
                 expires_at=_epoch(row.expires_at),
                 models=tuple(row.models),
+                priority=row.priority,
+                share_group=row.share_group,
             )
             for row in keys
         ),

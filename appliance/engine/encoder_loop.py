@@ -14,7 +14,7 @@ import numpy as np
 from appliance.engine.compute_thread import ComputeThread
 from appliance.engine.encoder import Encoder, Passage
 from appliance.engine.encoder_queue import MicroBatches, Taken
-from appliance.engine.frames import Failed, Finished, FinishReason, Rows, State
+from appliance.engine.frames import Failed, Finished, FinishReason, Priority, Rows, State
 from appliance.engine.outbox import Connection, Emitter
 from appliance.kernel.errors import InternalError
 
@@ -28,6 +28,7 @@ class EncodeRequest:
     tenant: str
     passages: list[Passage]
     submitted: float
+    priority: Priority = Priority.INTERACTIVE
     started: float = 0.0
     done: int = 0
     tokens: int = field(init=False)
@@ -115,7 +116,7 @@ class EncoderLoop(ComputeThread):
 
     def _enter(self, request: EncodeRequest) -> None:
         self._open[request] = None
-        self._queue.add(request.tenant, request, request.passages)
+        self._queue.add(request.tenant, request, request.passages, request.priority)
 
     def _leave(self, request: EncodeRequest, reason: FinishReason, now: float) -> None:
         self._take_out(request)

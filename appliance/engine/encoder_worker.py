@@ -63,6 +63,7 @@ class _Intake(Reader):
             tenant=frame.tenant,
             passages=passages(self._encoder, frame),
             submitted=time.monotonic(),
+            priority=frame.priority,
         )
         connection.requests[frame.id] = request
         self._emitter.send(connection, Accepted(id=frame.id, prompt_tokens=request.tokens))

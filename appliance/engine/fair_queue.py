@@ -1,10 +1,10 @@
 """Who is next: waiting requests, by class, then by what each tenant has been given already.
 
-Pure bookkeeping over sequences. Interactive requests go before batch ones, always. Within a class the tenant with the
-least service goes first: a virtual token counter (Sheng et al., "Fairness in Serving Large Language Models", OSDI
-2024), which counts prompt tokens that were computed and, at `OUTPUT_WEIGHT` times the price, generated ones. A tenant
-that was away starts where the least served waiting one stands, so absence earns nothing. Invariant: of two tenants
-that both wait all the time, neither is given more than one request's service more than the other.
+Pure bookkeeping over sequences. A request of a higher class goes before one of a lower, always. Within a class the
+tenant with the least service goes first: a virtual token counter (Sheng et al., "Fairness in Serving Large Language
+Models", OSDI 2024), which counts prompt tokens that were computed and, at `OUTPUT_WEIGHT` times the price, generated
+ones. A tenant that was away starts where the least served waiting one stands, so absence earns nothing. Invariant: of
+two tenants that both wait all the time, neither is given more than one request's service more than the other.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ import msgspec
 
 from appliance.kernel.errors import BadInput
 
-VERSION: Final = 2
+VERSION: Final = 3
 MAX_FRAME: Final = 16 * 1024 * 1024
 
 FinishReason = Literal["stop", "length", "cancelled", "grammar"]
@@ -40,10 +40,15 @@ class FrameError(BadInput):
 
 
 class Priority(IntEnum):
-    """Classes of requests, the most urgent first. Batch requests run in the room that interactive ones leave."""
+    """Classes of requests, the most urgent first: each runs in the room that the classes before it leave.
+
+    Somebody waits for every token of an interactive request, for the answer of a normal one, and for the end of a
+    batch.
+    """
 
     INTERACTIVE = 0
-    BATCH = 1
+    NORMAL = 1
+    BATCH = 2
 
 
 class _Frame(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -159,6 +164,7 @@ class Encode(_Frame, frozen=True, kw_only=True, tag="encode"):
     texts: tuple[str | tuple[int, ...], ...]
     query: str | None = None
     truncate: bool = False
+    priority: Priority = Priority.INTERACTIVE
 
 
 class Cancel(_Frame, frozen=True, kw_only=True, tag="cancel"):

@@ -28,7 +28,7 @@ from appliance.gateway.endpoints import (
     TokenEndpoint,
 )
 from appliance.gateway.engine_link import ClientGone
-from appliance.gateway.gate import Turnstile, authenticate, may_use, require_model
+from appliance.gateway.gate import Turnstile, asker_of, authenticate, may_use, require_model
 from appliance.gateway.generation import Generation
 from appliance.gateway.hang_up import while_listening
 from appliance.gateway.inlet import Inlet, Receive
@@ -155,7 +155,7 @@ class PublicSide:
         )
         form = endpoint.form(identity, plan)
         generation = Generation(plan, form, visit, adapter=route.adapter)
-        await generation.run(self._board.link(route), key.id, inlet.receive, reply)
+        await generation.run(self._board.link(route), asker_of(key), inlet.receive, reply)
 
     async def _encode(
         self, endpoint: EncodingEndpoint, body: bytes, key: KeyEntry, inlet: Inlet, reply: Reply, visit: Visit
@@ -167,7 +167,7 @@ class PublicSide:
         if route.kind != plan.kind:
             raise wrong_endpoint(model, route.kind, visit.route)
         route = await self._loaded(model, route, inlet, visit)
-        await Encoding(plan, route, model, visit).run(self._board.link(route), key.id, inlet.receive, reply)
+        await Encoding(plan, route, model, visit).run(self._board.link(route), asker_of(key), inlet.receive, reply)
 
     async def _loaded(self, model: str, route: Route, inlet: Inlet, visit: Visit) -> Route:
         """Wait until the model is in memory. Raises Refusal (503), or ClientGone when nobody waits any more."""

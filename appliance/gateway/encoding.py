@@ -35,6 +35,7 @@ from appliance.gateway.engine_link import EngineLink, Exchange
 from appliance.gateway.hang_up import watched
 from appliance.gateway.inlet import Receive
 from appliance.gateway.observe import Visit
+from appliance.gateway.plan import Asker
 from appliance.gateway.refusals import bad_request, engine_unavailable, from_engine
 from appliance.gateway.reply import Reply
 from appliance.gateway.table import Route
@@ -56,23 +57,30 @@ class Encoding:
         self._model = model
         self._visit = visit
 
-    async def run(self, link: EngineLink, tenant: str, receive: Receive, reply: Reply) -> None:
+    async def run(self, link: EngineLink, asker: Asker, receive: Receive, reply: Reply) -> None:
         """Answer the request. Raises Refusal, or ClientGone when nobody listens any more."""
         exchange = link.hold()
         try:
             async with watched(receive, exchange):
-                info = await self._submit(link, exchange, tenant)
+                info = await self._submit(link, exchange, asker)
                 rows = await self._collect(exchange)
         finally:
             link.release(exchange)
         await reply.json(msgspec.json.encode(self._document(rows, info)))
 
-    async def _submit(self, link: EngineLink, exchange: Exchange, tenant: str) -> Info:
+    async def _submit(self, link: EngineLink, exchange: Exchange, asker: Asker) -> Info:
         plan = self._plan
         try:
             info = await link.info()
             self._check(info)
-            frame = Encode(id=0, tenant=tenant, texts=plan.texts, query=plan.query, truncate=plan.truncate)
+            frame = Encode(
+                id=0,
+                tenant=asker.tenant,
+                texts=plan.texts,
+                query=plan.query,
+                truncate=plan.truncate,
+                priority=asker.priority,
+            )
             await link.submit(exchange, [frame])
         except Unavailable as error:
             raise engine_unavailable(self._model) from error

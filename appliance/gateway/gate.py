@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from appliance.access.keys import id_of, matches
+from appliance.engine.frames import Priority
+from appliance.gateway.plan import Asker
 from appliance.gateway.refusals import model_forbidden, too_many, unauthenticated
 from appliance.gateway.table import KeyEntry, Limits
 
@@ -39,6 +41,11 @@ def require_model(key: KeyEntry, model: str) -> None:
 def may_use(key: KeyEntry, model: str) -> bool:
     """Tell whether a key may use a model; a key without a list may use all, one for a model also its adapters."""
     return not key.models or model in key.models or model.partition(":")[0] in key.models
+
+
+def asker_of(key: KeyEntry) -> Asker:
+    """Whom the requests of a key come from, as engines need to know it."""
+    return Asker(tenant=key.id, share=key.share_group, priority=Priority[key.priority.upper()])
 
 
 class Turnstile:

@@ -14,7 +14,7 @@ from appliance.gateway.engine_link import EngineLink, Exchange, Outcome
 from appliance.gateway.hang_up import watched
 from appliance.gateway.inlet import Receive
 from appliance.gateway.observe import Visit
-from appliance.gateway.plan import Plan
+from appliance.gateway.plan import Asker, Plan
 from appliance.gateway.refusals import Refusal, bad_request, engine_unavailable, from_engine, grammar_broken
 from appliance.gateway.reply import Reply
 from appliance.kernel.errors import Unavailable
@@ -32,12 +32,12 @@ class Generation:
         self._unfinished = len(self._choices)
         self._reasoning_tokens = 0
 
-    async def run(self, link: EngineLink, tenant: str, receive: Receive, reply: Reply) -> None:
+    async def run(self, link: EngineLink, asker: Asker, receive: Receive, reply: Reply) -> None:
         """Answer the request. Raises Refusal before the first byte, ClientGone when nobody listens any more."""
         exchange = link.hold()
         try:
             async with watched(receive, exchange):
-                await self._submit(link, exchange, tenant)
+                await self._submit(link, exchange, asker)
                 if self._plan.stream:
                     await self._stream(exchange, reply)
                 else:
@@ -45,9 +45,9 @@ class Generation:
         finally:
             link.release(exchange)
 
-    async def _submit(self, link: EngineLink, exchange: Exchange, tenant: str) -> None:
+    async def _submit(self, link: EngineLink, exchange: Exchange, asker: Asker) -> None:
         try:
-            await link.submit(exchange, self._plan.submits(tenant, adapter=self._adapter))
+            await link.submit(exchange, self._plan.submits(asker, adapter=self._adapter))
         except Unavailable as error:
             raise engine_unavailable(self._plan.model) from error
         except FrameError as error:

@@ -9,9 +9,17 @@ from typing import Any, Final
 
 import msgspec
 
-from appliance.engine.frames import Asked, Message, Sampling, Submit
+from appliance.engine.frames import Asked, Message, Priority, Sampling, Submit
 
 SEED_SPAN: Final = 1 << 63
+
+
+class Asker(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose request it is, as an engine needs to know it: see `Submit`."""
+
+    tenant: str
+    share: str = ""
+    priority: Priority = Priority.INTERACTIVE
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +44,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     repeated: dict[str, Any] = {}
     """fields of the request that the answer repeats"""
 
-    def submits(self, tenant: str, *, adapter: str = "") -> list[Submit]:
+    def submits(self, asker: Asker, *, adapter: str = "") -> list[Submit]:
         """Return what goes to the engine, one frame per choice; each choice of a seeded request has its own seed."""
         frames = []
         for query in self.queries:
@@ -48,13 +56,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
                 frames.append(
                     Submit(
                         id=0,
-                        tenant=tenant,
+                        tenant=asker.tenant,
                         messages=query.messages,
                         prompt=query.text,
                         tokens=query.tokens,
                         suffix=query.suffix,
                         params=sampling,
                         asked=self.asked,
+                        priority=asker.priority,
+                        share=asker.share,
                         adapter=adapter,
                     )
                 )

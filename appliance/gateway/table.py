@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -88,6 +88,10 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """epoch seconds; null never expires"""
     models: tuple[str, ...] = ()
     """deployment names it may use; empty means all"""
+    priority: Literal["interactive", "normal", "batch"] = "interactive"
+    """class of its requests in an engine's queue"""
+    share_group: str = ""
+    """keys that name the same group use each other's cached prefixes; empty shares with nobody"""
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

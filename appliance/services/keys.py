@@ -31,6 +31,14 @@ def create(ctx: Context, body: t.CreateKey) -> t.NewKey:
         )
     for name in body.models:
         check_name(name, what="deployment")
+    if body.priority not in t.PRIORITIES:
+        raise BadInput(
+            "key.priority",
+            f"{body.priority!r} is not a priority of a key.",
+            hint=f"One of {', '.join(t.PRIORITIES)}.",
+        )
+    if body.share_group:
+        check_name(body.share_group, what="share group")
     now = ctx.appliance.clock()
     fresh = new_key()
     with ctx.appliance.database.write() as connection:
@@ -43,9 +51,20 @@ def create(ctx: Context, body: t.CreateKey) -> t.NewKey:
                 created_by=ctx.caller.user,
                 created_at=to_text(now),
                 expires_at=to_text(now + timedelta(days=body.days)) if body.days else "",
+                priority=body.priority,
+                share_group=body.share_group,
             )
         )
-        ctx.record(connection, "key.create", fresh.id, name=body.name, days=body.days, models=list(body.models))
+        ctx.record(
+            connection,
+            "key.create",
+            fresh.id,
+            name=body.name,
+            days=body.days,
+            models=list(body.models),
+            priority=body.priority,
+            share_group=body.share_group,
+        )
         row = connection.execute(select(api_keys).where(api_keys.c.id == fresh.id)).one()
     ctx.appliance.doorbell.ring()
     return t.NewKey(key=key_view(row), secret=fresh.secret)
@@ -86,4 +105,6 @@ def key_view(row: Row[Any]) -> t.KeyView:
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
         models=tuple(row.models),
+        priority=row.priority,
+        share_group=row.share_group,
     )

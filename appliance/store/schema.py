@@ -22,7 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 """The newest migration; a test keeps it equal to Alembic's head."""
 
 metadata = MetaData()
@@ -261,6 +261,8 @@ api_keys = Table(
     Column("created_at", String, nullable=False),
     Column("expires_at", String, nullable=False, default=""),
     Column("revoked_at", String, nullable=False, default=""),
+    Column("priority", String, nullable=False, default="interactive", server_default="interactive"),
+    Column("share_group", String, nullable=False, default="", server_default=text("''")),
 )
 
 audit_events = Table(

@@ -40,6 +40,7 @@ class GatewayBox:
         self.key = new_key()
         self.expired = new_key()
         self.narrow = new_key()
+        self.more_keys: list[KeyEntry] = []
         self.limits = Limits()
         self.routes: dict[str, Route] = {}
         self.port = 0
@@ -63,8 +64,15 @@ class GatewayBox:
                 _entry(self.key, "all"),
                 _entry(self.expired, "old", expires_at=time.time() - 60),
                 _entry(self.narrow, "narrow", models=("other",)),
+                *self.more_keys,
             ),
         )
+
+    def add_key(self, name: str, **more: Any) -> FreshKey:
+        """Make a key that counts once the table is written."""
+        key = new_key()
+        self.more_keys.append(_entry(key, name, **more))
+        return key
 
     def write(self) -> str:
         """Write the table; returns its digest."""

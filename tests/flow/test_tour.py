@@ -98,9 +98,14 @@ def fire_at(box: Box, process: subprocess.Popen[bytes], chance: random.Random) -
     next_job = time.monotonic() + chance.uniform(4, 20)
     while process.poll() is None:
         time.sleep(chance.uniform(1, 6))
-        victim = chance.choice(("daemon", "gateway", "engine-"))
+        # An engine lives only between a deployment and the end: whoever runs and was hit least is next. Then every kind
+        # is hit however long the steps of the tour take on this machine.
+        victims = ["daemon", "gateway", "engine-"]
+        chance.shuffle(victims)
+        victims.sort(key=lambda victim: kills[victim])
         if kills.total() < 4 * _KILLS:
-            kills[victim] += box.kill(victim)
+            hit = next((victim for victim in victims if box.kill(victim)), None)
+            kills.update([hit] if hit else [])
         if time.monotonic() > next_job and box.kill("job-"):
             kills["job-"] += 1
             next_job = time.monotonic() + chance.uniform(25, 45)

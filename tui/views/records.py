@@ -157,6 +157,8 @@ def key_lines(one: KeyView, look: Look) -> list[Line]:
         fact("key", one.id),
         fact("name", Span(fmt.clean(one.name), Tone.STRONG)),
         fact("may use", fmt.clean(", ".join(one.models)) or "every served name"),
+        fact("priority", fmt.clean(one.priority)),
+        fact("shares", f"cached prompts with the group {fmt.clean(one.share_group)}" if one.share_group else "nothing"),
         fact("created", f"{fmt.moment(one.created_at)} UTC by {fmt.clean(one.created_by)}"),
         fact("expires", fmt.moment(one.expires_at) if one.expires_at else "never"),
         fact("revoked", fmt.moment(one.revoked_at) if one.revoked_at else "no"),

@@ -54,6 +54,23 @@ async def test_anything_but_a_whole_stream_is_refused(answer: bytes, why: str) -
             await run_load(target, ["x"], streams=1, max_tokens=1)
 
 
+@pytest.mark.parametrize(
+    ("answer", "retryable"),
+    [
+        (b"HTTP/1.1 503 Busy\r\nretry-after: 1\r\n\r\nno room", True),
+        (b"HTTP/1.1 503 Busy\r\n\r\nretry-after: 1", False),
+        (b'HTTP/1.1 200 OK\r\n\r\ndata: {"error":{"message":"gone","code":"engine_unavailable"}}\n\n', True),
+        (b'HTTP/1.1 200 OK\r\n\r\ndata: {"error":{"message":"bad","code":"schema_too_complex"}}\n\n', False),
+        (b"HTTP/1.1 200 OK\r\n\r\n", False),
+    ],
+)
+async def test_an_error_that_may_be_retried_is_told_from_one_that_may_not(answer: bytes, retryable: bool) -> None:
+    async with _server(answer) as target:
+        with pytest.raises(Refused) as caught:
+            await run_load(target, ["x"], streams=1, max_tokens=1)
+    assert caught.value.retryable is retryable
+
+
 def test_the_longest_gap_is_looked_for_within_a_time() -> None:
     answer = Answer(tokens=5, prompt_tokens=1, begun=0.0, events=(1.0, 2.0, 5.0, 5.5, 9.5))
     assert (answer.first, answer.whole) == (1.0, 9.5)

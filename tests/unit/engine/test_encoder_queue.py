@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from appliance.engine.encoder import Passage
 from appliance.engine.encoder_queue import MicroBatches
+from appliance.engine.frames import Priority
 
 
 def texts(*lengths: int) -> list[Passage]:
@@ -25,6 +26,17 @@ def test_tenants_share_a_batch_in_turn() -> None:
     batches.add("quiet", "one", texts(2))
     assert taken(batches) == [("many", 0, 3), ("one", 0, 1)]
     assert taken(batches) == [("many", 3, 3)]
+    assert (taken(batches), batches.waiting) == ([], 0)
+
+
+def test_a_lower_class_has_the_room_that_is_left() -> None:
+    batches = queue()
+    batches.add("night", "archive", texts(2, 2, 2, 2), Priority.BATCH)
+    batches.add("day", "report", texts(2, 2, 2), Priority.NORMAL)
+    batches.add("night", "question", texts(2, 2))
+    assert taken(batches) == [("question", 0, 2), ("report", 0, 2)]
+    assert taken(batches) == [("report", 2, 1), ("archive", 0, 3)]
+    batches.remove("archive")
     assert (taken(batches), batches.waiting) == ([], 0)
 
 

@@ -39,10 +39,12 @@ def test_generated_tokens_count() -> None:
 def test_interactive_goes_first_whatever_it_was_given() -> None:
     queue = FairQueue()
     queue.push(_request("a", Priority.BATCH))
+    queue.push(_request("c", Priority.NORMAL))
     queue.push(_request("b"))
     queue.charge("b", prompt=1000)
-    assert [sequence.tenant for sequence in queue.in_turn()] == ["b", "a"]
-    assert (queue.waiting(Priority.BATCH), queue.of("a"), len(queue)) == (1, 1, 2)
+    queue.charge("c", prompt=100)
+    assert [sequence.tenant for sequence in queue.in_turn()] == ["b", "c", "a"]
+    assert (queue.waiting(Priority.BATCH), queue.of("a"), len(queue)) == (1, 1, 3)
 
 
 def test_who_was_away_has_no_credit() -> None:

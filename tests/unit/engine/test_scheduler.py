@@ -286,7 +286,7 @@ def test_every_request_ends_within_the_cells(
             scheduler.finish(gone)
             open_requests.remove(gone)
             ended += 1
-        oldest = next((sequence for sequence in scheduler.running if sequence.priority is not BATCH), None)
+        oldest = next((sequence for sequence in scheduler.running if sequence.priority is Priority.INTERACTIVE), None)
         chunks = scheduler.plan()
         assert sum(chunk.count for chunk in chunks) <= batch
         assert len({chunk.sequence.adapter for chunk in chunks}) <= 1

@@ -9,8 +9,10 @@ import pytest
 
 from appliance.engine.frames import Sampling
 from appliance.gateway.completions import parse_completion
-from appliance.gateway.plan import Plan, Query
+from appliance.gateway.plan import Asker, Plan, Query
 from appliance.gateway.refusals import Refusal
+
+KEY = Asker(tenant="key")
 
 
 def completion(**more: Any) -> Plan:
@@ -18,15 +20,15 @@ def completion(**more: Any) -> Plan:
 
 
 def test_n_makes_choices_with_their_own_seeds() -> None:
-    frames = completion(prompt=["x", "y"], n=2, seed=10).submits("key")
+    frames = completion(prompt=["x", "y"], n=2, seed=10).submits(KEY)
     assert [(frame.prompt, frame.params.seed, frame.tenant) for frame in frames] == [
         ("x", 10, "key"),
         ("x", 11, "key"),
         ("y", 10, "key"),
         ("y", 11, "key"),
     ]
-    assert [frame.params.seed for frame in completion(n=2).submits("key")] == [None, None]
-    assert [frame.params.seed for frame in completion(n=2, seed=2**63 - 1).submits("key")] == [2**63 - 1, 0]
+    assert [frame.params.seed for frame in completion(n=2).submits(KEY)] == [None, None]
+    assert [frame.params.seed for frame in completion(n=2, seed=2**63 - 1).submits(KEY)] == [2**63 - 1, 0]
 
 
 def test_log_probabilities_and_echo() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from appliance.access.keys import new_key
-from appliance.gateway.gate import Turnstile, authenticate, may_use, require_model
+from appliance.api.types import PRIORITIES
+from appliance.engine.frames import Priority
+from appliance.gateway.gate import Turnstile, asker_of, authenticate, may_use, require_model
+from appliance.gateway.plan import Asker
 from appliance.gateway.refusals import Refusal
 from appliance.gateway.table import KeyEntry, Limits
 
@@ -58,6 +62,14 @@ def test_models_of_a_key() -> None:
         require_model(ENTRY, "b")
     assert caught.value.status == 403
     require_model(KeyEntry(id="x", hash="", name="", models=()), "b")
+
+
+@pytest.mark.parametrize(("name", "priority"), list(zip(PRIORITIES, Priority, strict=True)))
+def test_what_an_engine_learns_of_a_key(name: str, priority: Priority) -> None:
+    document = {"id": "x", "hash": "", "name": "desk", "priority": name, "share_group": "law"}
+    asker = asker_of(msgspec.convert(document, KeyEntry))
+    assert asker == Asker(tenant="x", share="law", priority=priority)
+    assert asker_of(ENTRY) == Asker(tenant=FRESH.id, share="", priority=Priority.INTERACTIVE)
 
 
 def test_the_turnstile_counts_out_whoever_it_counted_in() -> None:

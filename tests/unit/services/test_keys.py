@@ -52,6 +52,30 @@ def test_a_key_is_revoked_once(ctx: Context) -> None:
     assert trail(ctx, since=before) == [("key.revoke", "done")]
 
 
+def test_a_key_has_a_class_and_may_have_a_share_group(ctx: Context) -> None:
+    plain = keys.create(ctx, t.CreateKey(name="plain")).key
+    night = keys.create(ctx, t.CreateKey(name="night", priority="batch", share_group="law")).key
+    assert (plain.priority, plain.share_group) == ("interactive", "")
+    assert (night.priority, night.share_group) == ("batch", "law")
+    assert {key.id: key for key in keys.list_keys(ctx)} == {plain.id: plain, night.id: night}
+    newest = audit.page(ctx, before=0, limit=1, action="key.create").entries[0]
+    assert (newest.detail["priority"], newest.detail["share_group"]) == ("batch", "law")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (t.CreateKey(name="x", priority="urgent"), "key.priority"),
+        (t.CreateKey(name="x", share_group="A B"), "name.invalid"),
+    ],
+)
+def test_a_class_or_group_that_cannot_be_is_refused(ctx: Context, body: t.CreateKey, code: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        keys.create(ctx, body)
+    assert raised.value.code == code
+    assert keys.list_keys(ctx) == ()
+
+
 def test_names_are_checked(ctx: Context) -> None:
     for body in (t.CreateKey(name="Bad Name"), t.CreateKey(name="x", models=("Bad Name",))):
         with pytest.raises(BadInput):

@@ -75,6 +75,22 @@ def test_bytes_that_are_no_database_are_called_damage(database: Path) -> None:
     assert "restore" in raised.value.hint
 
 
+def test_keys_of_an_earlier_version_are_served_and_kept_apart_as_before(database: Path) -> None:
+    migrate.ensure_schema(database)
+    with sqlite3.connect(database) as connection:
+        for column in ("priority", "share_group"):
+            connection.execute(f"ALTER TABLE api_keys DROP COLUMN {column}")
+        row = ("k", "desk", "0" * 64, "[]", "anna", "2026-01-01T00:00:00Z", "", "")
+        connection.execute(f"INSERT INTO api_keys VALUES ({', '.join('?' * len(row))})", row)
+        connection.execute("UPDATE alembic_version SET version_num = '0005'")
+    connection.close()
+    migrate.ensure_schema(database)
+    with sqlite3.connect(database) as connection:
+        found = connection.execute("SELECT name, priority, share_group FROM api_keys").fetchall()
+    connection.close()
+    assert found == [("desk", "interactive", "")]
+
+
 _CUT_OFF = """
 import pathlib, resource, sys
 from appliance.kernel.errors import StorageFailure
