@@ -34,6 +34,13 @@ async def _dataset_refs(session: Session) -> tuple[str, ...]:
     return tuple(one.ref for one in await session.send(calls.datasets()))
 
 
+def _dataset_refs_of(forms: tuple[str, ...]) -> Choices:
+    async def choices(session: Session) -> tuple[str, ...]:
+        return tuple(one.ref for one in await session.send(calls.datasets()) if one.form in forms)
+
+    return choices
+
+
 async def _suite_refs(session: Session) -> tuple[str, ...]:
     return tuple(one.ref for one in await session.send(calls.suites()))
 
@@ -266,7 +273,8 @@ def draft_question(draft: Draft, name: str) -> Question:
 def _choices_of(draft: Draft, name: str) -> Choices | None:
     known = draft.field_of(name)
     if draft.is_input(name):
-        return _model_refs if name in ("base", "teacher") else _dataset_refs
+        forms = next(one.forms for one in draft.recipe.inputs if one.word == name)
+        return _dataset_refs_of(forms) if forms else _model_refs
     if known is None or known.type not in ("choice", "bool"):
         return None
     fixed = known.choices or ("yes", "no")

@@ -244,11 +244,15 @@ class RunDetail(View, frozen=True, kw_only=True):
 
 
 class RecipeInput(View, frozen=True, kw_only=True):
-    """An input of a recipe: the word for it (`--data`), the name that the job knows it by, and whether it is needed."""
+    """An input of a recipe: the word for it (`--data`), the name that the job knows it by, and whether it is needed.
+
+    A data set must have one of the `forms`; a model has none.
+    """
 
     word: str
     name: str
     required: bool = True
+    forms: tuple[str, ...] = ()
 
 
 class RecipeField(View, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 NICENESS_VARIABLE = "INTRAMUROS_NICENESS"
@@ -18,7 +19,10 @@ _FIRST_TO_GO = 500
 def give_way(niceness: int, *, proc: Path = Path("/proc/self")) -> None:
     """Be that nice (0 to 19), and be what the kernel ends first when memory is short."""
     if niceness > 0:
-        os.nice(niceness)
+        try:
+            os.nice(niceness)
+        except OSError as error:  # a sandbox that forbids it; the work is worth more than its place in the queue
+            print(f"this process cannot give way by a niceness of {niceness}: {error}", file=sys.stderr)
         _write(proc / "autogroup", str(niceness))
     _write(proc / "oom_score_adj", str(_FIRST_TO_GO))
 

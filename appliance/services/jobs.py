@@ -31,7 +31,7 @@ from appliance.services.records import (
     served_gguf,
 )
 from appliance.store.schema import jobs
-from appliance.training.recipes.registry import RECIPES, parse_recipe
+from appliance.training.recipes.registry import RECIPES, parse_recipe, recipe_kind
 from appliance.tuning.ladder import parse as parse_tuning
 
 UNFINISHED = ("queued", "running")
@@ -242,6 +242,8 @@ def resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, Inp
         what = f"misses {', '.join(sorted(missing))}" if missing else f"has no input {', '.join(sorted(unknown))}"
         raise BadInput("job.inputs", f"A {kind} job {what}.", hint=f"Inputs: {', '.join(sorted(required))}.")
     with ctx.appliance.database.read() as connection:
+        for text in [given[name] for name in sorted(DATASET_INPUTS & given.keys()) if kind in TRAINS]:
+            _require_form(kind, find_dataset(connection, text))
         found = {
             name: dataset_input(connection, text)
             if name in DATASET_INPUTS
@@ -250,6 +252,17 @@ def resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, Inp
             if name != "suite"
         }
         return found | _asked_inputs(connection, kind, given) | _made_of(connection, kind, given)
+
+
+def _require_form(kind: JobKind, dataset: Row[Any]) -> None:
+    """Refuse a data set from which this kind of training could learn nothing. Raises BadInput (`job.form`)."""
+    wanted, form = recipe_kind(kind).learns_from, dataset.summary["form"]
+    if form not in wanted:
+        raise BadInput(
+            "job.form",
+            f"{kind} learns from {' or '.join(wanted)} rows; {ref_of(dataset)} has {form} rows.",
+            hint=f"Choose another data set, or import the file again with --form {wanted[0]}.",
+        )
 
 
 def _asked_inputs(connection: Connection, kind: JobKind, given: dict[str, str]) -> dict[str, InputRef]:

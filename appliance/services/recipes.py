@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.api import types as t
 from appliance.services.context import Context
+from appliance.services.jobs import DATASET_INPUTS
 from appliance.training.recipes.registry import RECIPES, RecipeKind
 from appliance.training.recipes.schema import RecipeField, fields_of
 
@@ -20,7 +21,12 @@ def _view(name: str, kind: RecipeKind) -> t.RecipeView:
         kind=f"train.{name}",
         purpose=kind.purpose,
         inputs=tuple(
-            t.RecipeInput(word=word, name=given, required=word not in kind.optional)
+            t.RecipeInput(
+                word=word,
+                name=given,
+                required=word not in kind.optional,
+                forms=kind.learns_from if given in DATASET_INPUTS else (),
+            )
             for word, given in kind.inputs.items()
         ),
         fields=tuple(map(_field, fields_of(kind.form))),

@@ -261,7 +261,7 @@ def recipe_field(name: str, type: str, default: object, meaning: str, **more: ob
     return t.RecipeField(name=name, type=type, default=default, meaning=meaning, **more)  # type: ignore[arg-type]
 
 
-_DATA = (t.RecipeInput(word="base", name="base"), t.RecipeInput(word="data", name="dataset"))
+_DATA = (t.RecipeInput(word="base", name="base"), t.RecipeInput(word="data", name="dataset", forms=("chat",)))
 RECIPES = (
     t.RecipeView(
         name="lora",

@@ -93,12 +93,12 @@ def finished_run(
     return f"run:{job.id}"
 
 
-def imported_dataset(ctx: Context, name: str = "faq") -> str:
+def imported_dataset(ctx: Context, name: str = "faq", *, form: str = "chat") -> str:
     """Bring in a data set and return its reference."""
     job = _import(ctx, JobKind.IMPORT_DATASET, {"source": "/media/faq.csv", "name": name, "mapping": {}})
     counts = dict.fromkeys(("train_rows", "heldout_rows", "rejected_rows", "duplicate_rows"), 1)
     files = {"train.jsonl": name.encode() + b" train", "heldout.jsonl": name.encode() + b" heldout"}
-    finish_job(ctx, job.id, files, {"form": "chat", **counts})
+    finish_job(ctx, job.id, files, {"form": form, **counts})
     return f"{name}@1"
 
 

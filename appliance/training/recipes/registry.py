@@ -33,10 +33,11 @@ _ON_BASE = {"base": "base", "corpus": "corpus"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeKind:
-    """One kind of training. `optional` are the words of `inputs` that may be left out."""
+    """One kind of training. `optional` are the words of `inputs` that may be left out, `learns_from` forms of rows."""
 
     form: type[Recipe]
     inputs: Mapping[str, str]
+    learns_from: tuple[str, ...]
     purpose: str
     optional: frozenset[str] = field(default_factory=frozenset)
 
@@ -55,27 +56,53 @@ RECIPES: Mapping[str, RecipeKind] = {
     "seed": RecipeKind(
         form=SeedRecipe,
         inputs={"corpus": "corpus"},
+        learns_from=("text", "chat"),
         purpose="A small Llama and its byte-level BPE tokenizer, from nothing.",
     ),
-    "lora": RecipeKind(form=LoraRecipe, inputs=_ON_DATA, purpose="Low-rank adapters on a base model, merged into it."),
-    "full": RecipeKind(form=FullRecipe, inputs=_ON_DATA, purpose="Every weight of a base model, on conversations."),
-    "pretrain": RecipeKind(form=PretrainRecipe, inputs=_ON_BASE, purpose="Every weight of a base model, on text."),
-    "dpo": RecipeKind(form=DpoRecipe, inputs=_ON_DATA, purpose="Which of two answers is preferred, from pairs."),
+    "lora": RecipeKind(
+        form=LoraRecipe,
+        inputs=_ON_DATA,
+        learns_from=("chat",),
+        purpose="Low-rank adapters on a base model, merged into it.",
+    ),
+    "full": RecipeKind(
+        form=FullRecipe,
+        inputs=_ON_DATA,
+        learns_from=("chat",),
+        purpose="Every weight of a base model, on conversations.",
+    ),
+    "pretrain": RecipeKind(
+        form=PretrainRecipe, inputs=_ON_BASE, learns_from=("text",), purpose="Every weight of a base model, on text."
+    ),
+    "dpo": RecipeKind(
+        form=DpoRecipe,
+        inputs=_ON_DATA,
+        learns_from=("preference",),
+        purpose="Which of two answers is preferred, from pairs.",
+    ),
     "classify": RecipeKind(
         form=ClassifyRecipe,
         inputs=_ON_DATA,
+        learns_from=("classification", "chat"),
         purpose="A text classifier on an encoder: a regression on its vectors, then the whole encoder if it helps.",
     ),
-    "tag": RecipeKind(form=TagRecipe, inputs=_ON_DATA, purpose="An encoder that marks spans of a text, such as names."),
+    "tag": RecipeKind(
+        form=TagRecipe,
+        inputs=_ON_DATA,
+        learns_from=("tags",),
+        purpose="An encoder that marks spans of a text, such as names.",
+    ),
     "distil": RecipeKind(
         form=DistilRecipe,
         inputs={"teacher": "teacher", "base": "base", "data": "dataset"},
+        learns_from=("chat", "classification"),
         purpose="A smaller model that learns to answer as its teacher does.",
         optional=frozenset({"base"}),
     ),
     "prune": RecipeKind(
         form=PruneRecipe,
         inputs=_ON_DATA,
+        learns_from=("chat", "classification"),
         purpose="A model made smaller by taking out layers, key-value groups or feed-forward channels.",
     ),
 }

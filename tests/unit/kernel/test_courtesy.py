@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from appliance.kernel.courtesy import give_way
 
@@ -29,3 +32,15 @@ def test_the_session_stands_back_too_where_the_kernel_groups_by_it(tmp_path: Pat
     assert os.nice(0) == before
     assert (tmp_path / "oom_score_adj").read_text() == "500"
     assert not (tmp_path / "autogroup").exists()
+
+
+def test_a_sandbox_that_forbids_it_stops_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(_: int) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "nice", refuse)
+    give_way(7, proc=tmp_path)
+    assert (tmp_path / "oom_score_adj").read_text() == "500"
+    assert "cannot give way by a niceness of 7" in capsys.readouterr().err

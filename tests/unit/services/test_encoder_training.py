@@ -16,6 +16,7 @@ from appliance.services import jobs, models
 from appliance.services.context import Context
 from appliance.services.serving_options import artifact_of
 from appliance.services.training_plans import plan_training
+from appliance.training.recipes.registry import recipe_kind
 from appliance.weights.head import ARCHITECTURE
 from tests.factories.appliance import finished_run, imported_dataset, imported_model
 
@@ -43,8 +44,9 @@ def folder(family: str) -> dict[str, bytes]:
 
 
 def body(ctx: Context, kind: str, family: str = "bert", **parameters: Any) -> t.SubmitJob:
+    learns_from = recipe_kind(kind).learns_from
     word = "teacher" if kind == "train.distil" else "base"
-    inputs = {word: imported_model(ctx, family, folder(family)), "dataset": imported_dataset(ctx)}
+    inputs = {word: imported_model(ctx, family, folder(family)), "dataset": imported_dataset(ctx, form=learns_from[0])}
     return t.SubmitJob(kind=kind, inputs=inputs, parameters=parameters)
 
 

@@ -4,6 +4,7 @@ import pytest
 from sqlalchemy import update
 
 from appliance.api import types as t
+from appliance.datasets.forms import Form
 from appliance.jobs.spec import JobKind, manifest_digest
 from appliance.kernel.errors import BadInput, Conflict, NotFound
 from appliance.kernel.events import Progress
@@ -12,6 +13,7 @@ from appliance.services import jobs, outcomes
 from appliance.services.context import Context
 from appliance.services.records import find_job
 from appliance.store import schema
+from appliance.training.recipes.registry import RECIPES, recipe_kind
 from tests.factories.appliance import (
     WEIGHTS,
     finish_job,
@@ -160,6 +162,18 @@ def test_what_cannot_run_is_refused_before_it_is_queued(
         jobs.submit(ctx, t.SubmitJob(kind=kind, inputs=inputs))
     assert raised.value.code == code
     assert len(jobs.list_jobs(ctx, {})) == before
+
+
+@pytest.mark.parametrize("kind", [JobKind(f"train.{name}") for name in RECIPES])
+def test_data_that_a_recipe_cannot_learn_from_is_refused_before_it_is_queued(ctx: Context, kind: JobKind) -> None:
+    recipe = recipe_kind(kind)
+    assert set(recipe.learns_from) < set(Form)
+    model = imported_model(ctx, "base", WEIGHTS)
+    for form in set(Form) - set(recipe.learns_from):
+        data = imported_dataset(ctx, f"rows-{form}", form=form)
+        given = {name: data if name in jobs.DATASET_INPUTS else model for name in recipe.required_inputs}
+        with pytest.raises(BadInput, match=r"job\.form.*rows"):
+            jobs.resolve(ctx, kind, given)
 
 
 def test_a_run_is_an_input_only_once_it_has_trained_something(ctx: Context, data: str) -> None:
