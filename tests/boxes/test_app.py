@@ -88,6 +88,12 @@ def test_every_unit_runs_and_the_box_is_in_order(box: Box) -> None:
     assert set(states.values()) == {"ready"}
 
 
+def test_sandbox_lets_jobs_stand_back_behind_serving(box: Box) -> None:
+    logs = box.sh("ls /srv/intramuros/jobs/*/process.log").out.split()
+    assert logs
+    assert box.sh(f"grep -h 'cannot give way' {' '.join(logs)}", check=False).out == ""
+
+
 def test_daemon_engines_and_jobs_have_no_network(box: Box) -> None:
     main = box.sh("systemctl show -P MainPID intramurosd").out.strip()
     for pid in [main, *box.sh("pgrep -f -- '-m appliance.engine.llama_worker'").out.split()]:
