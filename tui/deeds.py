@@ -41,6 +41,10 @@ def _dataset_refs_of(forms: tuple[str, ...]) -> Choices:
     return choices
 
 
+async def _priorities(_: Session) -> tuple[str, ...]:
+    return t.PRIORITIES
+
+
 async def _suite_refs(session: Session) -> tuple[str, ...]:
     return tuple(one.ref for one in await session.send(calls.suites()))
 
@@ -176,7 +180,15 @@ def _new_key(_: Target, answers: Answers) -> Call[t.NewKey]:
     days, only = answers["days"], answers.get("only", "")
     if not days.isdigit():
         raise BadInput("console.days", f"{days!r} is not a number of days.", hint="0 means that it never expires.")
-    return calls.create_key(t.CreateKey(name=answers["name"], days=int(days), models=(only,) if only else ()))
+    return calls.create_key(
+        t.CreateKey(
+            name=answers["name"],
+            days=int(days),
+            models=(only,) if only else (),
+            priority=answers["priority"],
+            share_group=answers.get("group", ""),
+        )
+    )
 
 
 def _to_job(job: t.JobView) -> tuple[str, Target]:
@@ -738,12 +750,15 @@ DEEDS: tuple[Action, ...] = (
         bar=True,
         deed=Deed(
             call=_new_key,
-            cli="intramuros key create {name} --days {days}[ --model {only}]",
+            cli="intramuros key create {name} --days {days} --priority {priority}"
+            "[ --share-group {group}][ --model {only}]",
             done="",
             consequences=("The secret is shown once, on the next screen. 0 days means that it never expires.",),
             fields=(
                 Field(name="name", label="Name"),
                 Field(name="days", label="Days", default=lambda _: "90"),
+                Field(name="priority", label="Priority", default=lambda _: t.PRIORITIES[0], choices=_priorities),
+                Field(name="group", label="Share group (empty: alone)", required=False),
                 Field(name="only", label="Only for (empty: all)", choices=_served_names, required=False),
             ),
             result=new_key_lines,

@@ -78,7 +78,9 @@ def show_one(session: Session, text: str, body: Callable[[t.CampaignDetail], lis
 def show_cancel(session: Session, text: str) -> None:
     """Stop a campaign and the jobs that it started."""
     view = session.send(calls.cancel_campaign(text))
-    session.show(view, lambda: f"{view.id} is cancelled; go on with `intramuros {view.kind} resume {view.id}`")
+    # Only a repetition has no verb to go on with: it is one job, and `run rerun` begins it again.
+    again = "" if view.kind == "rerun" else f"; go on with `intramuros {view.kind} resume {view.id}`"
+    session.show(view, lambda: f"{view.id} is cancelled{again}")
 
 
 def head(detail: t.CampaignDetail) -> list[str]:

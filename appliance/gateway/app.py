@@ -97,7 +97,7 @@ class PublicSide:
             _require(method, "POST", path)
             key = self._enter(scope, visit)
             with (
-                self._turnstile.pass_through(key.id, self._board.limits),
+                self._turnstile.pass_through(asker_of(key), self._board.limits),
                 self._observer.in_flight.track_inprogress(),
             ):
                 body = await inlet.body(self._board.limits.body_limit)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Final
 
 from appliance.access.keys import id_of, matches
 from appliance.engine.frames import Priority
@@ -16,6 +17,9 @@ from appliance.gateway.refusals import model_forbidden, too_many, unauthenticate
 from appliance.gateway.table import KeyEntry, Limits
 
 Headers = list[tuple[bytes, bytes]]
+
+_PLACES: Final = {Priority.INTERACTIVE: 1.0, Priority.NORMAL: 0.875, Priority.BATCH: 0.75}
+"""Class -> the part of all places that may be taken when it comes: the rest is kept for the classes above it."""
 
 
 def authenticate(headers: Headers, keys: Mapping[str, KeyEntry], now: float) -> KeyEntry:
@@ -56,9 +60,10 @@ class Turnstile:
         self._by_key: Counter[str] = Counter()
 
     @contextmanager
-    def pass_through(self, key_id: str, limits: Limits) -> Iterator[None]:
-        """Hold a place for one request. Raises Refusal (429) when there is none."""
-        if self.inside >= limits.concurrency:
+    def pass_through(self, asker: Asker, limits: Limits) -> Iterator[None]:
+        """Hold a place for one request. Raises Refusal (429) when there is none for its class or its key."""
+        key_id = asker.tenant
+        if self.inside >= max(1, int(limits.concurrency * _PLACES[asker.priority])):
             raise too_many("The appliance is answering as many requests as it may; try again in a moment.")
         if self._by_key[key_id] >= limits.key_concurrency:
             raise too_many(f"The API key {key_id} has {limits.key_concurrency} requests under way, its limit.")

@@ -113,7 +113,7 @@ def test_cli_line_is_a_real_one(action: Action, override: str) -> None:
     answers = {field.name: "prod" if field.name == "stage" else "some" for field in action.deed.fields}
     answers |= {"override": override} if "override" in answers else {}
     answers |= {name: value for name, value in _NUMBERS.items() if name in answers}
-    answers |= {"days": "30", "only": ""} if "days" in answers else {}
+    answers |= {"days": "30", "only": "", "priority": "batch"} if "days" in answers else {}
     program, *words = shlex.split(action.deed.command(target, answers))
     assert program == "intramuros"
     _parse(words)

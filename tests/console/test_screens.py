@@ -430,7 +430,7 @@ async def test_new_key_shows_its_secret_once() -> None:
         await console.shows("intranet")
         await console.press("n")
         await console.shows("New key")
-        await console.press(*"web", "enter", "enter", "enter", "enter")
+        await console.press(*"web", *["enter"] * 6)
         await console.shows("im-secret-shown-once")
         await console.press("escape")
         await console.until(lambda: "im-secret" not in console.text)

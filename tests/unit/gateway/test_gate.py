@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import msgspec
 import pytest
 
@@ -72,14 +74,30 @@ def test_what_an_engine_learns_of_a_key(name: str, priority: Priority) -> None:
     assert asker_of(ENTRY) == Asker(tenant=FRESH.id, share="", priority=Priority.INTERACTIVE)
 
 
+A, B = Asker(tenant="a"), Asker(tenant="b")
+
+
 def test_the_turnstile_counts_out_whoever_it_counted_in() -> None:
     turnstile, limits = Turnstile(), Limits(concurrency=3, key_concurrency=2)
-    with turnstile.pass_through("a", limits), turnstile.pass_through("a", limits):
+    with turnstile.pass_through(A, limits), turnstile.pass_through(A, limits):
         with pytest.raises(Refusal, match="API key a"):
-            turnstile.pass_through("a", limits).__enter__()
-        with turnstile.pass_through("b", limits), pytest.raises(Refusal, match="The appliance"):
-            turnstile.pass_through("b", limits).__enter__()
+            turnstile.pass_through(A, limits).__enter__()
+        with turnstile.pass_through(B, limits), pytest.raises(Refusal, match="The appliance"):
+            turnstile.pass_through(B, limits).__enter__()
         assert turnstile.inside == 2
-    with pytest.raises(ZeroDivisionError), turnstile.pass_through("a", limits):
+    with pytest.raises(ZeroDivisionError), turnstile.pass_through(A, limits):
         raise ZeroDivisionError
     assert turnstile.inside == 0
+
+
+def test_lower_classes_leave_places_for_those_who_wait_for_every_token() -> None:
+    turnstile, limits = Turnstile(), Limits(concurrency=8, key_concurrency=8)
+    with ExitStack() as stack:
+        for priority, places in ((Priority.BATCH, 6), (Priority.NORMAL, 7), (Priority.INTERACTIVE, 8)):
+            asker = Asker(tenant="a", priority=priority)
+            while turnstile.inside < places:
+                stack.enter_context(turnstile.pass_through(asker, limits))
+            with pytest.raises(Refusal, match="The appliance"):
+                turnstile.pass_through(asker, limits).__enter__()
+    with turnstile.pass_through(Asker(tenant="a", priority=Priority.BATCH), Limits(concurrency=1)):
+        assert turnstile.inside == 1
