@@ -98,9 +98,13 @@ def write_figures(name: str, figures: Sequence[Figure]) -> Path:
     return _write(name, [figure.document() for figure in figures])
 
 
-def write_documents(name: str, documents: Sequence[Mapping[str, Any]], *, folder: Path = RESULTS) -> Path:
-    """Write figures that are documents already, such as those of an earlier measurement beside new ones."""
-    return _write(name, list(documents), folder=folder)
+def keep_figures(name: str, figures: Sequence[Figure], *, folder: Path = RESULTS) -> None:
+    """Put figures into benchmarks/results/<name>.json, in place of those with their ids; the others stay."""
+    file = folder / f"{name}.json"
+    before = json.loads(file.read_text()) if file.exists() else []
+    found = {document["id"]: document for document in before}
+    found |= {figure.id: figure.document() for figure in figures}
+    _write(name, list(found.values()), folder=folder)
 
 
 def _write(name: str, document: Any, *, folder: Path = RESULTS) -> Path:

@@ -20,11 +20,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.comparison import Figure, at_least, at_most, turns, write_figures
+from benchmarks.comparison import Figure, at_least, at_most, keep_figures, turns
 from benchmarks.gateway_latency import gateway_figures
 from benchmarks.processes import running
 from benchmarks.random_model import write_gguf
@@ -44,6 +45,7 @@ from benchmarks.sse_load import Target, run_load
 from tools.build_llama_server import peer_directory
 
 _STREAMS: Final = (1, 4, 8, 16)
+_CHAIN: Final = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
 _WARM_UP: Final = 10**6
 _ENGINE_STREAMS: Final = (1, 8, 16)
 _MANY: Final = 32
@@ -54,7 +56,7 @@ Runs = dict[str, list[float]]
 
 
 def main(arguments: list[str]) -> int:
-    """Measure and write benchmarks/results/serving.json."""
+    """Measure and put what was found into benchmarks/results/serving.json."""
     parser = argparse.ArgumentParser(prog="benchmarks.serving", description=__doc__)
     parser.add_argument("--model", type=Path, help="GGUF file; default: a random Llama of 0.1 billion parameters, Q8_0")
     parser.add_argument("--pairs", type=int, default=7)
@@ -63,20 +65,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--kills", type=int, default=50, help="how often S14 kills the engine")
     parser.add_argument("--cuda", action="store_true", help="both sides on the graphics card, and 32 streams (G1)")
     options = parser.parse_args(arguments)
-    figures: list[Figure] = []
+    # Written after each scenario, so that an interrupted measurement keeps what it has.
+    keep = partial(keep_figures, "serving-gpu" if options.cuda else "serving")
     with tempfile.TemporaryDirectory(prefix="intramuros-bench-") as name:
         work = Path(name)
         model = options.model or write_gguf(work / "model")
         peer = peer_directory(cuda=options.cuda)
-        if "S2" in options.scenarios:
-            figures += _engine_alone(model, peer, options)
-        if "S6" in options.scenarios:
-            figures += gateway_figures(work, min(options.pairs, 3))
-        if "S8" in options.scenarios:
-            figures += _busy_cores(work, model, peer, options)
-        figures += fault_figures(work, model, threads=options.threads, kills=options.kills, scenarios=options.scenarios)
         if options.cuda:
-            figures += _many_streams(work, model, peer, options)
+            keep(_many_streams(work, model, peer, options))
         with (
             ours(work / "state", model, peer, threads=options.threads) as our_side,
             llama_server(work, model, peer, threads=options.threads) as their_side,
@@ -85,21 +81,32 @@ def main(arguments: list[str]) -> int:
             text = asyncio.run(measure_words(our_side.target, _WARM_UP))
             for scenario in options.scenarios:
                 if scenario in _SCENARIOS:
-                    figures += _SCENARIOS[scenario](sides, text, options.pairs)
+                    keep(_SCENARIOS[scenario](sides, text, options.pairs))
             if "S13" in options.scenarios:
-                figures += _roofline(our_side, text, model, work, options)
-    path = write_figures("serving-gpu" if options.cuda else "serving", figures)
-    print(path.read_text(), end="")
+                keep(_roofline(our_side, text, model, work, options))
+        if "S2" in options.scenarios:
+            keep(_engine_alone(model, peer, options))
+        if "S6" in options.scenarios:
+            keep(gateway_figures(work, min(options.pairs, 3)))
+        if "S8" in options.scenarios:
+            keep(_busy_cores(work, model, peer, options))
+        keep(fault_figures(work, model, threads=options.threads, kills=options.kills, scenarios=options.scenarios))
     return 0
 
 
 def _independent(sides: dict[str, Side], text: Text, pairs: int) -> list[Figure]:
+    """Independent prompts: greedy, and with llama-server's default chain of samplers."""
     figures, rates, costs = [], [], []
-    for streams in _STREAMS:
-        runs = _pairs(sides, text, pairs, partial(independent, streams=streams), seed=1000 * streams)
-        figures.append(Figure(f"S1.{streams}", "ratio", at_least(0.95), runs["rate"]))
-        rates.append(figures[-1].value)
-        costs += runs["cpu"]
+    for chain, settings in (("greedy", {}), ("chain", _CHAIN)):
+        set_up = {
+            name: replace(side, target=replace(side.target, extra={**side.target.extra, **settings}))
+            for name, side in sides.items()
+        }
+        for streams in _STREAMS:
+            runs = _pairs(set_up, text, pairs, partial(independent, streams=streams), seed=1000 * streams)
+            figures.append(Figure(f"S1.{chain}.{streams}", "ratio", at_least(0.95), runs["rate"]))
+            rates.append(figures[-1].value)
+            costs += runs["cpu"]
     mean = statistics.geometric_mean(rates)
     return [
         Figure("S1", "ratio", at_least(1.0), [mean]),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import beside_a_job, conversion, kill_resume, memory_plan, training_peer
-from benchmarks.comparison import RESULTS, Figure, write_documents
+from benchmarks.comparison import RESULTS, Figure, keep_figures
 
 Scenario = Callable[[Path], list[Figure]]
 
@@ -46,19 +46,13 @@ def main(arguments: list[str], *, scenarios: Mapping[str, Scenario] = SCENARIOS,
     for name in options.only or scenarios:
         print(f"{name} …", file=sys.stderr)
         with tempfile.TemporaryDirectory(prefix="intramuros-bench-") as scratch:
-            for figure in scenarios[name](Path(scratch)):
-                found[figure.id] = figure.document()
-                print(json.dumps(found[figure.id]), file=sys.stderr)
+            measured = scenarios[name](Path(scratch))
+        for figure in measured:
+            found[figure.id] = figure.document()
+            print(json.dumps(found[figure.id]), file=sys.stderr)
         # Written after each, so that an interrupted measurement keeps what it has.
-        write_documents("training", list({**_kept(results), **found}.values()), folder=results)
+        keep_figures("training", measured, folder=results)
     return 0 if all(document["met"] for document in found.values()) else 1
-
-
-def _kept(results: Path) -> dict[str, dict[str, Any]]:
-    """Return the figures that are in the file now."""
-    file = results / "training.json"
-    documents = json.loads(file.read_text()) if file.exists() else []
-    return {document["id"]: document for document in documents}
 
 
 if __name__ == "__main__":
