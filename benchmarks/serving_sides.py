@@ -30,7 +30,7 @@ from benchmarks.processes import accepts, cpu_seconds, free_port, running, wait_
 from benchmarks.sse_load import Target
 
 SLOTS: Final = 16
-CONTEXT: Final = 8192
+CONTEXT: Final = 16384
 SPIN: Final = {"GOMP_SPINCOUNT": "1000"}
 """The same for both sides: it decides more than anything else how a shared machine feels."""
 

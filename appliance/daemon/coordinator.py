@@ -52,7 +52,8 @@ class Coordinator:
             for row in active:
                 await asyncio.to_thread(self._move, row)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _POLL if active else _IDLE)
+                async with asyncio.timeout(_POLL if active else _IDLE):
+                    await self._wake.wait()
 
     def _move(self, row: Row[Any]) -> None:
         """One move of one campaign; whatever goes wrong is that campaign's failure, a full disk apart."""

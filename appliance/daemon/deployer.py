@@ -76,7 +76,8 @@ class Deployer:
         latest = loop.time() + _LOOK
         while (left := latest - loop.time()) > 0:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), min(left, _LOOK_WHILE_OUT) if self._parked() else left)
+                async with asyncio.timeout(min(left, _LOOK_WHILE_OUT) if self._parked() else left):
+                    await self._wake.wait()
                 return
             waits: bool = bool(self._parked()) and await asyncio.to_thread(self._somebody_waits)
             if waits:
@@ -98,7 +99,8 @@ class Deployer:
                 while await asyncio.to_thread(starting):
                     async with self.changed:
                         with contextlib.suppress(TimeoutError):
-                            await asyncio.wait_for(self.changed.wait(), 0.5)
+                            async with asyncio.timeout(0.5):
+                                await self.changed.wait()
 
     def unit_of(self, revision: int) -> Unit | None:
         """Return the engine of a revision."""

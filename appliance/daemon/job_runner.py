@@ -76,7 +76,8 @@ class JobRunner:
             for row in (await asyncio.to_thread(self._rows, "queued"))[: max(0, free)]:
                 self._begin(row)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), 5.0)
+                async with asyncio.timeout(5.0):
+                    await self._wake.wait()
 
     async def stop(self) -> None:
         """Ask every running job to save a checkpoint and stop; they go on after the next start."""

@@ -80,12 +80,14 @@ class Unit:
         if self.identity is not None:
             send_signal(self.identity, signal.SIGTERM)
         try:
-            await asyncio.wait_for(self.ended.wait(), patience)
+            async with asyncio.timeout(patience):
+                await self.ended.wait()
         except TimeoutError:
             if self.identity is not None:
                 send_signal(self.identity, signal.SIGKILL)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ended.wait(), _DEATH_PATIENCE)
+                async with asyncio.timeout(_DEATH_PATIENCE):
+                    await self.ended.wait()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
         self._enter("stopped")
@@ -108,7 +110,8 @@ class Unit:
             self.restarts += 1
             self._enter("backing-off")
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop_asked.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stop_asked.wait()
                 self.ended.set()
                 return
 

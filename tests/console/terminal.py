@@ -153,6 +153,20 @@ class Terminal:
             continue
         return self.process.returncode
 
+    def ends_by(self, number: signal.Signals) -> int:
+        """Send a signal, and again after a while as a person would, until the process has ended; return its exit code.
+
+        Python can miss one: its handler only sets a flag, and a read that begins just then does not look at it.
+        """
+        end = time.monotonic() + DEADLINE
+        while self.process.poll() is None:
+            assert time.monotonic() < end, f"did not end\n{self.text}"
+            self.process.send_signal(number)
+            again = time.monotonic() + 5.0
+            while self.process.poll() is None and time.monotonic() < again:
+                self._read(0.1)
+        return self.ends()
+
     def modes(self) -> list[object]:
         """The terminal's settings now."""
         return termios.tcgetattr(self._far)

@@ -136,8 +136,7 @@ def test_signal_at_a_hidden_prompt_leaves_the_echo_on(draft: Path, number: signa
         terminal.shows("Host name")
         terminal.type("\n\n\npat\n" + "\n" * 28)
         terminal.shows("Password for sudo:")
-        terminal.process.send_signal(number)
-        assert terminal.ends() == code
+        assert terminal.ends_by(number) == code
         assert 'user = "pat"' in draft.read_text()
         assert terminal.modes() == terminal.before
 
