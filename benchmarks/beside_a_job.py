@@ -14,7 +14,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from appliance.kernel.settings import Settings
 from benchmarks import job_runs
 from benchmarks.comparison import Figure, at_most, turns
 from benchmarks.processes import cpu_seconds, wait_until
-from benchmarks.random_model import write_gguf
+from benchmarks.random_model import real_texts, write_gguf
 from benchmarks.serving_scenarios import Text, measure_words
 from benchmarks.serving_sides import ours
 from benchmarks.sse_load import Answer, Target, run_load
@@ -36,6 +35,7 @@ _STREAMS: Final = 2
 _REQUESTS: Final = 24
 _TOKENS: Final = 32
 _WARM_UP: Final = 10**6
+_TEXTS: Final = 100
 _PATIENCE: Final = 300.0
 _RECIPE: Final = {
     "hidden_size": 256,
@@ -95,8 +95,8 @@ def _training(folder: Path, *, threads: int) -> Iterator[subprocess.Popen[bytes]
     """Train from scratch beside the block, without an end; the first steps are done when the block begins."""
     corpus, run = folder / "corpus", folder / "run"
     corpus.mkdir(parents=True)
-    texts = [file.read_text(errors="replace") for file in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:100]]
-    (corpus / "train.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    rows = [json.dumps({"text": text}) for text in real_texts(_TEXTS)]
+    (corpus / "train.jsonl").write_text("\n".join(rows))
     job_runs.lay_out(run, JobKind.TRAIN_SEED, inputs={"corpus": corpus}, parameters=_RECIPE, threads=threads)
     job = job_runs.start(run, threads=threads, niceness=Settings().job_niceness)
     try:

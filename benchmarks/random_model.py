@@ -62,7 +62,7 @@ def write_folder(folder: Path, *, layers: int, hidden: int, vocabulary: int = _V
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = train_tokenizer(_texts(), vocabulary=vocabulary)
+    tokenizer = train_tokenizer(real_texts(_TEXTS), vocabulary=vocabulary)
     as_transformers(tokenizer, context_length=_CONTEXT).save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -78,6 +78,7 @@ def write_folder(folder: Path, *, layers: int, hidden: int, vocabulary: int = _V
     LlamaForCausalLM(config).save_pretrained(folder)
 
 
-def _texts() -> list[str]:
-    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:_TEXTS]
+def real_texts(count: int) -> list[str]:
+    """Return the first sources of the standard library: texts that every machine has."""
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))[:count]
     return [file.read_text(encoding="utf-8", errors="replace") for file in files]

@@ -242,10 +242,8 @@ def resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, Inp
         what = f"misses {', '.join(sorted(missing))}" if missing else f"has no input {', '.join(sorted(unknown))}"
         raise BadInput("job.inputs", f"A {kind} job {what}.", hint=f"Inputs: {', '.join(sorted(required))}.")
     with ctx.appliance.database.read() as connection:
-        for text in [given[name] for name in sorted(DATASET_INPUTS & given.keys()) if kind in TRAINS]:
-            _require_form(kind, find_dataset(connection, text))
         found = {
-            name: dataset_input(connection, text)
+            name: _data_input(connection, kind, text)
             if name in DATASET_INPUTS
             else (_gguf_input if kind == JobKind.TUNE else model_input)(connection, text)
             for name, text in given.items()
@@ -254,15 +252,17 @@ def resolve(ctx: Context, kind: JobKind, given: dict[str, str]) -> dict[str, Inp
         return found | _asked_inputs(connection, kind, given) | _made_of(connection, kind, given)
 
 
-def _require_form(kind: JobKind, dataset: Row[Any]) -> None:
-    """Refuse a data set from which this kind of training could learn nothing. Raises BadInput (`job.form`)."""
-    wanted, form = recipe_kind(kind).learns_from, dataset.summary["form"]
-    if form not in wanted:
+def _data_input(connection: Connection, kind: JobKind, text: str) -> InputRef:
+    """Return a data set that this kind of training can learn from as an input. Raises BadInput (`job.form`)."""
+    row = find_dataset(connection, text)
+    wanted, form = recipe_kind(kind).learns_from if kind in TRAINS else (), row.summary["form"]
+    if wanted and form not in wanted:
         raise BadInput(
             "job.form",
-            f"{kind} learns from {' or '.join(wanted)} rows; {ref_of(dataset)} has {form} rows.",
+            f"{kind} learns from {' or '.join(wanted)} rows; {ref_of(row)} has {form} rows.",
             hint=f"Choose another data set, or import the file again with --form {wanted[0]}.",
         )
+    return _dataset_ref(row)
 
 
 def _asked_inputs(connection: Connection, kind: JobKind, given: dict[str, str]) -> dict[str, InputRef]:
@@ -348,7 +348,10 @@ def _figures(ctx: Context, text: str) -> dict[str, Any]:
 
 def dataset_input(connection: Connection, text: str) -> InputRef:
     """Return a data set version as a job input."""
-    row = find_dataset(connection, text)
+    return _dataset_ref(find_dataset(connection, text))
+
+
+def _dataset_ref(row: Row[Any]) -> InputRef:
     return InputRef(ref=ref_of(row), digest=row.digest, files=file_entries(row.files))
 
 
