@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
+import json
 import sys
 from pathlib import Path
 
-from appliance.training.recipes.base import Recipe
+from appliance.api import types as t
+from appliance.services.recipes import view_of
 from appliance.training.recipes.registry import RECIPES, RecipeKind
-from tools.documented_fields import Field, fields_of, table
+from tools.documented_fields import Field, table
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "operators" / "recipes.md"
@@ -40,34 +41,31 @@ newest valid one, and ends with the same bytes as if nothing had happened. How t
 """
 
 
-def fields(form: type[Recipe]) -> list[Field]:
-    """Return the fields of a recipe, those it inherits after its own; a field keeps the first meaning it was given."""
-    found: dict[str, Field] = {}
-    for ancestor in form.__mro__:
-        if not issubclass(ancestor, Recipe):
-            break
-        for field in fields_of(Path(inspect.getfile(ancestor)), ancestor.__name__):
-            known = found.setdefault(field.name, field)
-            if not known.meaning:
-                found[field.name] = _with_meaning(known, field.meaning)
-    return list(found.values())
+def fields(recipe: t.RecipeView) -> list[Field]:
+    """Return the rows of a recipe's table: what the form of the console shows too."""
+    return [
+        Field(
+            name=field.name,
+            type=field.type,
+            limits=", ".join(field.choices) or field.limits,
+            default=json.dumps(field.default),
+            meaning=field.meaning.replace("|", "\\|"),
+        )
+        for field in recipe.fields
+    ]
 
 
 def page() -> str:
     """Return the page as it should be."""
     parts = [_TOP]
     for name, kind in RECIPES.items():
-        parts += [f"## {name}", "", kind.purpose, "", _inputs(kind), "", *table(fields(kind.form)), ""]
+        parts += [f"## {name}", "", kind.purpose, "", _inputs(kind), "", *table(fields(view_of(name, kind))), ""]
     return "\n".join(parts)
 
 
 def _inputs(kind: RecipeKind) -> str:
     words = [f"`{word}`{' (optional)' if word in kind.optional else ''}" for word in kind.inputs]
     return f"Inputs: {', '.join(words)}."
-
-
-def _with_meaning(field: Field, meaning: str) -> Field:
-    return Field(name=field.name, type=field.type, limits=field.limits, default=field.default, meaning=meaning)
 
 
 def main() -> int:

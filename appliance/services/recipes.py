@@ -12,10 +12,11 @@ from appliance.training.recipes.schema import RecipeField, fields_of
 def list_recipes(ctx: Context) -> tuple[t.RecipeView, ...]:
     """Return every recipe in the order of the registry."""
     ctx.authorise("read", "recipes")
-    return tuple(_view(name, kind) for name, kind in RECIPES.items())
+    return tuple(view_of(name, kind) for name, kind in RECIPES.items())
 
 
-def _view(name: str, kind: RecipeKind) -> t.RecipeView:
+def view_of(name: str, kind: RecipeKind) -> t.RecipeView:
+    """Return one recipe as it is told."""
     return t.RecipeView(
         name=name,
         kind=f"train.{name}",
