@@ -29,8 +29,12 @@ _CURVE: Final = (1, 2, 4, 8, 16)
 """Numbers of streams whose step is measured at the start."""
 
 GATHER_QUIET: Final = 0.002
-GATHER_LONGEST: Final = 0.008
-"""An idle engine begins when nothing has arrived for the first, at the latest after the second (seconds)."""
+GATHER_LONGEST: Final = 0.015
+RETURN_WITHIN: Final = 0.05
+"""An idle engine begins when nothing has arrived for the first, at the latest after the second (seconds).
+
+Who got the end of an answer often asks the next thing at once: for the third it expects as many as ended together.
+"""
 
 
 class EngineLoop(ComputeThread):
@@ -51,6 +55,7 @@ class EngineLoop(ComputeThread):
         self._scheduler = Scheduler(limits=limits, cache=cache)
         self._requests: dict[Sequence, Request] = {}
         self._meters = Meters(stall_after=2 * limits.decode_target)
+        self._ended, self._ended_at = 0, 0.0  # requests that ended in one step, and when
         self._heavy: Sequence | None = None  # most of the batch that is being computed, if that is one prompt
 
     def _warm_up(self) -> None:
@@ -119,10 +124,18 @@ class EngineLoop(ComputeThread):
 
         Else the first would go alone, and the others' prompts be cut small for the sake of its next tokens.
         """
-        latest = time.monotonic() + GATHER_LONGEST
-        self._bell.clear()
-        while time.monotonic() < latest and self._bell.wait(GATHER_QUIET):
+        now = time.monotonic()
+        latest = now + GATHER_LONGEST
+        expected = self._ended if now < self._ended_at + RETURN_WITHIN else 0
+        while not self._stopping:
             self._bell.clear()
+            self._hear()
+            missing = self._scheduler.waiting < expected
+            if expected and not missing:
+                return
+            patience = latest - time.monotonic()
+            if patience <= 0 or not self._bell.wait(patience if missing else min(patience, GATHER_QUIET)):
+                return
 
     def _step(self) -> None:
         began = time.monotonic()
@@ -161,6 +174,8 @@ class EngineLoop(ComputeThread):
             self._emitter.send(connection, Step(items=tuple(pieces)))
         for request, reason in ended:
             self._leave(request, reason, now)
+        if ended:
+            self._ended, self._ended_at = len(ended), now
 
     def _take(
         self, request: Request, chunk: Chunk, rows: npt.NDArray[np.float32], index: int, now: float

@@ -111,7 +111,9 @@ def _store(options: argparse.Namespace) -> BlockStore:
 
 
 def _cache(options: argparse.Namespace, model: LlamaModel, context: LlamaContext, store: BlockStore) -> PrefixCache:
-    private = context.cells // 16 if options.idle_cells is None else options.idle_cells
+    private = options.idle_cells
+    if private is None:
+        private = 0 if options.cache_ram else context.cells // 16
     return PrefixCache(
         cells=context.cells,
         sequences=_sequences(options.slots),
@@ -181,7 +183,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", default="model", help="what to call the model")
     parser.add_argument("--itl-target", type=positive, default=200, help="longest step while decoding (ms)")
     parser.add_argument(
-        "--idle-cells", type=int, help="most tokens of ended requests kept in the context (default: a sixteenth of it)"
+        "--idle-cells",
+        type=int,
+        help="most tokens of ended requests kept in the context beside running ones (default: none, they go to the"
+        " second tier; without one a sixteenth of the context)",
     )
     parser.add_argument("--cache-ram", type=_size, default=256, help="second tier of the prefix cache in memory (MiB)")
     parser.add_argument("--cache-folder", help="folder of its third tier; emptied at the start and at the end")

@@ -203,10 +203,11 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Fill the slots, requests in turn; one that does not fit yet keeps its turn and holds up later ones."""
+        admitted = False
         while (sequence := self._next()) is not None and self._make_place(sequence):
             opened = self.cache.open(sequence.space, sequence.tokens, again=sequence.reused is not None)
             if opened is None:
-                return
+                break
             self.queue.remove(sequence)
             sequence.slot, sequence.computed = opened
             sequence.claim = self._claim(sequence)
@@ -214,6 +215,9 @@ class Scheduler:
                 sequence.reused = sequence.computed
                 self.queue.charge(sequence.tenant, prompt=sequence.remaining)
             insort(self.running, sequence, key=_rank)
+            admitted = True
+        if admitted:
+            self.cache.keep_bounds()
 
     def _next(self) -> Sequence | None:
         """The first waiting request that follows nobody."""
