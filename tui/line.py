@@ -16,7 +16,7 @@ from appliance.kernel.errors import IntramurosError
 from tui import format as fmt
 from tui.actions import BY_ID, at, refusal
 from tui.deed import Action, Question, Target
-from tui.deeds import draft_question, draft_target
+from tui.deeds.tune import draft_question, draft_target
 from tui.draft import Draft
 from tui.places import HOME, LIST_OF, READ_OF, ListPlace, Query, ReadPlace, compared_target, record_of
 from tui.session import Session
