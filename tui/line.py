@@ -318,7 +318,18 @@ class _Menu:
         if refused := deed.refused(answers):
             self.say(f"FAIL {refused}")
             return None
-        return answers
+        return answers if self._previewed(deed, answers) else None
+
+    def _previewed(self, deed: Question, answers: dict[str, str]) -> bool:
+        """Say what would come of the answers; False when something is wrong with them."""
+        if deed.preview is None:
+            return True
+        try:
+            self.say_lines(list(self._runner.run(deed.preview(self._session, answers))))
+        except IntramurosError as error:
+            self._tell(error)
+            return False
+        return True
 
     def _agreed(self, action: Action, deed: Question, target: Target, answers: dict[str, str]) -> bool:
         if action.danger == 0:

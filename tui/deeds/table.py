@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from tui.deed import Action
-from tui.deeds import access, audit, backups, datasets, jobs, models, serve, tune
+from tui.deeds import access, audit, backups, campaigns, datasets, jobs, models, serve, tune
 
 DEEDS: tuple[Action, ...] = (
     *models.DEEDS,
     *datasets.DEEDS,
     *tune.DEEDS,
+    *campaigns.DEEDS,
     *jobs.DEEDS,
     *serve.DEEDS,
     *backups.DEEDS,
