@@ -159,6 +159,15 @@ async def test_lost_service_is_told_as_ever() -> None:
         await console.shows("Pipeline: disk.full", "The disk is full.")
 
 
+async def test_keys_that_arrive_at_once_are_taken_in_their_order() -> None:
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("9", "f")
+        await console.shows("intramuros kfold run kfold.yaml -k 5")
+        console.burst("backspace", "x", "left", "y", "enter", "backspace", "1", "2", "left", "backspace", "3")
+        await console.shows("intramuros kfold run kfold.yamyx -k 32")
+
+
 async def test_nobody_starts_one_without_the_role() -> None:
     async with running(FakeAppliance(roles=("auditor",))) as console:
         await console.shows("Health")

@@ -81,7 +81,7 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
             self._blame(name, "")
         self._look_ahead()
 
-    def on_input_submitted(self) -> None:
+    def _entered(self) -> None:
         """Enter goes to the next field, then to the buttons; a question without danger needs no button."""
         last = list(self.query(Entry))[-1]
         if self._action.danger == 0 and self.focused is last:
@@ -123,7 +123,7 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
             text.add_class("name")
             text.paint([((Span(fmt.fit(label, 23)),), False)])
             yield text
-            yield Entry(name, value)
+            yield Entry(name, value, entered=self._entered)
             choice = Painted(id=f"choice-{name}", ascii=self._ascii)
             choice.add_class("choice")
             yield choice
