@@ -64,7 +64,7 @@ async def test_search_says_what_it_varies_and_what_its_runs_need_at_the_most() -
         await console.shows("Health")
         await console.press("9", "n")
         await console.shows("varies learning_rate 0.0001 to 0.01 (log); rank 4 16", "trials 8", "1,550 steps")
-        check_golden("new_search", await console.shows("1.9 GiB of 21.0 GiB available at the highest values"))
+        check_golden("new_search", await console.shows("1.9 GiB of 21.0 GiB at the highest values"))
     plans = [body.parameters for sent, body in zip(appliance.sent, appliance.bodies, strict=True) if "plan" in sent[1]]
     assert plans[-2:] == [{}, {"learning_rate": 0.01, "rank": 16}]
 
@@ -83,7 +83,18 @@ async def test_search_whose_runs_do_not_fit_says_so_before_it_starts(monkeypatch
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
         await console.press("9", "n")
-        await console.shows("does not fit", "instead      batch_size 4 would need 0.9 GiB")
+        await console.shows(
+            "does not fit: 1.9 GiB of 1.0 GiB at the highest values ", "instead      batch_size 4 would need"
+        )
+
+
+async def test_more_than_the_dialog_has_room_for_ends_in_dots(folder: Path) -> None:
+    space = "".join(f"  field_{number}: {{low: 0.001, high: 1000}}\n" for number in range(9))
+    (folder / "a.yaml").write_text(f"recipe: {{recipe: lora}}\nspace:\n{space}", encoding="utf-8")
+    async with running(FakeAppliance()) as console:
+        await console.shows("Health")
+        await console.press("9", "n")
+        assert (await console.shows("varies field_0", "[ New search ]", "…")).count("field_") < 9
 
 
 async def test_refused_file_is_named_below_its_field_and_can_be_corrected(folder: Path) -> None:

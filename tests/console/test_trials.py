@@ -90,7 +90,7 @@ def test_table_has_a_column_for_each_field_and_says_what_became_of_the_rest() ->
 
 
 def test_fields_without_room_stand_in_the_last_column() -> None:
-    spec = {f"a_long_field_{number}": number for number in range(6)}
+    spec: dict[str, Any] = {f"a_long_field_{number}": number for number in range(6)}
     rows = said(search(1.0, 2.0, **spec))
     assert "More" in rows[-3]
     assert "a_long_field_2 2" in rows[-1]

@@ -95,7 +95,7 @@ async def _run_of(session: Session, recipe: Mapping[str, Any]) -> t.SubmitJob | 
 async def _each_run(session: Session, body: t.SubmitJob, highest: Mapping[str, Any]) -> tuple[Line, ...]:
     """What one of the runs needs, and one with the `highest` values. Raises what the appliance refuses in it."""
     plan = await session.send(calls.plan_training(body))
-    at = ""
+    at = " available"
     if highest:
         most = t.SubmitJob(
             kind=body.kind, inputs=body.inputs, parameters={**body.parameters, **highest}, seed=body.seed
@@ -104,7 +104,7 @@ async def _each_run(session: Session, body: t.SubmitJob, highest: Mapping[str, A
         with suppress(BadInput):
             plan, at = await session.send(calls.plan_training(most)), " at the highest values"
     memory, steps = plan.memory, "" if plan.steps is None else f", {fmt.count(plan.steps)} steps"
-    told = f"{fmt.size(memory.total)} of {fmt.size(memory.available)} available{at}"
+    told = f"{fmt.size(memory.total)} of {fmt.size(memory.available)}{at}"
     inputs = ", ".join(one.ref for one in plan.inputs)
     return (
         *_said("each run", (f"{body.kind.removeprefix('train.')} on {inputs}{steps}",)),
@@ -114,7 +114,11 @@ async def _each_run(session: Session, body: t.SubmitJob, highest: Mapping[str, A
 
 
 def _said(name: str, told: tuple[str, ...]) -> tuple[Line, ...]:
-    lines = [part for text in told for part in fmt.wrap(text, _ROOM)[:_LINES]]
+    lines: list[str] = []
+    for text in told:
+        parts = fmt.wrap(text, _ROOM)
+        rest = " ".join(parts[_LINES - 1 :])
+        lines += parts if len(parts) <= _LINES else [*parts[: _LINES - 1], fmt.fit(rest, _ROOM)]
     return tuple(fact("" if i else name, part) for i, part in enumerate(lines))
 
 

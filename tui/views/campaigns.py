@@ -153,9 +153,11 @@ def _told(step: CampaignStepView) -> str:
 
 
 def _values(step: CampaignStepView) -> str:
-    """A trial's values; a pipeline's step says its verb."""
+    """A trial's values; a pipeline's step says its verb; a fold's name says which one it is."""
     if verb := step.spec.get("verb"):
         return "" if verb == step.name else str(verb)
+    if "index" in step.spec:
+        return ""
     return fmt.clean("  ".join(f"{name} {_brief(value)}" for name, value in step.spec.items()))
 
 
