@@ -25,6 +25,7 @@ CONFIGURATIONS: Final[dict[str, tuple[JobKind, dict[str, Any]]]] = {
         JobKind.TRAIN_FULL,
         _LONG | {"accumulation": 2, "batch_size": 2, "evaluate_every": 1},
     ),
+    "full, two ranks": (JobKind.TRAIN_FULL, _LONG | {"ranks": 2}),
     "lora": (JobKind.TRAIN_LORA, _LONG),
     "lora, nf4, packed": (JobKind.TRAIN_LORA, _LONG | {"base_precision": "nf4", "packing": True}),
     "lora, bfloat16": (JobKind.TRAIN_LORA, _LONG | {"base_precision": "bfloat16", "precision": "bfloat16"}),
