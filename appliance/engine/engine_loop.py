@@ -66,7 +66,7 @@ class EngineLoop(ComputeThread):
         """Touch every weight and measure what the scheduler predicts steps by."""
         limits = self._scheduler.limits
         few, deep = TILE * 3 // 4, 2 * TILE
-        if limits.batch >= TILE and limits.cells >= deep + TILE + few:
+        if limits.batch >= deep and limits.cells >= deep + TILE + few:
             self._timed([TILE])
             tile, alone = self._timed([TILE], [few], depth=deep)
             (token,), (shallow,) = self._timed([TILE]), self._timed([few])

@@ -72,7 +72,7 @@ class StepCost:
         """
         pieces = list(pieces)
         last = sum(rows for rows, _ in pieces) % micro
-        if not 0 < last < min(TILE, micro):
+        if micro < TILE or not 0 < last < TILE:
             return 0
         alone, tiled, left = 0.0, 0.0, last
         for rows, depth in reversed(pieces):
