@@ -16,7 +16,7 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.kernel.errors import NotFound
 from tui.deed import Target
-from tui.deeds import AUDIT_READERS
+from tui.deeds.roles import AUDIT_READERS
 from tui.draft import Draft
 from tui.session import Session
 from tui.text import Line, Look, Table
