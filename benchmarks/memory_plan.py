@@ -1,4 +1,4 @@
-"""Predicted against measured peak memory of training jobs: six kinds of load on a random Llama, two steps each.
+"""Predicted against measured peak memory of training jobs: nine kinds of load on a random Llama, two steps each.
 
 The jobs are real ones, run by the worker; what they predicted and measured stands in their summaries.
 """

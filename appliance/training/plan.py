@@ -19,6 +19,8 @@ from appliance.training.recipes.seed import SeedRecipe
 _FLOAT = 4
 _PROCESS = 380 << 20
 """Resident size of a job process that has imported torch, transformers and peft and trains nothing."""
+_RANK = 480 << 20
+"""The same of one of several ranks, with what its exchanges with the others leave in the heap."""
 _LAUNCHER = 255 << 20
 """Resident size of a job process that only starts ranks."""
 _PER_TOKEN_HIDDEN = 22.2
@@ -114,7 +116,7 @@ def predict(shape: ModelShape, load: Load, *, available: int) -> MemoryPlan:
         weights=weights,
         training_state=state,
         activations=int(activations),
-        process=_PROCESS if load.ranks == 1 else load.ranks * _PROCESS + _LAUNCHER,
+        process=_PROCESS if load.ranks == 1 else load.ranks * _RANK + _LAUNCHER,
         available=available,
     )
 
