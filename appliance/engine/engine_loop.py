@@ -22,11 +22,15 @@ from appliance.engine.prefix_cache import PrefixCache
 from appliance.engine.request import Request
 from appliance.engine.sampling import Likelihood
 from appliance.engine.scheduler import Chunk, Limits, Scheduler, Sequence
-from appliance.engine.step_cost import StepCost
+from appliance.engine.step_cost import TILE, Attention, StepCost
 from appliance.kernel.errors import InternalError
 
 _CURVE: Final = (1, 2, 4, 8, 16)
 """Numbers of streams whose step is measured at the start."""
+
+_LEAST_TILE: Final = 4
+_MOST_TILE: Final = 16
+"""Rows alone that a tile may cost: the difference of two short steps is not measured exactly."""
 
 GATHER_QUIET: Final = 0.002
 GATHER_LONGEST: Final = 0.015
@@ -61,21 +65,43 @@ class EngineLoop(ComputeThread):
     def _warm_up(self) -> None:
         """Touch every weight and measure what the scheduler predicts steps by."""
         limits = self._scheduler.limits
-        prompt = min(128, limits.batch, limits.cells // 2)
-        self._timed([prompt])
-        token = self._timed([prompt]) / prompt
+        few, deep = TILE * 3 // 4, 2 * TILE
+        if limits.batch >= deep and limits.cells >= deep + TILE + few:
+            self._timed([TILE])
+            tile, alone = self._timed([TILE], [few], depth=deep)
+            (token,), (shallow,) = self._timed([TILE]), self._timed([few])
+            row = max(0.0, alone - shallow) / (few * (deep + TILE))
+            attention = Attention(row=row, tile=min(max((tile - token) / deep, _LEAST_TILE * row), _MOST_TILE * row))
+            token /= TILE
+        else:
+            prompt = min(TILE, limits.batch, limits.cells // 2)
+            self._timed([prompt])
+            token, attention = self._timed([prompt])[0] / prompt, None
         sizes = [rows for rows in _CURVE if rows <= min(limits.slots, limits.cells)]
-        self._scheduler.cost = StepCost(token=token, curve={rows: self._timed([1] * rows) for rows in sizes})
+        curve = {rows: self._timed([1] * rows)[0] for rows in sizes}
+        self._scheduler.cost = StepCost(token=token, curve=curve, attention=attention)
 
-    def _timed(self, counts: list[int]) -> float:
-        """Seconds of a step that computes so many tokens of as many new sequences; the context is empty afterwards."""
-        chunks = []
-        for slot, count in enumerate(counts):
-            sequence = Sequence(tenant="", tokens=[0] * count, prompt=count, limit=count, slot=slot)
-            chunks.append(Chunk(sequence, 0, count, last=True))
-        began = time.monotonic()
-        self._context.decode(chunks)
-        seconds = time.monotonic() - began
+    def _timed(self, *steps: list[int], depth: int = 0) -> list[float]:
+        """Seconds of steps that compute so many tokens of as many sequences, the first behind `depth` others.
+
+        The context is empty afterwards.
+        """
+        total = depth + sum(max(counts) for counts in steps)
+        sequences = [
+            Sequence(tenant="", tokens=[0] * total, prompt=total, limit=total, slot=slot)
+            for slot in range(max(map(len, steps)))
+        ]
+        if depth:
+            self._context.decode([Chunk(sequence, 0, depth, last=False) for sequence in sequences])
+        seconds = []
+        for counts in steps:
+            chunks = [
+                Chunk(sequence, depth, count, last=True) for sequence, count in zip(sequences, counts, strict=True)
+            ]
+            began = time.monotonic()
+            self._context.decode(chunks)
+            seconds.append(time.monotonic() - began)
+            depth += max(counts)
         self._context.clear()
         return seconds
 
@@ -143,7 +169,7 @@ class EngineLoop(ComputeThread):
         total = sum(chunk.count for chunk in chunks)
         self._heavy = next((chunk.sequence for chunk in chunks if chunk.count > 1 and 2 * chunk.count > total), None)
         try:
-            outputs = self._context.decode(chunks)
+            outputs = self._context.decode(chunks, padding=self._scheduler.padding)
         except NoRoom:
             if not self._scheduler.shed():
                 raise InternalError("engine.cells", "The context has no room for the only running request.") from None
