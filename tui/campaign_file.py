@@ -49,15 +49,20 @@ def files_of(kind: str, folder: Path) -> tuple[str, ...]:
 
 def look_into(file: Path) -> Seen | None:
     """Say what a file holds; None where there is none. Raises IntramurosError for one that cannot be read as YAML."""
-    # YAML is loaded when a file is first looked at, off the event loop: the first paint does not wait for it.
-    from appliance.kernel.plain_yaml import parse_plain_yaml
-
     try:
         if not file.is_file():
             return None
     except OSError:
         return None  # a name that no file can have, or a folder that may not be looked into
-    value = parse_plain_yaml(read_text(file).encode(), name=file.name).value
+    return look_at(read_text(file), name=file.name)
+
+
+def look_at(text: str, *, name: str = "search") -> Seen:
+    """Say what a text holds. Raises IntramurosError for one that cannot be read as YAML."""
+    # YAML is loaded when something is first looked at, off the event loop: the first paint does not wait for it.
+    from appliance.kernel.plain_yaml import parse_plain_yaml
+
+    value = parse_plain_yaml(text.encode(), name=name).value
     return seen_in(value) if isinstance(value, dict) else Seen()
 
 

@@ -33,7 +33,7 @@ class Target:
 
 
 Choices = Callable[[Session], Coroutine[Any, Any, tuple[str, ...]]]
-Preview = Callable[[Session, Answers], Coroutine[Any, Any, tuple[Line, ...]]]
+Preview = Callable[[Session, Target, Answers], Coroutine[Any, Any, tuple[Line, ...]]]
 """What would come of the answers. Raises IntramurosError for what is wrong with them."""
 
 

@@ -82,12 +82,12 @@ class Draft:
         inputs = {names[word]: ref for word, ref in self.inputs.items() if ref}
         return SubmitJob(kind=self.recipe.kind, inputs=inputs, parameters=dict(self.given), seed=self.seed)
 
-    def command(self) -> str:
-        """The CLI line that starts the same run."""
+    def command(self, verb: str = "train") -> str:
+        """The CLI line that starts the same run, or a campaign of such runs."""
         words = [f"--{one.word} {quoted(self.inputs.get(one.word) or one.word.upper())}" for one in self.shown_inputs]
         words += [f"--set {quoted(f'{name}={_on_line(value)}')}" for name, value in self.given.items()]
         words += [f"--seed {self.seed}"] if self.seed else []
-        return " ".join(("intramuros train", self.recipe.name, *words))
+        return " ".join((f"intramuros {verb}", self.recipe.name, *words))
 
     @property
     def shown_inputs(self) -> tuple[Any, ...]:

@@ -318,14 +318,14 @@ class _Menu:
         if refused := deed.refused(answers):
             self.say(f"FAIL {refused}")
             return None
-        return answers if self._previewed(deed, answers) else None
+        return answers if self._previewed(deed, target, answers) else None
 
-    def _previewed(self, deed: Question, answers: dict[str, str]) -> bool:
+    def _previewed(self, deed: Question, target: Target, answers: dict[str, str]) -> bool:
         """Say what would come of the answers; False when something is wrong with them."""
         if deed.preview is None:
             return True
         try:
-            self.say_lines(list(self._runner.run(deed.preview(self._session, answers))))
+            self.say_lines(list(self._runner.run(deed.preview(self._session, target, answers))))
         except IntramurosError as error:
             self._tell(error)
             return False

@@ -1,4 +1,4 @@
-"""`intramuros kfold …`: cross-validate a recipe."""
+"""`intramuros kfold …`: cross-validate a recipe, from a file or told in flags."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli import campaigns
 from appliance.cli.session import Session, verb
+from appliance.cli.train import recipe_verb
 from appliance.kernel.terminal import table
 from appliance.kernel.text_file import read_text
+from appliance.training.recipes.registry import RECIPES
+
+_FOLDS = click.option(
+    "-k", "folds", default=5, show_default=True, help="Parts of the training rows; each is held out once."
+)
+_DETACH = click.option("--detach", is_flag=True, help="Start it and return.")
 
 
 @click.group()
@@ -21,7 +28,7 @@ def kfold() -> None:
 
 @kfold.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("-k", "folds", default=5, show_default=True, help="Parts of the training rows; each is held out once.")
+@_FOLDS
 @click.option("--detach", is_flag=True, help="Start it and return.")
 @verb
 def run(session: Session, file: Path, folds: int, detach: bool) -> None:
@@ -62,6 +69,12 @@ def resume(session: Session, id: str, detach: bool) -> None:
     _follow(session, session.send(calls.resume_campaign(id)), detach=detach)
 
 
+def _of_flags(session: Session, body: t.SubmitJob, *, folds: int, detach: bool) -> None:
+    planned = session.send(calls.plan_training(body))
+    view = session.send(calls.submit_kfold(t.SubmitKfold(text=planned.file, folds=folds)))
+    _follow(session, view, detach=detach)
+
+
 def _follow(session: Session, view: t.CampaignView, *, detach: bool) -> None:
     if detach:
         session.show(view, lambda: view.id)
@@ -79,3 +92,7 @@ def _lines(detail: t.CampaignDetail) -> list[str]:
         ]
         lines += ["", table(("FIGURE", "MEAN", "DEVIATION", "95 % INTERVAL"), rows, empty="no figures")]
     return lines
+
+
+for _name, _kind in RECIPES.items():
+    kfold.add_command(recipe_verb(_name, _kind, _of_flags, _FOLDS, _DETACH))

@@ -1,4 +1,4 @@
-"""`intramuros search …`: look for the best values of a recipe's fields."""
+"""`intramuros search …`: look for the best values of a recipe's fields, from a file or told in flags."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import click
 
 from appliance.api import calls
 from appliance.api import types as t
+from appliance.api.search_text import search_text
 from appliance.cli import campaigns
 from appliance.cli.session import Session, verb
+from appliance.cli.train import recipe_verb
 from appliance.kernel.text_file import read_text
+from appliance.training.recipes.registry import RECIPES
 
 
 @click.group()
@@ -61,6 +64,14 @@ def resume(session: Session, id: str, detach: bool) -> None:
     _follow(session, session.send(calls.resume_campaign(id)), detach=detach)
 
 
+def _of_flags(
+    session: Session, body: t.SubmitJob, *, vary: tuple[str, ...], trials: int, batch: int, detach: bool
+) -> None:
+    planned = session.send(calls.plan_training(body))
+    text = search_text(planned.file, vary, trials=trials, batch=batch)
+    _follow(session, session.send(calls.submit_search(t.SubmitSearch(text=text, name="search"))), detach=detach)
+
+
 def _follow(session: Session, view: t.CampaignView, *, detach: bool) -> None:
     if detach:
         session.show(view, lambda: view.id)
@@ -97,3 +108,15 @@ def _cells(step: t.CampaignStepView) -> tuple[str, ...]:
     else:
         told = f"{value:.6g}" if isinstance(value, float) else ""
     return told, json.dumps(step.spec, ensure_ascii=False)
+
+
+_OWN = (
+    click.option(
+        "--vary", multiple=True, required=True, metavar="FIELD=VALUES", help="LOW..HIGH, LOW..HIGH:log, or A,B,C."
+    ),
+    click.option("--trials", default=20, show_default=True, help="Runs to make."),
+    click.option("--batch", default=2, show_default=True, help="Trials asked for together."),
+    click.option("--detach", is_flag=True, help="Start it and return."),
+)
+for _name, _kind in RECIPES.items():
+    search.add_command(recipe_verb(_name, _kind, _of_flags, *_OWN))

@@ -21,6 +21,8 @@ from appliance.kernel.terminal import size_text
 from appliance.training.recipe_file import read_recipe_file
 from appliance.training.recipes.registry import RECIPES, RecipeKind
 
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""What `click.option` returns."""
 _INPUT_HELP: Final[Mapping[str, str]] = {
     "base": "Model to start from: name@version or run:ID.",
     "data": "Data set to learn from.",
@@ -150,35 +152,44 @@ def _text(job: t.JobView) -> str:
     return "\n".join(lines)
 
 
-def _recipe_verb(name: str, kind: RecipeKind) -> click.Command:
-    """Return the verb of a recipe: an option for each input, --set for its fields."""
+def recipe_verb(name: str, kind: RecipeKind, act: Callable[..., None], *own: Option) -> click.Command:
+    """Return a verb of a recipe: an option for each input, --set for its fields, and the verb's own options.
 
-    def recipe(
-        session: Session, given: tuple[str, ...], seed: int, detach: bool, planned: bool, **words: str | None
-    ) -> None:
-        inputs = {kind.inputs[word]: ref for word, ref in words.items() if ref is not None}
+    `act` gets the session, the run, and the own options by name.
+    """
+
+    def recipe(session: Session, given: tuple[str, ...], seed: int, **words: Any) -> None:
+        refs = {word: words.pop(word) for word in kind.inputs}
+        inputs = {kind.inputs[word]: ref for word, ref in refs.items() if ref is not None}
         body = t.SubmitJob(kind=f"train.{name}", inputs=inputs, parameters=parameters_of(given), seed=seed)
-        if planned:
-            _plan(session, body)
-        else:
-            _run(session, body, detach=detach)
+        act(session, body, **words)
 
     recipe.__doc__ = kind.purpose
     wrapped: Callable[..., Any] = verb(recipe)
-    options = [
+    options: list[Option] = [
         *(
             click.option(f"--{word}", required=word not in kind.optional, help=_INPUT_HELP.get(word, "Input."))
             for word in kind.inputs
         ),
         click.option("--set", "given", multiple=True, metavar="KEY=VALUE", help="A field; docs/operators/recipes.md."),
         click.option("--seed", default=0, show_default=True, help="Seed of every random choice."),
-        click.option("--plan", "planned", is_flag=True, help="Print what it would be and need; queue nothing."),
-        click.option("--detach", is_flag=True, help="Queue it and return."),
+        *own,
     ]
     for option in reversed(options):
         wrapped = option(wrapped)
     return click.command(name)(wrapped)
 
 
+def _run_or_plan(session: Session, body: t.SubmitJob, *, planned: bool, detach: bool) -> None:
+    if planned:
+        _plan(session, body)
+    else:
+        _run(session, body, detach=detach)
+
+
+_OWN: Final[tuple[Option, ...]] = (
+    click.option("--plan", "planned", is_flag=True, help="Print what it would be and need; queue nothing."),
+    click.option("--detach", is_flag=True, help="Queue it and return."),
+)
 for _name, _kind in RECIPES.items():
-    train.add_command(_recipe_verb(_name, _kind))
+    train.add_command(recipe_verb(_name, _kind, _run_or_plan, *_OWN))

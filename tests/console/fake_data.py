@@ -313,6 +313,7 @@ PLAN = t.TrainingPlanView(
         fits=True,
     ),
     proposals=(),
+    file="recipe: lora\nbase: faq@3\ndata: faq@2\nseed: 0\nwith: {rank: 8}\n",
 )
 COMPARISON = t.ComparisonView(
     first="faq@3",

@@ -11,10 +11,10 @@ from appliance.kernel.errors import BadInput, IntramurosError, NotFound, Unavail
 from tests.console import fake_data
 from tests.console.fake_campaigns import CAMPAIGNS
 from tests.console.fake_client import FakeAppliance
-from tests.console.screen_text import BASIC, check_golden, running
+from tests.console.screen_text import BASIC, Driver, check_golden, running
 from tests.console.test_line import said
 from tui.actions import BY_ID
-from tui.campaign_file import files_of, look_into, seen_in
+from tui.campaign_file import files_of, look_at, look_into, seen_in
 from tui.places import campaign_target
 from tui.widgets.entry import Entry
 
@@ -202,6 +202,64 @@ async def test_nobody_starts_one_without_the_role() -> None:
         await console.shows("(n new search)")
         await console.press("n")
         await console.shows("needs the role admin or data_scientist or operator")
+
+
+async def planned(console: Driver, *, bar: str = "f k-fold") -> None:
+    """Go to the plan of a run."""
+    await console.shows("Health")
+    await console.press("5")
+    await console.shows("Low-rank adapters")
+    await console.press("n")
+    await console.shows("choose one")
+    for chosen in ("Up/Down: 3", "intramuros train lora --base faq@3 --data faq@2"):
+        await console.press("enter")
+        await console.shows(chosen)
+        await console.press("enter", "down")
+        await console.until(lambda: "From" not in console.text and "The same" not in console.text)
+    await console.press("p")
+    await console.shows(bar, "v vary")
+
+
+async def test_planned_run_becomes_a_kfold() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await planned(console)
+        await console.press("f")
+        await console.shows("intramuros kfold lora --base faq@3 --data faq@2 -k 5")
+        await console.press("backspace", "3", "enter", "enter")
+        await console.shows("Campaign banking@1")
+    body = appliance.bodies[appliance.sent.index(("POST", "/v1/campaigns/kfold"))]
+    assert (body.text, body.folds) == (fake_data.PLAN.file, 3)
+
+
+async def test_planned_run_becomes_a_search() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await planned(console)
+        await console.press("v")
+        await console.shows("varies learning_rate 0.0003 to 0.03 (log)", "1,550 steps")
+        check_golden("vary", console.text)
+        await console.press(*" rank=4,")
+        await console.shows("learning_rate=0.0003..0.03:log --vary rank=4, --trials 20")
+        await console.press(*"16 x", "enter", "enter", "enter")
+        rows = (await console.shows("search.vary: 'x' does not say which values a field may take.")).splitlines()
+        field = next(at for at, row in enumerate(rows) if "Vary    " in row)
+        assert "search.vary" in rows[field + 1]
+        await console.press("backspace", "backspace", "enter", "backspace", "enter", "enter")
+        await console.shows("Campaign seed@1 + faq@2")
+    body = appliance.bodies[appliance.sent.index(("POST", "/v1/campaigns/search"))]
+    seen = look_at(body.text)
+    assert seen.told == ("varies learning_rate 0.0003 to 0.03 (log); rank 4 16", "trials 2, batch 2")
+    assert seen.recipe["with"] == {"rank": 8}
+
+
+async def test_run_that_does_not_fit_becomes_no_kfold(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = msgspec.structs.replace(fake_data.PLAN.memory, fits=False)
+    monkeypatch.setattr(fake_data, "PLAN", msgspec.structs.replace(fake_data.PLAN, memory=memory))
+    async with running(FakeAppliance()) as console:
+        await planned(console, bar="(f k-fold)")
+        await console.press("f")
+        await console.shows("k-fold: it does not fit in memory")
 
 
 def test_line_mode_starts_one_too() -> None:

@@ -56,13 +56,15 @@ def _choices_of(draft: Draft, name: str) -> Choices | None:
     return fixed(*(known.choices or ("yes", "no")))
 
 
-def _planned(target: Target) -> Planned:
+def planned_in(target: Target) -> Planned:
+    """The planned run that is looked at."""
     assert isinstance(target.item, Planned)
     return target.item
 
 
-def _does_not_fit(target: Target) -> str:
-    return "" if _planned(target).plan.memory.fits else "it does not fit in memory"
+def does_not_fit(target: Target) -> str:
+    """Why it cannot be started, or empty."""
+    return "" if planned_in(target).plan.memory.fits else "it does not fit in memory"
 
 
 def _start_line(target: Target, _: Answers) -> str:
@@ -80,11 +82,11 @@ DEEDS: tuple[Action, ...] = (
         danger=1,
         bar=True,
         deed=Deed(
-            call=lambda target, _: calls.submit_job(_planned(target).draft.body()),
+            call=lambda target, _: calls.submit_job(planned_in(target).draft.body()),
             cli=_start_line,
             done="The run is queued.",
             consequences=("It waits for its turn, seals checkpoints on the way, and can be stopped and resumed.",),
-            ready=_does_not_fit,
+            ready=does_not_fit,
             then=to_job,
         ),
     ),

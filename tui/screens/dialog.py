@@ -55,7 +55,7 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
             yield Note(id="what", ascii=self._ascii)
             for field in self._asked.fields:
                 value = self._given.get(field.name, field.default(self._target))
-                yield from self._row(field.name, field.label, fmt.clean(value))
+                yield from self._row(field.name, field.label, fmt.clean(value), choice=field.choices is not None)
                 yield self._empty(f"fault-{field.name}")
             if self._action.danger == 3:
                 yield from self._row("typed", "Type its name to agree", "")
@@ -117,16 +117,17 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
         note.tell([])
         return note
 
-    def _row(self, name: str, label: str, value: str) -> ComposeResult:
+    def _row(self, name: str, label: str, value: str, *, choice: bool = False) -> ComposeResult:
         with Horizontal(classes="row"):
             text = Painted(ascii=self._ascii)
             text.add_class("name")
             text.paint([((Span(fmt.fit(label, 23)),), False)])
             yield text
             yield Entry(name, value, entered=self._entered)
-            choice = Painted(id=f"choice-{name}", ascii=self._ascii)
-            choice.add_class("choice")
-            yield choice
+            if choice:
+                offered = Painted(id=f"choice-{name}", ascii=self._ascii)
+                offered.add_class("choice")
+                yield offered
 
     def _look_ahead(self) -> None:
         if self._asked.preview is not None:
@@ -137,7 +138,7 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
             return
         lines: tuple[Line, ...] = ()
         try:
-            lines = await self._asked.preview(self._session, self._answers())
+            lines = await self._asked.preview(self._session, self._target, self._answers())
         except IntramurosError as error:
             self._blame(self._asked.at_fault(error), in_one_line(error))
         self.query_one("#preview", Note).tell([(), *lines] if lines else [])
