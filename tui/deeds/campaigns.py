@@ -1,6 +1,4 @@
-"""Campaigns: start a search, a k-fold or a pipeline from its file, and the first two of a run that Tune has planned.
-
-Resume, cancel and register are those of `jobs`.
+"""Campaigns: start a search, a k-fold or a pipeline from its file. Resume, cancel and register are those of `jobs`.
 
 A file is read here, with the rights of the person at the console, and judged by the appliance alone.
 """
@@ -9,34 +7,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.api.calls import Call
-from appliance.api.search_text import search_text
-from appliance.kernel.errors import BadInput
 from appliance.kernel.text_file import read_text
-from tui import format as fmt
-from tui.campaign_file import files_of, look_at, look_into, path_of
+from tui.campaign_file import files_of, look_into, path_of
 from tui.deed import Action, Answers, Deed, Field, Preview, Target, quoted
 from tui.deeds.answers import count
 from tui.deeds.destinations import to_campaign
+from tui.deeds.previews import each_run, said
 from tui.deeds.roles import BUILDERS
-from tui.deeds.tune import does_not_fit, planned_in
 from tui.session import Session
 from tui.text import Line, Span, Tone, fact
 
 _PLACES = ("campaigns",)
 _HELD = {"search": "search", "kfold": "recipe", "pipeline": "pipeline"}
 """kind of campaign -> what its file holds"""
-_BATCH = 2
-"""Trials asked for together, unless a file says otherwise; that of the verb."""
-_ROOM = 56
-_LINES = 2
-"""Lines of a preview that one thing may take: the dialog has to fit 24 rows."""
 
 
 def _file(kind: str) -> Field:
@@ -81,7 +70,7 @@ def _preview(kind: str) -> Preview:
             other = f"a {_HELD[seen.kind]}, not" if seen.kind else "nothing known here, and not"
             return (fact("holds", Span(f"{other} a {_HELD[kind]}", Tone.WARN)),)
         body = await _run_of(session, seen.recipe) if seen.recipe else None
-        return (*_said("holds", seen.told), *(await _each_run(session, body, seen.highest) if body else ()))
+        return (*said("holds", seen.told), *(await each_run(session, body, seen.highest) if body else ()))
 
     return preview
 
@@ -96,66 +85,6 @@ async def _run_of(session: Session, recipe: Mapping[str, Any]) -> t.SubmitJob | 
     if any(one.required and one.name not in inputs for one in known.inputs):
         return None
     return t.SubmitJob(kind=known.kind, inputs=inputs, parameters=given, seed=seed)
-
-
-async def _each_run(session: Session, body: t.SubmitJob, highest: Mapping[str, Any]) -> tuple[Line, ...]:
-    """What one of the runs needs, and one with the `highest` values. Raises what the appliance refuses in it."""
-    plan = await session.send(calls.plan_training(body))
-    at = " available"
-    if highest:
-        most = t.SubmitJob(
-            kind=body.kind, inputs=body.inputs, parameters={**body.parameters, **highest}, seed=body.seed
-        )
-        # Highest values that do not go together are refused here, and no trial will have them all.
-        with suppress(BadInput):
-            plan, at = await session.send(calls.plan_training(most)), " at the highest values"
-    memory, steps = plan.memory, "" if plan.steps is None else f", {fmt.count(plan.steps)} steps"
-    told = f"{fmt.size(memory.total)} of {fmt.size(memory.available)}{at}"
-    inputs = ", ".join(one.ref for one in plan.inputs)
-    return (
-        *_said("each run", (f"{body.kind.removeprefix('train.')} on {inputs}{steps}",)),
-        fact("memory", Span("" if memory.fits else "does not fit: ", Tone.BAD), told),
-        *_said("instead", plan.proposals[:1]),
-    )
-
-
-def _said(name: str, told: tuple[str, ...]) -> tuple[Line, ...]:
-    lines: list[str] = []
-    for text in told:
-        parts = fmt.wrap(text, _ROOM)
-        rest = " ".join(parts[_LINES - 1 :])
-        lines += parts if len(parts) <= _LINES else [*parts[: _LINES - 1], fmt.fit(rest, _ROOM)]
-    return tuple(fact("" if i else name, part) for i, part in enumerate(lines))
-
-
-def _text_of(target: Target, answers: Answers) -> str:
-    trials = count("Trials", answers["trials"])
-    return search_text(planned_in(target).plan.file, answers["vary"].split(), trials=trials, batch=_BATCH)
-
-
-def _range_of_rate(target: Target) -> str:
-    """A search that makes sense of most recipes, which also shows how values are written."""
-    rate = planned_in(target).plan.recipe.get("learning_rate")
-    return f"learning_rate={rate / 10:g}..{rate * 10:g}:log" if isinstance(rate, float) else ""
-
-
-async def _preview_of_run(session: Session, target: Target, answers: Answers) -> tuple[Line, ...]:
-    try:
-        seen = await asyncio.to_thread(lambda: look_at(_text_of(target, answers)))
-    except BadInput:
-        return ()  # half typed; it is refused when one agrees to it
-    return (*_said("holds", seen.told[:1]), *(await _each_run(session, planned_in(target).draft.body(), seen.highest)))
-
-
-def _search_of_run(target: Target, answers: Answers) -> str:
-    vary = "".join(f" --vary {quoted(part)}" for part in answers.get("vary", "").split())
-    trials = f" --trials {quoted(answers['trials'])}" if answers.get("trials") else ""
-    return f"{planned_in(target).draft.command('search')}{vary}{trials}"
-
-
-def _kfold_of_run(target: Target, answers: Answers) -> str:
-    folds = f" -k {quoted(answers['folds'])}" if answers.get("folds") else ""
-    return f"{planned_in(target).draft.command('kfold')}{folds}"
 
 
 DEEDS: tuple[Action, ...] = (
@@ -219,51 +148,6 @@ DEEDS: tuple[Action, ...] = (
             fields=(_file("pipeline"),),
             preview=_preview("pipeline"),
             needs_target=False,
-            then=to_campaign,
-        ),
-    ),
-    Action(
-        id="train.kfold",
-        keys=("f",),
-        label="k-fold",
-        help="Train it once for each part held out.",
-        places=("plan",),
-        roles=BUILDERS,
-        danger=1,
-        bar=True,
-        deed=Deed(
-            call=lambda target, answers: calls.submit_kfold(
-                t.SubmitKfold(text=planned_in(target).plan.file, folds=count("Folds", answers["folds"]))
-            ),
-            cli=_kfold_of_run,
-            done="The k-fold is under way.",
-            consequences=("Each fold is a job of this recipe; their figures stay, their models go.",),
-            fields=(Field(name="folds", label="Folds", default=lambda _: "5", faults=("",)),),
-            ready=does_not_fit,
-            then=to_campaign,
-        ),
-    ),
-    Action(
-        id="train.search",
-        keys=("v",),
-        label="vary",
-        help="Look for the best values of some of its fields.",
-        places=("plan",),
-        roles=BUILDERS,
-        danger=1,
-        bar=True,
-        deed=Deed(
-            call=lambda target, answers: calls.submit_search(
-                t.SubmitSearch(text=_text_of(target, answers), name="search")
-            ),
-            cli=_search_of_run,
-            done="The search is under way.",
-            consequences=("Fields and their values: epochs=2..6 learning_rate=1e-4..1e-2:log rank=4,8,16.",),
-            fields=(
-                Field(name="vary", label="Vary", default=_range_of_rate, faults=("",)),
-                Field(name="trials", label="Trials", default=lambda _: "20", faults=("console.field",)),
-            ),
-            preview=_preview_of_run,
             then=to_campaign,
         ),
     ),
