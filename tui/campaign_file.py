@@ -16,6 +16,8 @@ from tui.draft import typed
 
 _LOOKED_AT = 64
 """Files of a directory that are opened to see what they are."""
+_SMALL = 1 << 16
+"""Bytes of such a file, at most: larger ones have to be named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +31,11 @@ class Seen:
 
 
 def path_of(text: str) -> Path:
-    """Return the file that a person names; `~` is their home."""
-    return Path(text).expanduser()
+    """Return the file that a person names; `~` is their home, and what is nobody's home stays as it was typed."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def files_of(kind: str, folder: Path) -> tuple[str, ...]:
@@ -47,8 +52,11 @@ def look_into(file: Path) -> Seen | None:
     # YAML is loaded when a file is first looked at, off the event loop: the first paint does not wait for it.
     from appliance.kernel.plain_yaml import parse_plain_yaml
 
-    if not file.is_file():
-        return None
+    try:
+        if not file.is_file():
+            return None
+    except OSError:
+        return None  # a name that no file can have, or a folder that may not be looked into
     value = parse_plain_yaml(read_text(file).encode(), name=file.name).value
     return seen_in(value) if isinstance(value, dict) else Seen()
 
@@ -68,8 +76,8 @@ def seen_in(value: Mapping[str, Any]) -> Seen:
 
 def _kind(file: Path) -> str:
     try:
-        seen = look_into(file)
-    except IntramurosError:
+        seen = look_into(file) if file.stat().st_size <= _SMALL else None
+    except (IntramurosError, OSError):
         return ""
     return seen.kind if seen else ""
 

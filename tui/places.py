@@ -240,7 +240,10 @@ LISTS: tuple[ListPlace[Any], ...] = (
         items=lambda data: tuple(row.view for row in data),
         target=campaign_target,
         opens="campaign",
-        empty=("No search, k-fold or pipeline was started yet.", "Start one:      intramuros search run FILE"),
+        empty=(
+            "No search, k-fold or pipeline was started yet.",
+            "n, f or p starts one, or:   intramuros search run FILE",
+        ),
         interval=LIVE,
     ),
     ListPlace(

@@ -15,10 +15,11 @@ _LIMIT: Final = 1 << 20
 
 def read_text(file: Path) -> str:
     """Return the text. Raises NotFound (`yaml.not_found`) or BadInput (`yaml.invalid`) naming the line."""
-    if not file.is_file():
-        raise NotFound("yaml.not_found", f"There is no file {file}.")
-    with storage_errors(f"reading {file}"), file.open("rb") as stream:
-        data = stream.read(_LIMIT + 1)
+    with storage_errors(f"reading {file}"):
+        if not file.is_file():
+            raise NotFound("yaml.not_found", f"There is no file {file}.")
+        with file.open("rb") as stream:
+            data = stream.read(_LIMIT + 1)
     if len(data) > _LIMIT:
         raise _invalid(f"{file.name} is larger than {_LIMIT >> 20} MiB", hint="Give the file that was meant.")
     try:

@@ -16,6 +16,7 @@ from tests.console.test_line import said
 from tui.actions import BY_ID
 from tui.campaign_file import files_of, look_into, seen_in
 from tui.places import campaign_target
+from tui.widgets.entry import Entry
 
 RECIPE = "recipe: lora\nbase: faq@3\ndata: faq@2\nseed: 4\nwith: {rank: 8}\n"
 SEARCH = (
@@ -157,6 +158,21 @@ async def test_file_that_is_not_there_and_one_of_another_kind_are_told() -> None
         await console.shows("yaml.not_found: There is no file kfold.yam.")
 
 
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/x.yaml", "x" * 300, "/", ""])
+async def test_name_that_no_file_has_is_refused_and_the_dialog_lives(name: str) -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("9", "p")
+        await console.shows("2 steps")
+        await console.press("ctrl+u")
+        entry = console.app.screen.query_one("#field-file", Entry)
+        entry.value = name
+        await console.press("enter", "enter")
+        await console.until(lambda: any(said in console.text for said in ("yaml.not_found", "is needed", "too long")))
+        assert ("POST", "/v1/campaigns/pipeline") not in appliance.sent
+
+
 async def test_lost_service_is_told_as_ever() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
@@ -224,6 +240,10 @@ def test_campaign_that_stopped_goes_on_and_one_under_way_stops(kind: str, state:
 def test_files_are_told_apart_by_what_they_hold(folder: Path) -> None:
     assert [files_of(kind, folder) for kind in START] == [(f"{kind}.yaml",) for kind in START]
     assert files_of("search", folder / "none") == ()
+    (folder / "large.yaml").write_text(SEARCH + "#" * (1 << 16), encoding="utf-8")
+    (folder / "gone.yaml").symlink_to(folder / "none.yaml")
+    (folder / "folder.yaml").mkdir()
+    assert files_of("search", folder) == ("search.yaml",)
     assert look_into(folder / "none.yaml") is None
 
 

@@ -74,7 +74,7 @@ def _preview(kind: str) -> Preview:
         if seen.kind != kind:
             other = f"a {_HELD[seen.kind]}, not" if seen.kind else "nothing known here, and not"
             return (fact("holds", Span(f"{other} a {_HELD[kind]}", Tone.WARN)),)
-        body = await _run_of(session, seen.recipe)
+        body = await _run_of(session, seen.recipe) if seen.recipe else None
         return (*_said("holds", seen.told), *(await _each_run(session, body, seen.highest) if body else ()))
 
     return preview
