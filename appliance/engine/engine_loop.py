@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.compute_thread import ComputeThread
+from appliance.engine.draft_model import DraftModel
+from appliance.engine.drafting import add_guesses
 from appliance.engine.frames import Failed, FinishReason, Piece, Priority, State, Step
 from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
 from appliance.engine.meters import Meters
@@ -22,11 +24,9 @@ from appliance.engine.prefix_cache import PrefixCache
 from appliance.engine.request import Request
 from appliance.engine.sampling import Likelihood
 from appliance.engine.scheduler import Chunk, Limits, Scheduler, Sequence
-from appliance.engine.step_cost import StepCost
+from appliance.engine.speculation import Source
+from appliance.engine.warm_up import measured_cost
 from appliance.kernel.errors import InternalError
-
-_CURVE: Final = (1, 2, 4, 8, 16)
-"""Numbers of streams whose step is measured at the start."""
 
 GATHER_QUIET: Final = 0.002
 GATHER_LONGEST: Final = 0.015
@@ -48,10 +48,13 @@ class EngineLoop(ComputeThread):
         cache: PrefixCache,
         emitter: Emitter,
         on_end: Callable[[], None],
+        *,
+        draft: DraftModel | None = None,
     ) -> None:
         super().__init__("engine", emitter, on_end)
         self._model = model
         self._context = context
+        self._draft = draft
         self._scheduler = Scheduler(limits=limits, cache=cache)
         self._requests: dict[Sequence, Request] = {}
         self._meters = Meters(stall_after=2 * limits.decode_target)
@@ -61,23 +64,9 @@ class EngineLoop(ComputeThread):
     def _warm_up(self) -> None:
         """Touch every weight and measure what the scheduler predicts steps by."""
         limits = self._scheduler.limits
-        prompt = min(128, limits.batch, limits.cells // 2)
-        self._timed([prompt])
-        token = self._timed([prompt]) / prompt
-        sizes = [rows for rows in _CURVE if rows <= min(limits.slots, limits.cells)]
-        self._scheduler.cost = StepCost(token=token, curve={rows: self._timed([1] * rows) for rows in sizes})
-
-    def _timed(self, counts: list[int]) -> float:
-        """Seconds of a step that computes so many tokens of as many new sequences; the context is empty afterwards."""
-        chunks = []
-        for slot, count in enumerate(counts):
-            sequence = Sequence(tenant="", tokens=[0] * count, prompt=count, limit=count, slot=slot)
-            chunks.append(Chunk(sequence, 0, count, last=True))
-        began = time.monotonic()
-        self._context.decode(chunks)
-        seconds = time.monotonic() - began
-        self._context.clear()
-        return seconds
+        self._scheduler.cost = measured_cost(self._context, streams=max(limits.slots, limits.outputs))
+        if self._draft is not None:
+            self._draft.warm_up()
 
     @property
     def waiting_time(self) -> float:
@@ -140,6 +129,9 @@ class EngineLoop(ComputeThread):
     def _step(self) -> None:
         began = time.monotonic()
         chunks = self._scheduler.plan()
+        drafting = 0.0
+        if self._draft is not None and chunks:
+            chunks, drafting = self._guess(self._draft, chunks)
         total = sum(chunk.count for chunk in chunks)
         self._heavy = next((chunk.sequence for chunk in chunks if chunk.count > 1 and 2 * chunk.count > total), None)
         try:
@@ -155,7 +147,7 @@ class EngineLoop(ComputeThread):
             self._heavy = None
         rows = self._context.logits(len(outputs)) if outputs else None
         now = time.monotonic()
-        self._scheduler.complete(chunks, now - began)
+        self._scheduler.complete(chunks, now - began - drafting)
         self._meters.step(tokens=total, seconds=now - began)
         self._note_starts(chunks, began)
         answers: dict[Connection, list[Piece]] = {}
@@ -177,6 +169,22 @@ class EngineLoop(ComputeThread):
         if ended:
             self._ended, self._ended_at = len(ended), now
 
+    def _guess(self, draft: DraftModel, chunks: list[Chunk]) -> tuple[list[Chunk], float]:
+        """Let the draft model guess where that pays; returns the step and the seconds that the draft model took."""
+        scheduler, before = self._scheduler, draft.seconds
+        draft.retain(scheduler.running)
+        guessing = add_guesses(
+            chunks,
+            draft,
+            cost=scheduler.cost,
+            room=scheduler.room_for_guesses(chunks),
+            seconds=scheduler.spare_seconds(chunks),
+            least=scheduler.limits.least_chunk,
+        )
+        seconds = draft.seconds - before
+        scheduler.lanes.spend(seconds)
+        return guessing, seconds
+
     def _take(
         self, request: Request, chunk: Chunk, rows: npt.NDArray[np.float32], index: int, now: float
     ) -> tuple[list[Piece], FinishReason | None]:
@@ -195,8 +203,9 @@ class EngineLoop(ComputeThread):
             accepted += 1
         if chunk.draft:
             self._scheduler.accept(chunk, accepted)
-            self._meters.drafted += len(chunk.draft)
-            self._meters.accepted += accepted
+            self._meters.guess(chunk.source, drafted=len(chunk.draft), accepted=accepted)
+            if self._draft is not None and chunk.source is Source.DRAFT:
+                self._draft.expectation.learn(drafted=len(chunk.draft), accepted=accepted)
         return pieces, reason
 
     def _note_starts(self, chunks: list[Chunk], began: float) -> None:
@@ -218,6 +227,8 @@ class EngineLoop(ComputeThread):
     def _enter(self, request: Request) -> None:
         scheduler, tenant = self._scheduler, request.sequence.tenant
         self._requests[request.sequence] = request
+        if self._draft is not None:
+            request.sequence.drafting = self._draft.expectation.begin()
         if scheduler.queue.of(tenant) < scheduler.limits.tenant_queue:
             scheduler.submit(request.sequence)
             return
@@ -244,6 +255,8 @@ class EngineLoop(ComputeThread):
 
     def _drop(self, request: Request) -> None:
         del self._requests[request.sequence]
+        if self._draft is not None:
+            self._draft.forget(request.sequence)
         request.connection.requests.pop(request.id, None)
         request.sampler.close()
 
@@ -297,9 +310,12 @@ class EngineLoop(ComputeThread):
             lost_blocks=cache.lost_blocks,
             stalls=meters.stalls,
             aborted_steps=meters.aborted_steps,
-            drafted_tokens=meters.drafted,
-            accepted_tokens=meters.accepted,
+            drafted_tokens=sum(meters.drafted.values()),
+            accepted_tokens=sum(meters.accepted.values()),
             refused=meters.refused,
             waiting_batch=scheduler.queue.waiting(Priority.BATCH),
             times=meters.times(),
+            draft_model_drafted=meters.drafted[Source.DRAFT],
+            draft_model_accepted=meters.accepted[Source.DRAFT],
+            draft_model_seconds=0.0 if self._draft is None else self._draft.seconds,
         )
