@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.engine.frames import Sampling
+from tests.factories.box import Box, Refused, running_box
 from tests.factories.engine_client import (
     EngineClient,
     connected,
@@ -118,3 +123,78 @@ def test_a_draft_that_does_not_fit_stops_the_worker_with_one_line(
         assert not (tmp_path / "s").exists()
     finally:
         end_worker(process)
+
+
+@pytest.fixture(scope="module")
+def box(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    root = tmp_path_factory.mktemp("box")
+    with running_box(root) as started:
+        for name in ("deep", "small", "able"):
+            started.verb("model", "import", str(_model(folder, name)), "--name", name, "--licence", "Apache-2.0")
+        started.verb("key", "create", "test", "--out", str(root / "key"))
+        yield started
+
+
+def _complete(box: Box, model: str) -> str:
+    headers = {"authorization": f"Bearer {(box.paths.root / 'key').read_text().strip()}"}
+    trusted = ssl.create_default_context(cafile=box.paths.authority_certificate)
+    asked = {"model": model, "prompt": PROMPTS[0], "max_tokens": 120, "temperature": 0, "ignore_eos": True}
+    with httpx.Client(base_url=box.url, verify=trusted, headers=headers) as client:
+        answer = client.post("/v1/completions", json=asked, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["text"])
+
+
+def _counted(box: Box, name: str, model: str, source: str) -> float:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(box.paths.gateway_socket))) as client:
+        text = client.get("http://gateway/metrics").text
+    return next(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and (sample.labels["model"], sample.labels["source"]) == (model, source)
+    )
+
+
+def _served(box: Box, name: str) -> dict[str, Any]:
+    view = next(one for one in box.verb("deployments") if one["name"] == name)
+    live: dict[str, Any] = next(one for one in view["revisions"] if one["state"] == "live")
+    return live
+
+
+def test_a_deployment_with_a_draft_answers_the_same_and_counts_what_was_guessed(box: Box) -> None:
+    plan = box.verb("serving", "plan", "deep@1", "--as", "fast", "--draft", "small@1")
+    assert plan["predicted"]["draft"] > 0
+    box.verb("deploy", "deep@1", "--as", "plain", "--override", "a test")
+    box.verb("deploy", "deep@1", "--as", "fast", "--override", "a test", "--draft", "small@1")
+    assert _served(box, "fast")["options"]["draft"]["ref"] == "small@1"
+    assert _complete(box, "fast") == _complete(box, "plain")
+    drafted, accepted = (
+        _counted(box, f"intramuros_engine_{what}_tokens_total", "fast", "draft") for what in ("drafted", "accepted")
+    )
+    assert 0 < 0.9 * drafted < accepted <= drafted
+    assert _counted(box, "intramuros_engine_drafted_tokens_total", "plain", "draft") == 0
+    told = next(one for one in box.verb("serving", "show")["models"] if one["deployment"] == "fast")
+    assert told["engine"]["draft_model_accepted"] == accepted
+    assert told["predicted"]["draft"] == plan["predicted"]["draft"]
+
+
+def test_a_draft_with_another_vocabulary_fails_and_what_was_live_stays(box: Box) -> None:
+    before = _served(box, "fast")
+    with pytest.raises(Refused) as refused:
+        box.verb("deploy", "deep@1", "--as", "fast", "--override", "a test", "--draft", "able@1")
+    assert refused.value.code == "deploy.failed"
+    assert "another vocabulary" in refused.value.message
+    assert _served(box, "fast") == before
+    assert _complete(box, "fast")
+
+
+def test_the_draft_of_a_deployment_cannot_be_removed_and_no_draft_takes_it_away(box: Box) -> None:
+    with pytest.raises(Refused) as refused:
+        box.verb("model", "remove", "small@1", "--yes")
+    assert refused.value.code == "model.in_use"
+    box.verb("deploy", "deep@1", "--as", "fast", "--override", "a test", "--no-draft")
+    assert _served(box, "fast")["options"]["draft"] is None
+    with pytest.raises(Refused) as both:
+        box.verb("deploy", "deep@1", "--as", "fast", "--draft", "small@1", "--no-draft")
+    assert both.value.code == "deploy.options"
