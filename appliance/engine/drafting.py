@@ -61,7 +61,9 @@ def add_guesses(
     able = [at for at, count in lacking.items() if count is not None and _promises(chunks[at].sequence)]
     able.sort(key=lambda at: -chunks[at].sequence.drafting.rate)
     offer = _offer(chunks, able, drafter, cost, room)
-    chosen, budget = able[: offer.streams], max(drafter.cost.chunk(seconds, rows=0), least)
+    chosen = able[: offer.streams]
+    fits = max(1, drafter.batch - LEVEL * len(chosen))
+    budget = min(max(drafter.cost.chunk(seconds, rows=0), least), fits)
     ready, work = list[int](), dict[int, Work]()
     for at in chosen:
         sequence, count = chunks[at].sequence, lacking[at] or 0

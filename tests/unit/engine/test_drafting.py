@@ -105,6 +105,9 @@ def test_a_long_text_is_taken_in_by_parts_within_the_time_to_spare() -> None:
         assert [bool(chunk.draft) for chunk in chunks] == [False, True]
     assert [entry.count for work in oracle.asked for entry in work if entry.sequence is stream] == [128, 128]
     assert all(chunk.draft for chunk in _guess(_step(stream, level), oracle, seconds=0.0128))
+    book, hasty = _stream(3000, limit=40_000), Oracle()
+    _guess(_step(book, level), hasty, seconds=10.0)
+    assert {entry.count for entry in hasty.asked[0] if entry.sequence is book} == {hasty.batch - 2 * LEVEL}
     late = Oracle()
     _guess(_step(stream), late, seconds=-1.0)
     assert [entry.count for entry in late.asked[0]] == [8]
