@@ -4,7 +4,7 @@
 
 One stream, greedy, through the gateway; ratios of tokens per second and of CPU seconds per token. The model has 0.3
 billion random parameters in Q8_0. The draft that fits is its first two layers, and the other layers whisper, so that
-it is right about four times out of five: by construction, not because it was trained to. So the figures tell what
+it is right as often as S15.right tells: by construction, not because it was trained to. So the figures tell what
 speculation brings at that rate on this machine, and nothing of any real pair of models.
 """
 
