@@ -1,4 +1,4 @@
-"""Predicted against measured peak memory of training jobs: six kinds of load on a random Llama, two steps each.
+"""Predicted against measured peak memory of training jobs: nine kinds of load on a random Llama, two steps each.
 
 The jobs are real ones, run by the worker; what they predicted and measured stands in their summaries.
 """
@@ -25,6 +25,7 @@ CONFIGURATIONS: Final[dict[str, tuple[JobKind, dict[str, Any]]]] = {
         JobKind.TRAIN_FULL,
         _LONG | {"accumulation": 2, "batch_size": 2, "evaluate_every": 1},
     ),
+    "full, two ranks": (JobKind.TRAIN_FULL, _LONG | {"ranks": 2}),
     "lora": (JobKind.TRAIN_LORA, _LONG),
     "lora, nf4, packed": (JobKind.TRAIN_LORA, _LONG | {"base_precision": "nf4", "packing": True}),
     "lora, bfloat16": (JobKind.TRAIN_LORA, _LONG | {"base_precision": "bfloat16", "precision": "bfloat16"}),

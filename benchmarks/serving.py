@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.serving", description=__doc__)
     parser.add_argument("--model", type=Path, help="GGUF file; default: a random Llama of 0.1 billion parameters, Q8_0")
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--scenarios", nargs="+", default=list(ALL))
+    parser.add_argument("--scenarios", nargs="+", default=list(ALL), choices=ALL, metavar="SCENARIO")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--kills", type=int, default=50, help="how often S14 kills the engine")
     parser.add_argument("--cuda", action="store_true", help="both sides on the graphics card, and 32 streams (G1)")

@@ -7,7 +7,8 @@ key is never a harmless one's in the same place.
 from __future__ import annotations
 
 from tui.deed import Action, Target
-from tui.deeds import AUDIT_READERS, BUILDERS, DEEDS
+from tui.deeds.roles import AUDIT_READERS, BUILDERS
+from tui.deeds.table import DEEDS
 
 _LISTS = ("models", "jobs", "campaigns", "datasets", "tune", "serve", "backups", "audit", "access")
 _RECORDS = ("model", "job", "campaign", "dataset", "recipe", "deployment", "backup", "event", "key")

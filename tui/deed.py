@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from appliance.api.calls import Call
+from appliance.kernel.errors import BadInput, IntramurosError, NotFound
 from tui.session import Session
 from tui.text import Line, Look
 
@@ -32,6 +33,8 @@ class Target:
 
 
 Choices = Callable[[Session], Coroutine[Any, Any, tuple[str, ...]]]
+Preview = Callable[[Session, Answers], Coroutine[Any, Any, tuple[Line, ...]]]
+"""What would come of the answers. Raises IntramurosError for what is wrong with them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +46,8 @@ class Field:
     default: Callable[[Target], str] = lambda _: ""
     choices: Choices | None = None
     required: bool = True
+    faults: tuple[str, ...] = ()
+    """beginnings of the codes of those errors that are about it"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +61,19 @@ class Question:
     needs_target: bool = True
     refused: Callable[[Answers], str] = lambda _: ""
     """why the answers cannot be taken as they are, in one line, or empty"""
+    preview: Preview | None = None
+    """shown as the answers are filled in"""
 
     def fill(self, template: str, target: Target, answers: Answers) -> str:
         """Put the target's words and the answers into a template."""
         return template.format_map(_Words({**target.words, **answers}))
+
+    def at_fault(self, error: IntramurosError) -> str:
+        """The name of the field that an error is about, or empty. The longest beginning of a code decides."""
+        if not isinstance(error, BadInput | NotFound):
+            return ""
+        about = [(len(start), one.name) for one in self.fields for start in one.faults if error.code.startswith(start)]
+        return max(about)[1] if about else ""
 
     def command(self, target: Target, answers: Answers) -> str:
         """The CLI line that does the same; a part in square brackets is left out when its word is empty."""
@@ -113,3 +127,8 @@ def quoted(value: str) -> str:
     if not value or all(c.isalnum() or c in "@:._-/+=," for c in value):
         return value
     return "'" + value.replace("'", "'\\''") + "'"
+
+
+def in_one_line(error: IntramurosError) -> str:
+    """Say what is wrong beside the field that it is about."""
+    return f"{error.code}: {error.message} {error.hint}".strip()

@@ -16,7 +16,7 @@ from appliance.kernel.errors import IntramurosError
 from tui import format as fmt
 from tui.actions import BY_ID, at, refusal
 from tui.deed import Action, Question, Target
-from tui.deeds import draft_question, draft_target
+from tui.deeds.tune import draft_question, draft_target
 from tui.draft import Draft
 from tui.places import HOME, LIST_OF, READ_OF, ListPlace, Query, ReadPlace, compared_target, record_of
 from tui.session import Session
@@ -318,7 +318,18 @@ class _Menu:
         if refused := deed.refused(answers):
             self.say(f"FAIL {refused}")
             return None
-        return answers
+        return answers if self._previewed(deed, answers) else None
+
+    def _previewed(self, deed: Question, answers: dict[str, str]) -> bool:
+        """Say what would come of the answers; False when something is wrong with them."""
+        if deed.preview is None:
+            return True
+        try:
+            self.say_lines(list(self._runner.run(deed.preview(self._session, answers))))
+        except IntramurosError as error:
+            self._tell(error)
+            return False
+        return True
 
     def _agreed(self, action: Action, deed: Question, target: Target, answers: dict[str, str]) -> bool:
         if action.danger == 0:

@@ -16,7 +16,7 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.kernel.errors import NotFound
 from tui.deed import Target
-from tui.deeds import AUDIT_READERS
+from tui.deeds.roles import AUDIT_READERS
 from tui.draft import Draft
 from tui.session import Session
 from tui.text import Line, Look, Table
@@ -240,7 +240,10 @@ LISTS: tuple[ListPlace[Any], ...] = (
         items=lambda data: tuple(row.view for row in data),
         target=campaign_target,
         opens="campaign",
-        empty=("No search, k-fold or pipeline was started yet.", "Start one:      intramuros search run FILE"),
+        empty=(
+            "No search, k-fold or pipeline was started yet.",
+            "n, f or p starts one, or:   intramuros search run FILE",
+        ),
         interval=LIVE,
     ),
     ListPlace(

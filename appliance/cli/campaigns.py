@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.follow import progress_text
 from appliance.cli.session import Session
-from appliance.kernel.errors import BadInput, Conflict, NotFound, storage_errors
+from appliance.kernel.errors import Conflict
 from appliance.kernel.problem import error_of
 from appliance.kernel.terminal import table, when
 
@@ -112,21 +111,6 @@ def steps_table(
         ],
         empty="no steps yet",
     )
-
-
-def read_text(file: Path) -> str:
-    """Return a file's text. Raises NotFound or BadInput."""
-    if not file.is_file():
-        raise NotFound("yaml.not_found", f"There is no file {file}.")
-    with storage_errors(f"reading {file}"):
-        data = file.read_bytes()
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        where = f"{file.name}, line {data[: error.start].count(10) + 1}"
-        raise BadInput(
-            "yaml.invalid", f"{where}: byte {error.start} is not UTF-8.", hint="Correct that line."
-        ) from error
 
 
 def _outcome(step: t.CampaignStepView) -> str:

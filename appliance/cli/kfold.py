@@ -11,6 +11,7 @@ from appliance.api import types as t
 from appliance.cli import campaigns
 from appliance.cli.session import Session, verb
 from appliance.kernel.terminal import table
+from appliance.kernel.text_file import read_text
 
 
 @click.group()
@@ -25,7 +26,7 @@ def kfold() -> None:
 @verb
 def run(session: Session, file: Path, folds: int, detach: bool) -> None:
     """Train the recipe file FILE once for each part of its training rows."""
-    body = t.SubmitKfold(text=campaigns.read_text(file), name=file.name, folds=folds)
+    body = t.SubmitKfold(text=read_text(file), name=file.name, folds=folds)
     _follow(session, session.send(calls.submit_kfold(body)), detach=detach)
 
 

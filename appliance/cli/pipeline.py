@@ -10,6 +10,7 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli import campaigns
 from appliance.cli.session import Session, verb
+from appliance.kernel.text_file import read_text
 
 
 @click.group()
@@ -24,7 +25,7 @@ def pipeline() -> None:
 @verb
 def run(session: Session, file: Path, detach: bool, wait: bool) -> None:
     """Carry out the pipeline file FILE; relative sources in it lie beside it."""
-    body = t.SubmitPipeline(text=campaigns.read_text(file), name=file.name, folder=str(file.absolute().parent))
+    body = t.SubmitPipeline(text=read_text(file), name=file.name, folder=str(file.absolute().parent))
     _follow(session, session.send(calls.submit_pipeline(body)), detach=detach, wait=wait)
 
 

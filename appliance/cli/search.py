@@ -11,6 +11,7 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli import campaigns
 from appliance.cli.session import Session, verb
+from appliance.kernel.text_file import read_text
 
 
 @click.group()
@@ -24,7 +25,7 @@ def search() -> None:
 @verb
 def run(session: Session, file: Path, detach: bool) -> None:
     """Carry out the search file FILE."""
-    body = t.SubmitSearch(text=campaigns.read_text(file), name=file.name)
+    body = t.SubmitSearch(text=read_text(file), name=file.name)
     _follow(session, session.send(calls.submit_search(body)), detach=detach)
 
 

@@ -135,7 +135,7 @@ class EngineLoop(ComputeThread):
         total = sum(chunk.count for chunk in chunks)
         self._heavy = next((chunk.sequence for chunk in chunks if chunk.count > 1 and 2 * chunk.count > total), None)
         try:
-            outputs = self._context.decode(chunks)
+            outputs = self._context.decode(chunks, padding=self._scheduler.padding)
         except NoRoom:
             if not self._scheduler.shed():
                 raise InternalError("engine.cells", "The context has no room for the only running request.") from None
@@ -183,7 +183,7 @@ class EngineLoop(ComputeThread):
         )
         seconds = draft.seconds - before
         scheduler.lanes.spend(seconds)
-        return guessing, seconds
+        return scheduler.filled(guessing), seconds
 
     def _take(
         self, request: Request, chunk: Chunk, rows: npt.NDArray[np.float32], index: int, now: float

@@ -165,7 +165,8 @@ class LlamaContext:
         self.cells: int = llama_cpp.llama_n_ctx(self.handle)
         self.batch: int = llama_cpp.llama_n_batch(self.handle)  # not more than the cells
         self._memory: Any = llama_cpp.llama_get_memory(self.handle)
-        self._scratch = sequences  # one more id, through which cells are saved and loaded
+        self._scratch = sequences  # one more id, through which cells are saved and loaded, and for padding
+        self._padding_token = max(model.bos, 0)
         self._interrupt = ctypes.create_string_buffer(b"", 2)
         llama_cpp.llama_set_abort_callback(self.handle, _is_set, ctypes.addressof(self._interrupt))
         self._vocabulary = model.vocabulary
@@ -218,9 +219,10 @@ class LlamaContext:
         """Let the `decode` that runs now end as soon as it can; from any thread."""
         self._interrupt[0] = b"\1"
 
-    def decode(self, chunks: list[Chunk]) -> list[int]:
+    def decode(self, chunks: list[Chunk], *, padding: int = 0) -> list[int]:
         """Compute one batch of one lane. Returns the batch index of each row of logits that was asked for, in order.
 
+        `padding` rows without meaning are computed with it and forgotten.
         NoRoom and Interrupted leave everything as it was. InternalError `engine.decode` when the context is beyond
         repair: the process must end.
         """
@@ -235,10 +237,17 @@ class LlamaContext:
                 self._wants_logits[end - chunk.outputs : end] = 1
                 outputs += range(end - chunk.outputs, end)
             at = end
+        end = at + padding
+        self._token[at:end] = self._padding_token
+        self._position[at:end] = self._ramp[:padding]
+        self._sequence[at:end] = self._scratch
+        self._wants_logits[at:end] = 0
         self._adapt(chunks[0].sequence.adapter)
-        self._batch.n_tokens = at
+        self._batch.n_tokens = end
         self._interrupt[0] = b"\0"
         status = llama_cpp.llama_decode(self.handle, self._batch)
+        if padding:
+            self.cut(self._scratch, 0)
         if status == 1:
             raise NoRoom
         if status == 2:  # micro-batches before the interruption stay in the cells

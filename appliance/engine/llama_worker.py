@@ -78,6 +78,7 @@ def _serve(options: argparse.Namespace) -> None:
         slots=options.slots,
         cells=context.cells,
         batch=context.batch,
+        micro=min(options.ubatch, context.batch),
         outputs=_sequences(options.slots) if model.shares_prefixes else 0,  # wrong guesses are cut out of the cells
         tenant_queue=QUEUE // 2,
         decode_target=options.itl_target / 1000,

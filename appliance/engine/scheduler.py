@@ -26,7 +26,7 @@ from appliance.engine.step_cost import StepCost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one context. Cells and batch are tokens; targets are seconds.
+    """Bounds of one context. Cells, batch and micro-batch are tokens; targets are seconds.
 
     An admitted request reserves `reserve_ratio` of what it may still generate, at least `reserve`, at most its slot's
     share of the cells. A step asks for at most `outputs` rows of logits; those that no stream needs check guesses. A
@@ -38,6 +38,7 @@ class Limits:
     slots: int
     cells: int
     batch: int
+    micro: int = 512
     outputs: int = 0
     tenant_queue: int = 128
     reserve: int = 32
@@ -119,6 +120,8 @@ class Scheduler:
     queue: FairQueue = field(default_factory=FairQueue)
     running: list[Sequence] = field(default_factory=list)  # by class, then in order of admission
     preempted: int = 0
+    padding: int = 0
+    """rows without meaning that the planned step is to be filled up with"""
     lanes: Lanes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -167,6 +170,26 @@ class Scheduler:
             if count > 0:
                 end = sequence.computed + count
                 chunks.append(Chunk(sequence, sequence.computed, count, end == len(sequence.tokens)))
+        return self.filled(chunks)
+
+    def filled(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Fill a step up to a tile where that is faster: with more of the prompts, then with rows without meaning.
+
+        A planned step is; to be called again when guesses were added to it.
+        """
+        rows = sum(chunk.count for chunk in chunks)
+        pieces = ((chunk.count, chunk.start + chunk.count // 2) for chunk in chunks)
+        missing = min(self.cost.missing(pieces, micro=self.limits.micro), self.limits.batch - rows)
+        if missing > self.cache.free - rows:
+            missing = 0
+        for at, chunk in enumerate(chunks):
+            sequence, end = chunk.sequence, chunk.start + chunk.count
+            more = min(missing, len(sequence.tokens) - end) if not chunk.draft else 0
+            if more > 0:
+                last = end + more == len(sequence.tokens)
+                chunks[at] = Chunk(sequence, chunk.start, chunk.count + more, last)
+                missing -= more
+        self.padding = missing
         return chunks
 
     def complete(self, chunks: list[Chunk], seconds: float) -> None:
@@ -182,7 +205,7 @@ class Scheduler:
                 rows += chunk.count
             if chunk.last:
                 self.queue.charge(sequence.tenant, generated=1)
-        self.cost.observe(rows=rows, prompt_tokens=prompt_tokens, seconds=seconds)
+        self.cost.observe(rows=rows, prompt_tokens=prompt_tokens + self.padding, seconds=seconds)
         self.lanes.spend(seconds)
 
     def accept(self, chunk: Chunk, accepted: int) -> None:

@@ -2,23 +2,41 @@
 
 Pure arithmetic on measured steps. A step has `rows` single tokens and some prompt tokens. Its time is a curve over the
 rows, measured when the model is loaded and corrected by every step, plus a price for each prompt token.
+
+On a processor llama.cpp computes the attention of `TILE` rows or more as matrix products, that of fewer cell by cell:
+60 prompt tokens behind 1000 others took four times as long as 64. So a step may be worth filling up.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final
 
+TILE: Final = 64
+"""Rows from which a micro-batch is computed in tiles (GGML_FA_TILE_Q)."""
 _SMOOTHING: Final = 0.2
 _LEAST_PROMPT: Final = 16
 """Fewer prompt tokens say too little about the price of one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """Seconds that attention takes for each cell before a row: of one row alone, and of a tile as a whole."""
+
+    row: float = 0.0
+    tile: float = 0.0
+
+
 class StepCost:
     """Seconds of a step. `curve` gives some numbers of rows and the seconds of a step with that many."""
 
-    def __init__(self, *, token: float = 0.001, curve: dict[int, float] | None = None) -> None:
+    def __init__(
+        self, *, token: float = 0.001, curve: dict[int, float] | None = None, attention: Attention | None = None
+    ) -> None:
         self.token = token
+        self._attention = attention or Attention()
         self._rows = sorted(curve or {1: 0.0})
         self._seconds = [(curve or {1: 0.0})[rows] for rows in self._rows]
 
@@ -46,6 +64,25 @@ class StepCost:
     def chunk(self, target: float, *, rows: int) -> int:
         """The most prompt tokens that keep a step with `rows` others under `target` seconds; may be negative."""
         return int((target - self.rows(rows)) / max(self.token, 1e-9))
+
+    def missing(self, pieces: Iterable[tuple[int, int]], *, micro: int) -> int:
+        """How many rows to add to a step so that its last micro-batch (of `micro` rows) is a tile; 0 if that is slower.
+
+        `pieces` are the rows of each sequence and the cells before the middle one, in the order of the batch.
+        """
+        pieces = list(pieces)
+        last = sum(rows for rows, _ in pieces) % micro
+        if micro < TILE or not 0 < last < TILE:
+            return 0
+        alone, tiled, left = 0.0, 0.0, last
+        for rows, depth in reversed(pieces):
+            taken = min(rows, left)
+            alone += taken * depth * self._attention.row
+            tiled += depth * self._attention.tile
+            left -= taken
+            if not left:
+                break
+        return TILE - last if alone > tiled + (TILE - last) * self.token else 0
 
     def _correct(self, rows: int, seconds: float) -> None:
         """Move the nearest known point of the curve by a part of the error."""

@@ -14,11 +14,11 @@ from typing import Any, Final
 
 import yaml
 
-from appliance.kernel.errors import BadInput, NotFound, storage_errors
+from appliance.kernel.errors import BadInput
+from appliance.kernel.text_file import read_text
 
 _Path = tuple[str | int, ...]
 
-_LIMIT: Final = 1 << 20
 _DEPTH: Final = 64
 _SCALARS: Final[tuple[tuple[str, str, list[str]], ...]] = (
     ("tag:yaml.org,2002:null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -59,13 +59,7 @@ for _tag, _pattern, _first in _SCALARS:
 
 def read_plain_yaml(file: Path) -> PlainDocument:
     """Read a file. Raises NotFound (`yaml.not_found`) or BadInput (`yaml.invalid`) naming the line."""
-    if not file.is_file():
-        raise NotFound("yaml.not_found", f"There is no file {file}.")
-    with storage_errors(f"reading {file}"), file.open("rb") as stream:
-        data = stream.read(_LIMIT + 1)
-    if len(data) > _LIMIT:
-        raise _invalid(f"{file.name} is larger than {_LIMIT >> 20} MiB")
-    return parse_plain_yaml(data, name=file.name)
+    return parse_plain_yaml(read_text(file).encode(), name=file.name)
 
 
 def parse_plain_yaml(data: bytes, *, name: str) -> PlainDocument:

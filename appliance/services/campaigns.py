@@ -232,7 +232,7 @@ def campaign_view(connection: Connection, row: Row[Any]) -> t.CampaignView:
         created_by=row.created_by,
         created_at=row.created_at,
         finished_at=row.finished_at,
-        done=sum(state in ENDED for state in states),
+        done=sum(state in ENDED and state != "cancelled" for state in states),
         steps=max(len(states), row.spec.get("trials", 0)),
         summary=row.summary or {},
         problem=problem_in(row),

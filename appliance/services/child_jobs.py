@@ -19,9 +19,14 @@ from appliance.store.schema import jobs
 def start(ctx: Context, step: Row[Any], body: t.SubmitJob, *, fold: Fold | None = None) -> None:
     """Start a step's job, or go on with the one that it had; an equal run that is there is taken instead.
 
+    One that is still stopping is left to stop, and the step as it is: the next call goes on with it.
+
     Killed between the job and the step's row, the next call finds the same job by its equal specification.
     """
-    if step.job_id and job_of(ctx, step).state in ("failed", "cancelled", "interrupted"):
+    job = job_of(ctx, step) if step.job_id else None
+    if job is not None and job.state in job_service.UNFINISHED and job.cancel_requested:
+        return  # it is sealing its checkpoint; a second one beside it would begin from nothing
+    if job is not None and job.state in ("failed", "cancelled", "interrupted"):
         view = job_service.resume(ctx, step.job_id)
     else:
         view = job_service.submit(ctx, body, fold=fold)

@@ -6,7 +6,7 @@ What a task of training has to say is which model, which rows and which loss; th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from appliance.kernel.events import Note
@@ -35,7 +35,7 @@ def fit(
     work: Work[S], recipe: OnBase, *, seed: int, store: CheckpointStore, supervision: Supervision, watch: MemoryWatch
 ) -> LoopResult:
     """Train to the end, or until the supervision asks to stop. Raises what the loop raises, and `training.memory`."""
-    watched = Supervision(emit=supervision.emit, stop_requested=supervision.stop_requested, after_step=watch.after_step)
+    watched = replace(supervision, after_step=watch.after_step)
     measuring = None
     if recipe.evaluate_every and not work.heldout:
         supervision.emit(Note(text="Nothing was held out, so evaluate_every has nothing to measure."))

@@ -37,13 +37,26 @@ S = TypeVar("S", bound=Sized)
 class MemoryWatch:
     """One attempt of one job. `load` is that of the recipe, at the longest sequence that its rows really have."""
 
-    def __init__(self, shape: ModelShape, load: Load, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        shape: ModelShape,
+        load: Load,
+        emit: Callable[[Event], None],
+        *,
+        measure: Callable[[], int] = peak_memory,
+        available: int | None = None,
+    ) -> None:
+        """`measure` gives the peak of all of the job's processes, `available` the bytes that they may have together.
+
+        Of several ranks every one watches, and all have to be given the same numbers.
+        """
         self._shape = shape
+        self._measure = measure
         self._load = load
         self._emit = emit
         self._largest = (0, 0)
         forget_peak_memory()
-        self._whole = plan_memory(shape, load, available=available_memory())
+        self._whole = plan_memory(shape, load, available=available_memory() if available is None else available)
 
     @property
     def plan(self) -> MemoryPlan:
@@ -61,7 +74,7 @@ class MemoryWatch:
         """Compare after the first steps. Raises BadInput (`training.memory`) when the rest would not fit."""
         if laps != _WARM:
             return
-        measured, expected = peak_memory(), self._expected().total
+        measured, expected = self._measure(), self._expected().total
         off = measured / expected - 1
         self._emit(Metric(name="memory_error", value=off))
         self._emit(
@@ -80,7 +93,7 @@ class MemoryWatch:
 
     def figures(self) -> dict[str, float]:
         """Return what was predicted for the largest batch that was computed, and the measured peak, in bytes."""
-        measured, expected = peak_memory(), self._expected().total
+        measured, expected = self._measure(), self._expected().total
         return {
             "memory_predicted": expected,
             "memory_measured": measured,

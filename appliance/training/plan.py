@@ -19,6 +19,10 @@ from appliance.training.recipes.seed import SeedRecipe
 _FLOAT = 4
 _PROCESS = 380 << 20
 """Resident size of a job process that has imported torch, transformers and peft and trains nothing."""
+_RANK = 480 << 20
+"""The same of one of several ranks, with what its exchanges with the others leave in the heap."""
+_LAUNCHER = 255 << 20
+"""Resident size of a job process that only starts ranks."""
 _PER_TOKEN_HIDDEN = 22.2
 """Values of hidden size that one layer keeps per token for the backward pass."""
 _PER_TOKEN_INTERMEDIATE = 3
@@ -105,11 +109,14 @@ def predict(shape: ModelShape, load: Load, *, available: int) -> MemoryPlan:
         state += int(_SCATTERED_GRADIENTS * trained * _FLOAT)
     if load.accumulation > 1:
         activations *= 1 + _SCATTERED_ACTIVATIONS
+    weights = _held_weights(shape, load)
+    if load.ranks > 1:  # each loads them whole before it keeps its piece; gathered layers use that room again
+        weights *= 1 + load.ranks
     return MemoryPlan(
-        weights=_held_weights(shape, load),
+        weights=weights,
         training_state=state,
         activations=int(activations),
-        process=_PROCESS,
+        process=_PROCESS if load.ranks == 1 else load.ranks * _RANK + _LAUNCHER,
         available=available,
     )
 
@@ -240,12 +247,14 @@ def _propose(shape: ModelShape, load: Load, *, available: int) -> tuple[str, ...
 
     proposals = []
     batch_size = load.batch_size
-    while batch_size > 1:
-        batch_size = (batch_size + 1) // 2
+    while batch_size > load.ranks:
+        batch_size = max((batch_size + 1) // 2, load.ranks)
         accumulation = -(-load.batch_size * load.accumulation // batch_size)
         if fits(batch_size=batch_size, accumulation=accumulation):
             proposals.append(f"Use batch_size {batch_size} with accumulation {accumulation}.")
             break
+    if load.ranks > 1 and fits(ranks=1):
+        proposals.append("Use ranks 1.")
     checkpointing = load.may_checkpoint and not load.gradient_checkpointing
     if checkpointing and fits(gradient_checkpointing=True):
         proposals.append("Use gradient_checkpointing true.")
@@ -257,11 +266,11 @@ def _propose(shape: ModelShape, load: Load, *, available: int) -> tuple[str, ...
         if fits(sequence_length=shorter):
             proposals.append(f"Use sequences of {shorter} tokens.")
             break
-    smallest = {"batch_size": 1, "accumulation": load.batch_size * load.accumulation, "gradient_checkpointing": True}
+    least = load.ranks  # each needs a row
+    accumulation = -(-load.batch_size * load.accumulation // least)
+    smallest = {"batch_size": least, "accumulation": accumulation, "gradient_checkpointing": True}
     if checkpointing and not proposals and fits(**smallest):
-        proposals.append(
-            f"Use batch_size 1 with accumulation {smallest['accumulation']} and gradient_checkpointing true."
-        )
+        proposals.append(f"Use batch_size {least} with accumulation {accumulation} and gradient_checkpointing true.")
     return tuple(proposals)
 
 

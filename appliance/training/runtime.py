@@ -36,9 +36,9 @@ def derive_seed(seed: int, *parts: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def peak_memory() -> int:
-    """Return the largest resident size of this process since `forget_peak_memory`, in bytes (proc(5), VmHWM)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+def peak_memory(process: int | str = "self") -> int:
+    """Return the largest resident size of a process since `forget_peak_memory`, in bytes (proc(5), VmHWM)."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
     return 0

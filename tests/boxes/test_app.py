@@ -165,8 +165,11 @@ def test_an_expired_certificate_is_refused_by_clients_and_renewed_by_the_timers_
     assert ask(outsider, box.address, MODEL).get("tokens", 0) >= 1
 
 
-def test_a_backup_is_taken_and_read_back_by_the_units(box: Box) -> None:
+def test_installation_leaves_a_backup_and_the_units_take_and_read_more(box: Box) -> None:
+    before = json.loads(box.sh("intramuros backup list --json").out)
+    assert before
     box.sh("systemctl start intramuros-backup.service && systemctl start intramuros-backup-verify.service", timeout=600)
+    assert len(json.loads(box.sh("intramuros backup list --json").out)) == len(before) + 1
     assert json.loads(box.sh("intramuros status --json").out)["last_backup"]
 
 

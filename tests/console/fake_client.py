@@ -99,6 +99,7 @@ class FakeAppliance:
             (r"GET /v1/campaigns", lambda _: self.campaigns),
             (r"GET /v1/campaigns/([^/]+)", lambda _, id: campaign_detail(id)),
             (r"POST /v1/campaigns/([^/]+)/(?:cancel|resume)", lambda _, id: campaign_detail(id).campaign),
+            (r"POST /v1/campaigns/(search|kfold|pipeline)", lambda _, kind: _find(CAMPAIGNS, "kind", kind)),
             (r"POST /v1/runs/([^/]+)/verify", lambda _, id: CAMPAIGNS[-1]),
             (r"GET /v1/deployments", some(data.DEPLOYMENTS)),
             (r"(?:GET|DELETE) /v1/deployments/([^/]+)", lambda _, name: _find(data.DEPLOYMENTS, "name", name)),

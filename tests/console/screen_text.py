@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from textual import events
 from textual.app import App
 from textual.pilot import Pilot
 
@@ -48,6 +49,11 @@ class Driver:
     async def press(self, *keys: str) -> None:
         """Press keys one after the other."""
         await self._pilot.press(*keys)
+
+    def burst(self, *keys: str) -> None:
+        """Let keys arrive all at once, as from a fast hand on a slow machine."""
+        for key in keys:
+            self.app.post_message(events.Key(key, key if len(key) == 1 else None))
 
     async def resize(self, width: int, height: int) -> None:
         """Change the terminal's size."""

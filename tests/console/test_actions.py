@@ -23,13 +23,16 @@ from tui.views.tune import Planned
 PLACES = ("home", "sheet", "draft", *LIST_OF, *READ_OF)
 DEEDS = [action for action in TABLE if action.deed]
 MANUAL = Path(__file__).parents[2] / "docs" / "operators" / "console.md"
-_NUMBERS = {"near": "0.9", "train": "70", "seed": "3"}
+_NUMBERS = {"near": "0.9", "train": "70", "seed": "3", "folds": "4"}
 FITTING = {"job.cancel": {SEARCH, PIPELINE}, "job.resume": set[str](), "job.register": {FOUND}}
 """deed -> campaigns that it can be done to"""
 PERMISSION_OF = {
     "model.verify": "read",
     "model.compare": "read",
     "train.start": "job.submit",
+    "search.start": "campaign.submit",
+    "kfold.start": "campaign.submit",
+    "pipeline.start": "campaign.submit",
     "model.deploy": "deployment.deploy",
     "job.resume": "job.submit",
     "job.register": "model.register",

@@ -87,6 +87,8 @@ def test_every_deed_is_offered_somewhere() -> None:
             "1",
             "q",
             "q",
+            "9",
+            "q",
         ],
     )
     for action in TABLE:

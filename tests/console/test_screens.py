@@ -59,7 +59,7 @@ CAMPAIGN_SCREENS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "search": (("9", "enter"), ("trial 1 so far", "stopped at step 20", "40 %, 1 min left")),
     "pipeline": (("9", "down", "enter"), ("waits", "model approve faq@3", "promote")),
     "kfold": (("9", "down", "down", "enter"), ("0.9205 to 0.9419", "fold 3")),
-    "search_found": (("9", "down", "down", "down", "enter"), ("learning_rate 71%", "The best recipe", "rank: 16")),
+    "search_found": (("9", "down", "down", "down", "enter"), ("learning_rate 71%", "^2", "The best recipe")),
     "rerun": (("9", "G", "enter"), ("all 7 files have the same SHA-256",)),
 }
 

@@ -25,6 +25,8 @@ from tests.factories.engine_client import (
 from tests.factories.tiny_llama import make_tiny_adapter, make_tiny_gguf
 
 PROMPTS = [f"Which port does the gateway listen on, and how many dogs sleep there? Number {n}." for n in range(4)]
+ALONE = ("--ubatch", "32")
+"""No step is filled up because of what was measured, which would change the order of sums."""
 LONG = Sampling(temperature=0.0, max_tokens=120, ignore_eos=True)
 SAMPLED = Sampling(temperature=1.0, seed=3, max_tokens=120, ignore_eos=True)
 
@@ -52,7 +54,7 @@ def _named(folder: Path, name: str) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[EngineClient]:
     adapter = folder / "law.gguf"
-    more = (*_named(folder, "small"), f"--adapter=law={digest_of_file(adapter)}={adapter}")
+    more = (*ALONE, *_named(folder, "small"), f"--adapter=law={digest_of_file(adapter)}={adapter}")
     with (
         running_worker(_model(folder, "deep"), folder / "drafting.sock", *more),
         connected(folder / "drafting.sock") as client,
@@ -62,7 +64,10 @@ def client(folder: Path) -> Iterator[EngineClient]:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> Iterator[EngineClient]:
-    with running_worker(_model(folder, "deep"), folder / "plain.sock"), connected(folder / "plain.sock") as client:
+    with (
+        running_worker(_model(folder, "deep"), folder / "plain.sock", *ALONE),
+        connected(folder / "plain.sock") as client,
+    ):
         yield client
 
 
@@ -80,8 +85,8 @@ def test_measured_times_let_it_guess_and_the_answers_are_the_same(
     state = client.state()
     drafted = state.draft_model_drafted - before.draft_model_drafted
     accepted = state.draft_model_accepted - before.draft_model_accepted
-    assert drafted > 20
-    assert accepted > (0.9 * drafted if params is LONG else 0)
+    assert drafted > (20 if params is LONG else 0)
+    assert accepted >= (0.9 * drafted if params is LONG else 0)
 
 
 def test_streams_beside_each_other_and_beside_an_adapter(client: EngineClient, plain: EngineClient) -> None:
@@ -138,10 +143,12 @@ def box(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]
 def _complete(box: Box, model: str) -> str:
     headers = {"authorization": f"Bearer {(box.paths.root / 'key').read_text().strip()}"}
     trusted = ssl.create_default_context(cafile=box.paths.authority_certificate)
-    asked = {"model": model, "prompt": PROMPTS[0], "max_tokens": 120, "temperature": 0, "ignore_eos": True}
+    prompt = " ".join(PROMPTS[:3])  # longer than a tile: it is not filled up
+    asked = {"model": model, "prompt": prompt, "max_tokens": 100, "temperature": 0, "ignore_eos": True}
     with httpx.Client(base_url=box.url, verify=trusted, headers=headers) as client:
         answer = client.post("/v1/completions", json=asked, timeout=60)
     assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["prompt_tokens"] >= 64
     return str(answer.json()["choices"][0]["text"])
 
 

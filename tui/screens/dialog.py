@@ -1,5 +1,7 @@
 """The dialog that asks before a deed.
 
+What would come of the answers is shown as they are filled in, and what is wrong with one stands below it.
+
 Danger 1 has its own button under the cursor, so one Enter does it; from danger 2 on Back is under the cursor; at
 danger 3 the object's name has to be typed first. The equivalent CLI line is shown as the answers are filled in.
 """
@@ -10,10 +12,11 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
+from textual.widgets import Input
 
 from appliance.kernel.errors import IntramurosError
 from tui import format as fmt
-from tui.deed import Action, Answers, Field, Question, Target
+from tui.deed import Action, Answers, Field, Question, Target, in_one_line
 from tui.screens.tell import WIDTH
 from tui.screens.work import start
 from tui.session import Session
@@ -29,9 +32,21 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
 
     AUTO_FOCUS = ""
 
-    def __init__(self, action: Action, question: Question, target: Target, session: Session, *, ascii: bool) -> None:
+    def __init__(
+        self,
+        action: Action,
+        question: Question,
+        target: Target,
+        session: Session,
+        *,
+        ascii: bool,
+        given: Answers | None = None,
+        fault: tuple[str, str] = ("", ""),
+    ) -> None:
+        """`given` are answers of an earlier time that were refused, `fault` the field and the reason."""
         super().__init__()
         self._action, self._asked, self._target, self._session, self._ascii = action, question, target, session, ascii
+        self._given, self._fault = given or {}, fault
         self.set_class(ascii, "-plain")
 
     def compose(self) -> ComposeResult:
@@ -39,9 +54,12 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
         with Vertical(classes="box"):
             yield Note(id="what", ascii=self._ascii)
             for field in self._asked.fields:
-                yield from self._row(field.name, field.label, fmt.clean(field.default(self._target)))
+                value = self._given.get(field.name, field.default(self._target))
+                yield from self._row(field.name, field.label, fmt.clean(value))
+                yield self._empty(f"fault-{field.name}")
             if self._action.danger == 3:
                 yield from self._row("typed", "Type its name to agree", "")
+            yield self._empty("preview")
             yield Note(id="cli", ascii=self._ascii)
             label = self._action.label.capitalize()
             yield Buttons(("Back", label), chosen=0 if self._action.danger >= 2 else 1, ascii=self._ascii)
@@ -51,13 +69,19 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
         entries = self.query(Entry)
         self.set_focus(entries.first(Entry) if entries else self.query_one(Buttons))
         self._tell()
+        self._blame(*self._fault)
         start(self, "choices", self._look_up)
+        self._look_ahead()
 
-    def on_input_changed(self) -> None:
-        """Keep the CLI line true."""
+    def on_input_changed(self, message: Input.Changed) -> None:
+        """Keep the CLI line and the preview true."""
         self._tell()
+        name = (message.input.id or "").removeprefix("field-")
+        if message.value != self._given.get(name):
+            self._blame(name, "")
+        self._look_ahead()
 
-    def on_input_submitted(self) -> None:
+    def _entered(self) -> None:
         """Enter goes to the next field, then to the buttons; a question without danger needs no button."""
         last = list(self.query(Entry))[-1]
         if self._action.danger == 0 and self.focused is last:
@@ -88,16 +112,41 @@ class AskFirst(ModalScreen[dict[str, str] | None]):
         else:
             self.dismiss(self._answers())
 
+    def _empty(self, id: str) -> Note:
+        note = Note(id=id, ascii=self._ascii)
+        note.tell([])
+        return note
+
     def _row(self, name: str, label: str, value: str) -> ComposeResult:
         with Horizontal(classes="row"):
             text = Painted(ascii=self._ascii)
             text.add_class("name")
             text.paint([((Span(fmt.fit(label, 23)),), False)])
             yield text
-            yield Entry(name, value)
+            yield Entry(name, value, entered=self._entered)
             choice = Painted(id=f"choice-{name}", ascii=self._ascii)
             choice.add_class("choice")
             yield choice
+
+    def _look_ahead(self) -> None:
+        if self._asked.preview is not None:
+            start(self, "preview", self._preview)
+
+    async def _preview(self) -> None:
+        if self._asked.preview is None:
+            return
+        lines: tuple[Line, ...] = ()
+        try:
+            lines = await self._asked.preview(self._session, self._answers())
+        except IntramurosError as error:
+            self._blame(self._asked.at_fault(error), in_one_line(error))
+        self.query_one("#preview", Note).tell([(), *lines] if lines else [])
+
+    def _blame(self, name: str, problem: str) -> None:
+        """Say below a field what is wrong with it; an empty problem takes that back."""
+        if name and name != "typed":
+            told = [line(Span(f"  {part}", Tone.WARN)) for part in fmt.wrap(problem, WIDTH - 2) if problem]
+            self.query_one(f"#fault-{name}", Note).tell(told)
 
     async def _look_up(self) -> None:
         for field in self._asked.fields:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tui.actions import BY_ID
 from tui.deed import Target
-from tui.deeds import draft_question, draft_target
+from tui.deeds.tune import draft_question, draft_target
 from tui.draft import Draft
 from tui.screens.dialog import AskFirst
 from tui.screens.frame import Frame

@@ -19,7 +19,7 @@ from textual.widgets import Input
 from appliance.kernel.errors import IntramurosError
 from tui import format as fmt
 from tui.actions import at, for_key, refusal
-from tui.deed import Action, Deed, Target
+from tui.deed import Action, Answers, Deed, Target, in_one_line
 from tui.screens.dialog import AskFirst
 from tui.screens.palette import Palette
 from tui.screens.tell import Tell
@@ -272,7 +272,7 @@ class Frame(Screen[None]):
         elif reason:
             self.say(f"{action.label}: {reason}", Tone.WARN)
         elif action.deed is not None:
-            self._ask(action, action.deed)
+            self._ask(action, action.deed, self.target() or Target())
         else:
             self.navigate(action.id)
 
@@ -306,9 +306,14 @@ class Frame(Screen[None]):
         if action is not None:
             self.act(action)
 
-    def _ask(self, action: Action, deed: Deed) -> None:
-        target = self.target() or Target()
-
+    def _ask(
+        self,
+        action: Action,
+        deed: Deed,
+        target: Target,
+        given: Answers | None = None,
+        fault: tuple[str, str] = ("", ""),
+    ) -> None:
         def answered(answers: dict[str, str] | None) -> None:
             if answers is None:
                 self.say("Nothing was changed." if action.danger else "")
@@ -317,7 +322,9 @@ class Frame(Screen[None]):
             start(self, "deed", work)
 
         if action.danger or deed.fields:
-            question = AskFirst(action, deed, target, self.console.session, ascii=self.console.plain)
+            question = AskFirst(
+                action, deed, target, self.console.session, ascii=self.console.plain, given=given, fault=fault
+            )
             self.app.push_screen(question, answered)
         else:
             answered({})
@@ -327,6 +334,10 @@ class Frame(Screen[None]):
         try:
             answer = await self.console.session.send(deed.call(target, answers))
         except IntramurosError as error:
+            if field := deed.at_fault(error):
+                self.say("")
+                self._ask(action, deed, target, answers, (field, in_one_line(error)))
+                return
             self.say(error.code, Tone.BAD)
             told = (error.message, error.hint) if error.hint else (error.message,)
             title = f"{action.label.capitalize()}: {error.code}"

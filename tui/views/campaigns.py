@@ -9,6 +9,7 @@ from appliance.api.types import CampaignDetail, CampaignStepView, CampaignView
 from tui import format as fmt
 from tui.draft import typed
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
+from tui.views.trials import best_of, trial_lines
 
 ACTIVE = ("running", "waiting")
 _NAMES = 14
@@ -73,8 +74,11 @@ def campaign_lines(detail: CampaignDetail, look: Look) -> list[Line]:
         lines += [fact("" if i else name, Span(part, tone)) for i, part in enumerate(told)]
         lines += [fact("", part) for part in fmt.wrap(view.problem.hint, room) if part]
     lines += {"search": _search, "kfold": _kfold, "rerun": _rerun}.get(view.kind, _nothing)(detail, look)
-    lines.append(heading(_PARTS.get(view.kind, "Steps")))
-    lines += [_step(detail, step, look) for step in detail.steps]
+    if view.kind == "search" and detail.steps:
+        lines += trial_lines(detail, look)
+    else:
+        lines.append(heading(_PARTS.get(view.kind, "Steps")))
+        lines += [_step(step, look) for step in detail.steps]
     if not detail.steps:
         lines.append(hint("The first ones are being chosen."))
     if recipe := view.summary.get("recipe"):
@@ -125,16 +129,14 @@ def _rerun(detail: CampaignDetail, look: Look) -> list[Line]:
     return [fact("verdict", Span(f"DIFFERENT: {fmt.clean(differing)}", Tone.BAD))]
 
 
-def _step(detail: CampaignDetail, step: CampaignStepView, look: Look) -> Line:
-    best = _best(detail)
-    first = best is not None and step.number == best.number
+def _step(step: CampaignStepView, look: Look) -> Line:
     name = fmt.fit(step.name, _NAMES)
     room = max(20, look.width - _NAMES - 26)
     told = _told(step)
     if step.progress is not None and not told:
         left = f", {fmt.duration(step.progress.eta_seconds)} left" if step.progress.eta_seconds is not None else ""
         told = f"{fmt.share(step.progress.fraction)}{left}"
-    tone = Tone.BAD if step.problem and step.state == "failed" else Tone.STRONG if first else Tone.PLAIN
+    tone = Tone.BAD if step.problem and step.state == "failed" else Tone.PLAIN
     job = Span(f" {step.job[-8:]}", Tone.FAINT)
     return line("   ", state(step.state, look), f" {name} ", Span(fmt.fit(told, room), tone), job)
 
@@ -144,10 +146,6 @@ def _told(step: CampaignStepView) -> str:
     outcome = step.outcome
     if step.problem is not None:
         return fmt.clean(step.problem.message)
-    if step.state == "pruned":
-        return f"stopped at step {outcome.get('pruned_at', '?')}  {_values(step)}"
-    if isinstance(outcome.get("value"), float):
-        return f"{fmt.figure(outcome['value'])}  {_values(step)}"
     if isinstance(outcome.get("metrics"), dict) and "run" not in outcome:
         return "  ".join(f"{name} {fmt.figure(value)}" for name, value in list(outcome["metrics"].items())[:3])
     found = [str(outcome[name]) for name in ("run", "ref", "stage", "name") if name in outcome]
@@ -155,9 +153,11 @@ def _told(step: CampaignStepView) -> str:
 
 
 def _values(step: CampaignStepView) -> str:
-    """A trial's values; a pipeline's step says its verb."""
+    """A trial's values; a pipeline's step says its verb; a fold's name says which one it is."""
     if verb := step.spec.get("verb"):
         return "" if verb == step.name else str(verb)
+    if "index" in step.spec:
+        return ""
     return fmt.clean("  ".join(f"{name} {_brief(value)}" for name, value in step.spec.items()))
 
 
@@ -166,11 +166,7 @@ def _brief(value: Any) -> str:
 
 
 def _best(detail: CampaignDetail) -> CampaignStepView | None:
-    if detail.campaign.kind != "search":
-        return None
-    done = [one for one in detail.steps if one.state == "succeeded" and isinstance(one.outcome.get("value"), float)]
-    sign = -1 if detail.spec.get("direction") == "maximize" else 1
-    return min(done, key=lambda one: (sign * one.outcome["value"], one.number), default=None)
+    return best_of(detail) if detail.campaign.kind == "search" else None
 
 
 def _so_far(detail: CampaignDetail | None) -> str:

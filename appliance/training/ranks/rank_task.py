@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -31,14 +32,16 @@ from appliance.training import export
 from appliance.training.base_model import load_base
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.conversations import read_conversations
-from appliance.training.fitting import settings_of
-from appliance.training.loop import Supervision, train
+from appliance.training.fitting import Work, fit
+from appliance.training.loop import Supervision
+from appliance.training.memory_watch import MemoryWatch
 from appliance.training.objective import NextToken, mean_loss
+from appliance.training.plan import shape_of_folder
 from appliance.training.ranks.launch_task import PROBLEM, SUMMARY
 from appliance.training.ranks.sharding import whole
 from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.registry import recipe_of
-from appliance.training.runtime import prepare
+from appliance.training.runtime import peak_memory, prepare
 from appliance.training.sampler import Batch, ChatSampler, in_batches
 from appliance.training.summary import summarise
 
@@ -99,31 +102,40 @@ def _train(workspace: Workspace) -> dict[str, Any] | None:
     for layer in base.model.model.layers:
         fully_shard(layer)
     fully_shard(base.model)
-    settings = settings_of(
-        recipe,
-        steps=recipe.epochs * sampler.steps_per_epoch,
-        seed=spec.seed,
-        half_precision=recipe.precision == "bfloat16",
-    )
     folder = workspace.checkpoints / f"rank-{rank}"
     store = CheckpointStore(folder, fingerprint=f"{spec.run_id}/{rank}/{world}")
     _agree_on_a_step(store)
+    work = Work(
+        model=base.model,
+        sampler=sampler,
+        objective=_Share(rank, world),
+        heldout=(),
+        steps=recipe.epochs * sampler.steps_per_epoch,
+    )
+    watch = MemoryWatch(
+        shape_of_folder(base.folder), rows.load_of(recipe), emit, measure=_peak_memory, available=_available_memory()
+    )
     supervision = Supervision(emit=emit, stop_requested=workspace.stop_requested, agree=_any_rank)
-    result = train(base.model, sampler, settings, store, supervision, objective=_Share(rank, world))
+    result = fit(work, recipe, seed=spec.seed, store=store, supervision=supervision, watch=watch)
     if not result.finished:
         return None
-    emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=settings.steps))
+    emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=work.steps))
     heldout = in_batches(rows.heldout, batch_size=recipe.batch_size, padding=base.padding)
     loss = mean_loss(base.model, heldout, NextToken()) if heldout else None
-    weights = {name: whole(weight).detach() for name, weight in base.model.state_dict().items()}
+    memory = watch.figures()
+    weights = {}
+    for name, piece in base.model.state_dict().items():
+        weight = whole(piece).detach()  # every rank takes part, the first one keeps it
+        if rank == 0:
+            weights[name] = weight
     if rank:
         return {}
     plain = load_base(workspace.input("base"), chat_template=recipe.chat_template)
     plain.model.load_state_dict(weights)
-    summary = summarise(plain.model, vocabulary=len(base.tokenizer), result=result) | rows.figures()
+    summary = summarise(plain.model, vocabulary=len(base.tokenizer), result=result) | rows.figures() | memory
     export.write_model(plain.model, workspace.output)
     base.write_tokenizer(workspace.output)
-    emit(Progress(phase="done", fraction=1.0, step=result.steps, steps=settings.steps, loss=result.loss))
+    emit(Progress(phase="done", fraction=1.0, step=result.steps, steps=work.steps, loss=result.loss))
     if loss is not None:
         summary["heldout_loss"] = round(loss, 6)
     return summary | {"ranks": world, "job_seconds": round(time.monotonic() - started, 3)}
@@ -159,6 +171,23 @@ class _Share:
     def tokens(self, batch: Batch) -> int:
         """Every position of the whole batch."""
         return self._plain.tokens(batch)
+
+
+def _peak_memory() -> int:
+    """Return the peak of all ranks and of the process that started them; every rank must ask."""
+    own = torch.tensor(peak_memory() + (peak_memory(os.getppid()) if dist.get_rank() == 0 else 0))
+    dist.all_reduce(own)
+    return int(own)
+
+
+def _available_memory() -> int:
+    """Return the bytes that all ranks may have together; every rank must ask."""
+    mine = [os.getpid(), os.getppid()] if dist.get_rank() == 0 else [os.getpid()]
+    own = torch.tensor(sum(psutil.Process(process).memory_info().rss for process in mine))
+    left = torch.tensor(psutil.virtual_memory().available)
+    dist.all_reduce(own)
+    dist.all_reduce(left, op=dist.ReduceOp.MIN)
+    return int(own) + int(left)
 
 
 def _any_rank(own: bool) -> bool:

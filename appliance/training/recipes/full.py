@@ -41,6 +41,7 @@ class FullRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             may_checkpoint=True,
             packed=self.packing,
             keeps_best=self.evaluate_every > 0,
+            ranks=self.ranks,
         )
 
     def steps_for(self, rows: int) -> int | None:

@@ -32,3 +32,5 @@ class Load:
     """whether the recipe could ask for a base in fewer bits"""
     keeps_best: bool = False
     """whether the best weights are kept beside the present ones"""
+    ranks: int = 1
+    """processes that share weights, moments and the rows of a batch"""

@@ -10,7 +10,7 @@ from appliance.engine.drafting import LEVEL, Work, add_guesses
 from appliance.engine.prefix_cache import PrefixCache
 from appliance.engine.scheduler import Chunk, Limits, Scheduler, Sequence
 from appliance.engine.speculation import MOST_DRAFTED, Acceptance, Source
-from appliance.engine.step_cost import StepCost
+from appliance.engine.step_cost import TILE, Attention, StepCost
 from tests.unit.engine.kv_model import UnifiedCells, check
 
 FLAT = StepCost(curve={1: 0.01, 64: 0.011})
@@ -123,6 +123,31 @@ def test_a_long_text_with_little_left_to_say_is_not_taken_in() -> None:
 def test_a_guess_ends_where_the_answer_must() -> None:
     (chunk,) = _guess(_step(_stream(4, limit=7)), Oracle())
     assert len(chunk.draft) == 2
+
+
+def test_a_step_that_was_filled_to_a_tile_is_filled_anew_around_its_guesses() -> None:
+    limits = Limits(slots=1, cells=4000, batch=512, outputs=32)
+    cache = PrefixCache(cells=4000, sequences=4, memory=UnifiedCells(4000))
+    dear = Attention(row=0.0001, tile=0.0001)
+    scheduler = Scheduler(limits=limits, cache=cache)
+    request = _stream(1000, limit=4000)
+    request.slot = -1
+    scheduler.submit(request)
+    scheduler.complete(scheduler.plan(), 0.01)
+    scheduler.complete(scheduler.plan(), 0.01)
+    assert request.remaining == 0
+    request.tokens.append(7)
+    scheduler.cost = StepCost(token=1e-9, curve={1: 0.01, 64: 0.011}, attention=dear)
+    chunks = scheduler.plan()
+    assert (len(chunks), scheduler.padding) == (1, 0)  # one row alone is what a tile costs
+    oracle = Oracle()
+    oracle.known[request] = 1000
+    room = scheduler.room_for_guesses(chunks)
+    guessing = add_guesses(chunks, oracle, cost=scheduler.cost, room=room, seconds=1.0, least=8)
+    rows = guessing[0].count
+    assert rows > 1
+    assert scheduler.filled(guessing) == guessing
+    assert scheduler.padding == TILE - rows
 
 
 @settings(max_examples=80, deadline=None)

@@ -78,7 +78,10 @@ class Harness:
         self._stream = worker_stream()
 
     def guesses_pay(self) -> None:
-        """Let more rows cost nothing, and the draft model next to it; no request has come yet."""
+        """Let more rows cost nothing, and the draft model next to it; no request has come yet.
+
+        Nor is a step filled up then because of what was measured, which changes the order of sums.
+        """
         self.engine._scheduler.cost = _FlatCost(curve={1: 1.0, 64: 1.01})
         if self.draft is not None:
             self.draft.cost = _FlatCost(token=0.0001, curve={1: 0.05, 64: 0.06})
@@ -251,7 +254,8 @@ def _answers(harness: Harness, params: Sampling, *, count: int = 3) -> list[str]
 def test_a_draft_model_changes_the_pace_and_not_the_answer(
     model: LlamaModel, stranger: LlamaModel, params: Sampling
 ) -> None:
-    with _running(model, outputs=8) as harness:
+    with _running(model) as harness:
+        harness.guesses_pay()
         plain = _answers(harness, params)
         steps = harness.state().steps
     with _running(model, outputs=8, draft=model) as harness:
@@ -296,7 +300,8 @@ def test_where_a_step_of_more_rows_costs_as_much_as_more_steps_the_draft_model_i
 
 
 def test_a_full_draft_context_only_ends_drafting(model: LlamaModel) -> None:
-    with _running(model, outputs=8) as harness:
+    with _running(model) as harness:
+        harness.guesses_pay()
         plain = _answers(harness, GREEDY)
     with _running(model, outputs=8, draft=model, draft_cells=256) as harness:
         harness.guesses_pay()

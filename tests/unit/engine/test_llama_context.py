@@ -42,6 +42,16 @@ def test_chunks_and_batches_compute_the_same(context: LlamaContext) -> None:
     np.testing.assert_allclose(context.logits(2)[1], expected, atol=NOISE)
 
 
+def test_padding_changes_no_result_and_leaves_nothing_behind(context: LlamaContext) -> None:
+    expected = _whole(context, TOKENS)
+    context.clear()
+    for _ in range(20):  # what stayed would soon fill the cells
+        context.cut(1, 0)
+        context.decode([Chunk(_sequence(1), 0, 25, last=False)], padding=39)
+    assert context.decode([Chunk(_sequence(1), 25, 35, last=True)], padding=29) == [34]
+    np.testing.assert_allclose(context.logits(1)[0], expected, atol=NOISE)
+
+
 def test_a_copied_prefix_computes_the_same_and_survives_its_source(context: LlamaContext) -> None:
     fork = [*TOKENS[:40], 7, 8, 9]
     expected = _whole(context, fork)

@@ -9,7 +9,7 @@ from appliance.engine.block_store import BlockStore
 from appliance.engine.frames import Priority
 from appliance.engine.prefix_cache import PrefixCache
 from appliance.engine.scheduler import Chunk, Limits, Scheduler, Sequence
-from appliance.engine.step_cost import StepCost
+from appliance.engine.step_cost import TILE, Attention, StepCost
 from tests.unit.engine.kv_model import UnifiedCells, check
 
 BATCH = Priority.BATCH
@@ -73,6 +73,30 @@ def test_a_prompt_advances_even_when_the_target_is_already_missed() -> None:
     scheduler.cost = StepCost(token=0.001, curve={1: 9.0})
     scheduler.submit(_request(prompt=100, first=500))
     assert [chunk.count for chunk in scheduler.plan()] == [1, 32]
+
+
+def test_a_step_is_filled_up_with_prompts_first_and_then_with_nothing() -> None:
+    scheduler = _scheduler(batch=2048)
+    scheduler.submit(_request(prompt=900, answer=50))
+    _step(scheduler)
+    scheduler.cost = StepCost(token=0.001, curve={1: 0.17}, attention=Attention(row=1e-4, tile=1e-5))
+    scheduler.submit(_request(prompt=80, first=5000))
+    assert [chunk.count for chunk in _step(scheduler)] == [1, 63]  # the target alone would allow 32
+    assert scheduler.padding == 0
+    assert [chunk.count for chunk in scheduler.plan()] == [1, 17]
+    assert scheduler.padding == TILE - 18
+
+
+def test_a_full_cache_is_not_filled_with_nothing() -> None:
+    scheduler = _scheduler(cells=110)
+    scheduler.cost = StepCost(token=1e-6, attention=Attention(row=1.0, tile=1e-9))
+    scheduler.submit(_request(prompt=50, answer=5))
+    assert [chunk.count for chunk in scheduler.plan()] == [50]
+    assert scheduler.padding == TILE - 50
+    _step(scheduler)
+    scheduler.submit(_request(prompt=50, answer=5, first=500))
+    assert [chunk.count for chunk in scheduler.plan()] == [1, 50]
+    assert scheduler.padding == 0
 
 
 def test_follower_waits_for_its_leader_and_computes_only_its_own_part() -> None:

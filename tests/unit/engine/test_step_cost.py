@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from appliance.engine.step_cost import StepCost
+from appliance.engine.step_cost import TILE, Attention, StepCost
 
 CURVE = {1: 0.02, 2: 0.03, 8: 0.06}
 
@@ -26,6 +26,19 @@ def test_it_learns_from_steps() -> None:
 
 def test_a_target_that_is_missed_already_leaves_nothing() -> None:
     assert StepCost(token=0.001, curve={1: 9.0}).chunk(0.2, rows=1) < 0
+
+
+def test_a_step_is_filled_up_where_single_rows_cost_more_than_a_tile() -> None:
+    cost = StepCost(token=0.001, attention=Attention(row=7e-6, tile=6e-5))
+    assert cost.missing([(60, 1000)], micro=512) == TILE - 60
+    assert cost.missing([(1, 300), (1, 300), (40, 1000)], micro=512) == TILE - 42
+    assert cost.missing([(60, 0)], micro=512) == 0  # nothing before them
+    assert cost.missing([(1, 1000)] * 16, micro=512) == 0  # a tile for each stream
+    assert cost.missing([(TILE, 1000)], micro=512) == 0
+    assert cost.missing([(540, 800)], micro=512) == TILE - 28
+    assert cost.missing([], micro=512) == 0
+    assert cost.missing([(20, 1000)], micro=32) == 0  # such micro-batches never make a tile
+    assert StepCost(token=0.001).missing([(60, 1000)], micro=512) == 0
 
 
 @settings(deadline=None)

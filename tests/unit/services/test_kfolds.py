@@ -14,7 +14,7 @@ from appliance.services import campaigns, kfolds, models
 from appliance.services.context import Context
 from appliance.services.records import find_job
 from tests.factories.appliance import imported_dataset, queue_run
-from tests.factories.campaigns import drive, end, move, open_jobs
+from tests.factories.campaigns import drive, end, move, open_jobs, put_running
 
 RECIPE = """\
 recipe: seed
@@ -88,6 +88,21 @@ def test_a_fold_that_fails_is_named_and_only_it_is_tried_again(ctx: Context) -> 
     again = drive(ctx, campaign, loss)
     assert again.campaign.state == "succeeded"
     assert [step.job for step in again.steps] == jobs
+
+
+def test_a_job_that_is_still_stopping_is_waited_for_and_then_goes_on(ctx: Context) -> None:
+    campaign = start(ctx, folds=2)
+    first, second = (step.job for step in move(ctx, campaign).steps)
+    put_running(ctx, first)
+    campaigns.cancel(ctx, campaign)
+    campaigns.resume(ctx, campaign)
+    found = move(ctx, campaign)
+    assert [(step.state, step.job) for step in found.steps] == [("pending", first), ("running", second)]
+    stopping = next(job for job in open_jobs(ctx) if job.id == first)
+    end(ctx, stopping, {})
+    assert [(step.state, step.job) for step in move(ctx, campaign).steps] == [("running", first), ("running", second)]
+    found = drive(ctx, campaign, loss)
+    assert (found.campaign.state, [step.job for step in found.steps]) == ("succeeded", [first, second])
 
 
 @pytest.mark.parametrize(("folds", "text", "code"), [(1, RECIPE, "kfold.folds"), (21, RECIPE, "kfold.folds")])

@@ -123,6 +123,18 @@ def test_pairs_and_kept_weights_cost_memory() -> None:
     assert kept == predict(SHAPE, LOAD, available=0).training_state + 4 * SHAPE.parameters
 
 
+def test_ranks_cost_a_process_and_the_weights_each_and_proposals_leave_every_rank_a_row() -> None:
+    load = replace(LOAD, ranks=4)
+    one, four = (predict(SHAPE, asked, available=0) for asked in (LOAD, load))
+    assert (four.training_state, four.activations) == (one.training_state, one.activations)
+    assert four.weights == 5 * one.weights
+    plan = plan_memory(SHAPE, load, available=one.total)
+    assert not plan.fits
+    assert "Use ranks 1." in plan.proposals
+    tight = plan_memory(SHAPE, replace(load, batch_size=4, may_checkpoint=True), available=four.total // 2)
+    assert not any("batch_size 1 " in proposal or "batch_size 2 " in proposal for proposal in tight.proposals)
+
+
 def test_only_what_a_recipe_can_do_is_proposed() -> None:
     able = replace(LOAD, may_checkpoint=True)
     needed = predict(SHAPE, LOAD, available=0).total
