@@ -69,11 +69,20 @@ def ours(
 
 
 def engine(
-    model: Path, digest: str, socket: Path, *, threads: int, slots: int = SLOTS, context: int = CONTEXT
+    model: Path,
+    digest: str,
+    socket: Path,
+    *,
+    threads: int,
+    slots: int = SLOTS,
+    context: int = CONTEXT,
+    draft: Path | None = None,
 ) -> list[str | Path]:
     """The command of an engine as it is deployed."""
     argv: list[str | Path] = [sys.executable, "-I", "-m", "appliance.engine.llama_worker", "--model", model]
     argv += ["--digest", digest, "--socket", socket, "--threads", str(threads), "--slots", str(slots)]
+    if draft is not None:
+        argv += ["--draft", draft, "--draft-digest", sha256_file(draft)]
     return [*argv, "--context", str(context), "--name", "bench@1"]
 
 

@@ -87,7 +87,8 @@ def main(folder: Path, threads: int) -> None:
             "bf16": False,
             "use_cpu": True,
             "logging_steps": 1,
-            "save_strategy": "no",
+            "save_strategy": "steps",  # once, at the end, as the other side does
+            "save_steps": load.steps,
             "report_to": [],
             "disable_tqdm": True,
             "seed": 0,

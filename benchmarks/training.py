@@ -52,7 +52,7 @@ def main(arguments: list[str], *, scenarios: Mapping[str, Scenario] = SCENARIOS,
             print(json.dumps(found[figure.id]), file=sys.stderr)
         # Written after each, so that an interrupted measurement keeps what it has.
         keep_figures("training", measured, folder=results)
-    return 0 if all(document["met"] for document in found.values()) else 1
+    return 0 if all(document["met"] is not False for document in found.values()) else 1
 
 
 if __name__ == "__main__":

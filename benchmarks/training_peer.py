@@ -26,7 +26,7 @@ _PROGRAMS: Final = {
 SMALL: Final = Load(method="full")
 BIGGER: Final = Load(
     method="full",
-    steps=2,
+    steps=16,
     batch_size=2,
     length=256,
     hidden=768,

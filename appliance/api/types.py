@@ -583,6 +583,14 @@ class ServedAdapter(View, frozen=True, kw_only=True):
     size: int
 
 
+class ServedDraft(View, frozen=True, kw_only=True):
+    """A smaller model that guesses tokens for a served one: its version, and its GGUF file."""
+
+    ref: str
+    digest: str
+    size: int
+
+
 class ServingOptions(View, frozen=True, kw_only=True):
     """How one revision is served. Zero means the appliance's setting or the model's own limit."""
 
@@ -599,6 +607,8 @@ class ServingOptions(View, frozen=True, kw_only=True):
     """whether clients may ask for shorter vectors (models trained for it)"""
     adapters: dict[str, ServedAdapter] = {}
     """label -> LoRA adapter; clients name it `DEPLOYMENT:LABEL`"""
+    draft: ServedDraft | None = None
+    """what guesses its next tokens; answers are the same without"""
 
 
 class Policy(View, frozen=True, kw_only=True):
@@ -653,6 +663,8 @@ class FootprintView(View, frozen=True, kw_only=True):
     """what a fresh engine takes"""
     saved: int = 0
     """kept besides for prefixes that leave its KV cache"""
+    draft: int = 0
+    """the draft model with its cells, in all"""
 
 
 class EngineLoad(View, frozen=True, kw_only=True):
@@ -669,6 +681,12 @@ class EngineLoad(View, frozen=True, kw_only=True):
     steps: int
     step_seconds: float
     preempted: int
+    drafted_tokens: int = 0
+    """guessed, by prompt lookup and the draft model"""
+    accepted_tokens: int = 0
+    """guessed tokens that were right"""
+    draft_model_drafted: int = 0
+    draft_model_accepted: int = 0
 
 
 class ResidentView(View, frozen=True, kw_only=True):
@@ -966,6 +984,8 @@ class OptionsChange(Request, frozen=True, kw_only=True):
     shortens: bool | None = None
     adapters: dict[str, str] | None = None
     """label -> reference of a version with an adapter; an empty table takes all away"""
+    draft: str | None = None
+    """reference of the version that guesses for it; an empty one takes it away"""
 
 
 class PolicyChange(Request, frozen=True, kw_only=True):

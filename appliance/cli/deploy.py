@@ -29,6 +29,8 @@ _HOLD = 25.0
     "--adapter", "adapters", multiple=True, metavar="LABEL=REF", help="Serve this LoRA adapter as NAME:LABEL."
 )
 @click.option("--no-adapters", is_flag=True, help="Take all adapters away.")
+@click.option("--draft", metavar="REF", help="Smaller version with the same vocabulary that guesses tokens for it.")
+@click.option("--no-draft", is_flag=True, help="Take the draft model away.")
 @click.option("--pin/--no-pin", default=None, help="Never unload it.")
 @click.option("--idle-timeout", metavar="DURATION", help="Unload it after so long without a request, such as 30m.")
 @verb
@@ -45,6 +47,8 @@ def deploy(
     shortens: bool | None,
     adapters: tuple[str, ...],
     no_adapters: bool,
+    draft: str | None,
+    no_draft: bool,
     pin: bool | None,
     idle_timeout: str | None,
 ) -> None:
@@ -52,6 +56,8 @@ def deploy(
 
     What is not named stays as it is for the version that is live.
     """
+    if draft and no_draft:
+        raise BadInput("deploy.options", "--draft and --no-draft were both given.", hint="Name one of them.")
     options = t.OptionsChange(
         kind=kind,
         threads=threads,
@@ -60,6 +66,7 @@ def deploy(
         categories=_pairs(categories, "LABEL=CATEGORY", "toxic=harassment") if categories else None,
         shortens=shortens,
         adapters=_pairs(adapters, "LABEL=REF", "law=assistant-law@2") if adapters or no_adapters else None,
+        draft="" if no_draft else draft,
     )
     policy = t.PolicyChange(pinned=pin, idle_timeout=None if idle_timeout is None else parse_duration(idle_timeout))
     body = t.Deploy(model=ref, override=override, request_id=new_id(), options=options, policy=policy)
@@ -141,8 +148,10 @@ def _revision(view: t.DeploymentView, number: int) -> t.RevisionView:
 
 def _text(view: t.DeploymentView) -> str:
     head = f"{view.name}  {view.state}  {view.model or '-'}  previous {view.previous or '-'}"
-    serving = next((item.options.adapters for item in view.revisions if item.number == view.revision), {})
-    head += "".join(f"\n  {view.name}:{label}  {entry.ref}" for label, entry in sorted(serving.items()))
+    serving = next((item.options for item in view.revisions if item.state == "live"), t.ServingOptions())
+    head += "".join(f"\n  {view.name}:{label}  {entry.ref}" for label, entry in sorted(serving.adapters.items()))
+    if serving.draft is not None:
+        head += f"\n  draft model  {serving.draft.ref}"
     return f"{head}\n" + table(
         ("REVISION", "MODEL", "KIND", "STATE", "BY", "AT", "REASON"),
         [

@@ -32,13 +32,20 @@ def show(session: Session) -> None:
 @click.option("--kind", metavar="KIND", help="generate, embed, rerank or classify; default: as the model was made.")
 @click.option("--context", type=int, help="Tokens it would hold at once.")
 @click.option("--memory-limit", metavar="SIZE", help="Most memory of its own, such as 4G.")
+@click.option("--draft", metavar="REF", help="Smaller version that would guess tokens for it.")
 @verb
 def plan(
-    session: Session, ref: str, name: str, kind: str | None, context: int | None, memory_limit: str | None
+    session: Session,
+    ref: str,
+    name: str,
+    kind: str | None,
+    context: int | None,
+    memory_limit: str | None,
+    draft: str | None,
 ) -> None:
     """Say what deploying a version would need and do. Nothing is changed."""
     limit = None if memory_limit is None else parse_size(memory_limit)
-    options = t.OptionsChange(kind=kind, context=context, memory_limit=limit)
+    options = t.OptionsChange(kind=kind, context=context, memory_limit=limit, draft=draft)
     view = session.send(calls.plan_deploy(name, t.PlanDeploy(model=ref, options=options)))
     session.show(view, lambda: _plan_text(view))
 
@@ -111,7 +118,8 @@ def _plan_text(view: t.PlanView) -> str:
     part = view.predicted
     lines = [
         f"{view.model} as {view.kind} needs {size_text(part.total)}: weights {size_text(part.weights)}, "
-        f"cache {size_text(part.cache)}, compute {size_text(part.compute)}, process {size_text(part.process)}",
+        f"cache {size_text(part.cache)}, compute {size_text(part.compute)}, process {size_text(part.process)}"
+        + (f", draft model {size_text(part.draft)}" if part.draft else ""),
         *([f"and up to {size_text(part.saved)} for prefixes that leave the cache"] if part.saved else []),
         f"serving may use {size_text(view.budget)} and uses {size_text(view.used)} now",
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
 from appliance.api import types as t
 from appliance.daemon.engine_command import engine_arguments, engine_module
@@ -30,7 +30,8 @@ from appliance.kernel.terminal import harmless
 from appliance.residency.plan import Place
 from appliance.services import deployments as service
 from appliance.services.context import Context
-from appliance.services.profiles import Profile, profile_of
+from appliance.services.profiles import profile_of
+from appliance.services.served_draft import draft_description
 from appliance.services.serving_options import Artifact, artifact_of, options_of, policy_of
 from appliance.store.schema import deployments, models, revisions
 
@@ -228,6 +229,7 @@ class Deployer:
             options=planned.options,
             policy=planned.policy,
             description=planned.description,
+            draft=planned.draft,
         )
         footprint, decisions = self._residency.preview(self._members, newcomer)
         now = to_text(utc_now())
@@ -265,6 +267,10 @@ class Deployer:
             steps=state.steps,
             step_seconds=state.step_seconds,
             preempted=state.preempted,
+            drafted_tokens=state.drafted_tokens,
+            accepted_tokens=state.accepted_tokens,
+            draft_model_drafted=state.draft_model_drafted,
+            draft_model_accepted=state.draft_model_accepted,
         )
 
     async def _fail(self, wanted: Wanted, reason: str) -> None:
@@ -356,11 +362,10 @@ class Deployer:
         with self._ctx.appliance.database.read() as connection:
             live = connection.execute(query.where(deployments.c.live_revision == revisions.c.number)).all()
             starting = connection.execute(query.where(revisions.c.state == "starting")).all()
-            profiles = {row.number: profile_of(connection, _loaded(row).digest) for row in (*live, *starting)}
-        return (
-            [_wanted(row, profiles[row.number], starting=False) for row in live],
-            [_wanted(row, profiles[row.number], starting=True) for row in starting],
-        )
+            return (
+                [_wanted(connection, row, starting=False) for row in live],
+                [_wanted(connection, row, starting=True) for row in starting],
+            )
 
     def _spec(self, wanted: Wanted) -> UnitSpec:
         settings = self._ctx.appliance.settings
@@ -374,6 +379,7 @@ class Deployer:
             *("--name", wanted.ref),
             *engine_arguments(settings, wanted.options, wanted.profile, cache=cache),
             *self._adapter_arguments(wanted),
+            *self._draft_arguments(wanted),
         )
         return UnitSpec(
             name=_name(wanted.number),
@@ -386,6 +392,12 @@ class Deployer:
         blob = self._ctx.appliance.paths.blob
         named = sorted(wanted.options.adapters.items())
         return [f"--adapter={label}={entry.digest}={blob(entry.digest)}" for label, entry in named]
+
+    def _draft_arguments(self, wanted: Wanted) -> list[str]:
+        draft = wanted.options.draft
+        if draft is None:
+            return []
+        return [f"--draft={self._ctx.appliance.paths.blob(draft.digest)}", f"--draft-digest={draft.digest}"]
 
     def _model_path(self, wanted: Wanted) -> Path:
         """Where the engine finds its model: a blob, or a folder of links to blobs."""
@@ -424,15 +436,17 @@ def _loaded(row: Row[Any]) -> Artifact:
     return artifact_of(row, options_of(row).kind)
 
 
-def _wanted(row: Row[Any], profile: Profile | None, *, starting: bool) -> Wanted:
+def _wanted(connection: Connection, row: Row[Any], *, starting: bool) -> Wanted:
+    options = options_of(row)
     return Wanted(
         number=row.number,
         starting=starting,
         deployment=row.deployment,
         ref=f"{row.name}@{row.version}",
         artifact=_loaded(row),
-        profile=profile,
-        options=options_of(row),
+        profile=profile_of(connection, _loaded(row).digest),
+        options=options,
         policy=policy_of(row),
         description=row.description,
+        draft=draft_description(connection, options.draft),
     )

@@ -18,7 +18,15 @@ from appliance.api import types as t
 from appliance.gateway.state import GatewayState
 from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.settings import Settings
-from appliance.residency.footprint import Footprint, generator, llama_encoder, shape_of, torch_encoder
+from appliance.residency.footprint import (
+    Footprint,
+    beside,
+    draft_model,
+    generator,
+    llama_encoder,
+    shape_of,
+    torch_encoder,
+)
 from appliance.residency.plan import Decision, Member, Place, Room, decide, size
 from appliance.services.profiles import Profile
 from appliance.services.serving_options import Artifact
@@ -44,6 +52,8 @@ class Wanted:
     policy: t.Policy
     description: dict[str, Any]
     profile: Profile | None = None
+    draft: dict[str, Any] = field(default_factory=dict)
+    """description of its draft model"""
 
 
 @dataclass(slots=True)
@@ -227,14 +237,21 @@ def predict(wanted: Wanted, settings: Settings) -> Footprint:
     """What an engine will need, from the model's description and the options."""
     shape, options = shape_of(wanted.description), wanted.options
     if options.kind == "generate":
-        return generator(
+        cells = options.context or settings.engine_context
+        alone = generator(
             shape,
             file=wanted.artifact.size + sum(entry.size for entry in options.adapters.values()),
-            cells=options.context or settings.engine_context,
+            cells=cells,
             sequences=settings.engine_slots * _SEQUENCES_PER_SLOT,
             chats=bool(wanted.description.get("has_chat_template")),
             saved=settings.prefix_cache_memory,
         )
+        if options.draft is None:
+            return alone
+        draft = draft_model(
+            shape_of(wanted.draft), file=options.draft.size, cells=cells, sequences=settings.engine_slots
+        )
+        return beside(alone, draft)
     context = options.context or settings.encoder_context
     if wanted.artifact.files:
         return torch_encoder(shape, context=context)
@@ -250,6 +267,7 @@ def footprint_view(footprint: Footprint) -> t.FootprintView:
         process=footprint.process,
         total=footprint.total,
         saved=footprint.saved,
+        draft=footprint.draft,
     )
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engine.compute_thread import ComputeThread
+from appliance.engine.draft_model import DraftModel
+from appliance.engine.drafting import add_guesses
 from appliance.engine.frames import Failed, FinishReason, Piece, Priority, State, Step
 from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
 from appliance.engine.meters import Meters
@@ -22,15 +24,9 @@ from appliance.engine.prefix_cache import PrefixCache
 from appliance.engine.request import Request
 from appliance.engine.sampling import Likelihood
 from appliance.engine.scheduler import Chunk, Limits, Scheduler, Sequence
-from appliance.engine.step_cost import TILE, Attention, StepCost
+from appliance.engine.speculation import Source
+from appliance.engine.warm_up import measured_cost
 from appliance.kernel.errors import InternalError
-
-_CURVE: Final = (1, 2, 4, 8, 16)
-"""Numbers of streams whose step is measured at the start."""
-
-_LEAST_TILE: Final = 4
-_MOST_TILE: Final = 16
-"""Rows alone that a tile may cost: the difference of two short steps is not measured exactly."""
 
 GATHER_QUIET: Final = 0.002
 GATHER_LONGEST: Final = 0.015
@@ -52,10 +48,13 @@ class EngineLoop(ComputeThread):
         cache: PrefixCache,
         emitter: Emitter,
         on_end: Callable[[], None],
+        *,
+        draft: DraftModel | None = None,
     ) -> None:
         super().__init__("engine", emitter, on_end)
         self._model = model
         self._context = context
+        self._draft = draft
         self._scheduler = Scheduler(limits=limits, cache=cache)
         self._requests: dict[Sequence, Request] = {}
         self._meters = Meters(stall_after=2 * limits.decode_target)
@@ -65,45 +64,9 @@ class EngineLoop(ComputeThread):
     def _warm_up(self) -> None:
         """Touch every weight and measure what the scheduler predicts steps by."""
         limits = self._scheduler.limits
-        few, deep = TILE * 3 // 4, 2 * TILE
-        if limits.batch >= deep and limits.cells >= deep + TILE + few:
-            self._timed([TILE])
-            tile, alone = self._timed([TILE], [few], depth=deep)
-            (token,), (shallow,) = self._timed([TILE]), self._timed([few])
-            row = max(0.0, alone - shallow) / (few * (deep + TILE))
-            attention = Attention(row=row, tile=min(max((tile - token) / deep, _LEAST_TILE * row), _MOST_TILE * row))
-            token /= TILE
-        else:
-            prompt = min(TILE, limits.batch, limits.cells // 2)
-            self._timed([prompt])
-            token, attention = self._timed([prompt])[0] / prompt, None
-        sizes = [rows for rows in _CURVE if rows <= min(limits.slots, limits.cells)]
-        curve = {rows: self._timed([1] * rows)[0] for rows in sizes}
-        self._scheduler.cost = StepCost(token=token, curve=curve, attention=attention)
-
-    def _timed(self, *steps: list[int], depth: int = 0) -> list[float]:
-        """Seconds of steps that compute so many tokens of as many sequences, the first behind `depth` others.
-
-        The context is empty afterwards.
-        """
-        total = depth + sum(max(counts) for counts in steps)
-        sequences = [
-            Sequence(tenant="", tokens=[0] * total, prompt=total, limit=total, slot=slot)
-            for slot in range(max(map(len, steps)))
-        ]
-        if depth:
-            self._context.decode([Chunk(sequence, 0, depth, last=False) for sequence in sequences])
-        seconds = []
-        for counts in steps:
-            chunks = [
-                Chunk(sequence, depth, count, last=True) for sequence, count in zip(sequences, counts, strict=True)
-            ]
-            began = time.monotonic()
-            self._context.decode(chunks)
-            seconds.append(time.monotonic() - began)
-            depth += max(counts)
-        self._context.clear()
-        return seconds
+        self._scheduler.cost = measured_cost(self._context, streams=max(limits.slots, limits.outputs))
+        if self._draft is not None:
+            self._draft.warm_up()
 
     @property
     def waiting_time(self) -> float:
@@ -166,6 +129,9 @@ class EngineLoop(ComputeThread):
     def _step(self) -> None:
         began = time.monotonic()
         chunks = self._scheduler.plan()
+        drafting = 0.0
+        if self._draft is not None and chunks:
+            chunks, drafting = self._guess(self._draft, chunks)
         total = sum(chunk.count for chunk in chunks)
         self._heavy = next((chunk.sequence for chunk in chunks if chunk.count > 1 and 2 * chunk.count > total), None)
         try:
@@ -181,7 +147,7 @@ class EngineLoop(ComputeThread):
             self._heavy = None
         rows = self._context.logits(len(outputs)) if outputs else None
         now = time.monotonic()
-        self._scheduler.complete(chunks, now - began)
+        self._scheduler.complete(chunks, now - began - drafting)
         self._meters.step(tokens=total, seconds=now - began)
         self._note_starts(chunks, began)
         answers: dict[Connection, list[Piece]] = {}
@@ -203,6 +169,22 @@ class EngineLoop(ComputeThread):
         if ended:
             self._ended, self._ended_at = len(ended), now
 
+    def _guess(self, draft: DraftModel, chunks: list[Chunk]) -> tuple[list[Chunk], float]:
+        """Let the draft model guess where that pays; returns the step and the seconds that the draft model took."""
+        scheduler, before = self._scheduler, draft.seconds
+        draft.retain(scheduler.running)
+        guessing = add_guesses(
+            chunks,
+            draft,
+            cost=scheduler.cost,
+            room=scheduler.room_for_guesses(chunks),
+            seconds=scheduler.spare_seconds(chunks),
+            least=scheduler.limits.least_chunk,
+        )
+        seconds = draft.seconds - before
+        scheduler.lanes.spend(seconds)
+        return scheduler.filled(guessing), seconds
+
     def _take(
         self, request: Request, chunk: Chunk, rows: npt.NDArray[np.float32], index: int, now: float
     ) -> tuple[list[Piece], FinishReason | None]:
@@ -221,8 +203,9 @@ class EngineLoop(ComputeThread):
             accepted += 1
         if chunk.draft:
             self._scheduler.accept(chunk, accepted)
-            self._meters.drafted += len(chunk.draft)
-            self._meters.accepted += accepted
+            self._meters.guess(chunk.source, drafted=len(chunk.draft), accepted=accepted)
+            if self._draft is not None and chunk.source is Source.DRAFT:
+                self._draft.expectation.learn(drafted=len(chunk.draft), accepted=accepted)
         return pieces, reason
 
     def _note_starts(self, chunks: list[Chunk], began: float) -> None:
@@ -244,6 +227,8 @@ class EngineLoop(ComputeThread):
     def _enter(self, request: Request) -> None:
         scheduler, tenant = self._scheduler, request.sequence.tenant
         self._requests[request.sequence] = request
+        if self._draft is not None:
+            request.sequence.drafting = self._draft.expectation.begin()
         if scheduler.queue.of(tenant) < scheduler.limits.tenant_queue:
             scheduler.submit(request.sequence)
             return
@@ -270,6 +255,8 @@ class EngineLoop(ComputeThread):
 
     def _drop(self, request: Request) -> None:
         del self._requests[request.sequence]
+        if self._draft is not None:
+            self._draft.forget(request.sequence)
         request.connection.requests.pop(request.id, None)
         request.sampler.close()
 
@@ -323,9 +310,12 @@ class EngineLoop(ComputeThread):
             lost_blocks=cache.lost_blocks,
             stalls=meters.stalls,
             aborted_steps=meters.aborted_steps,
-            drafted_tokens=meters.drafted,
-            accepted_tokens=meters.accepted,
+            drafted_tokens=sum(meters.drafted.values()),
+            accepted_tokens=sum(meters.accepted.values()),
             refused=meters.refused,
             waiting_batch=scheduler.queue.waiting(Priority.BATCH),
             times=meters.times(),
+            draft_model_drafted=meters.drafted[Source.DRAFT],
+            draft_model_accepted=meters.accepted[Source.DRAFT],
+            draft_model_seconds=0.0 if self._draft is None else self._draft.seconds,
         )

@@ -23,7 +23,7 @@ import msgspec
 
 from appliance.kernel.errors import BadInput
 
-VERSION: Final = 3
+VERSION: Final = 4
 MAX_FRAME: Final = 16 * 1024 * 1024
 
 FinishReason = Literal["stop", "length", "cancelled", "grammar"]
@@ -200,7 +200,8 @@ class Detokenise(_Frame, frozen=True, kw_only=True, tag="detokenise"):
 class Info(_Frame, frozen=True, kw_only=True, tag="info"):
     """What this worker serves. `context` is the longest sequence, `cells` the room of all together (tokens).
 
-    Of a worker that encodes: `width` numbers in a row, and of a classifier the `labels` they belong to.
+    Of a worker that encodes: `width` numbers in a row, and of a classifier the `labels` they belong to. `draft` is the
+    digest of the model that guesses for this one, if there is one.
     """
 
     version: int
@@ -219,6 +220,7 @@ class Info(_Frame, frozen=True, kw_only=True, tag="info"):
     width: int = 0
     labels: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    draft: str = ""
 
 
 class Accepted(_Frame, frozen=True, kw_only=True, tag="accepted"):
@@ -346,7 +348,9 @@ class State(_Frame, frozen=True, kw_only=True, tag="state"):
 
     `batch_tokens` over `steps` and the size of a batch is how full batches were. `evicted_cells` were given up by idle
     sequences, `restored_cells` came back from the second tier, which holds `stored_bytes` in memory and
-    `stored_on_disk` on disk. A `stall` is a wait for a next token of more than twice the target.
+    `stored_on_disk` on disk. A `stall` is a wait for a next token of more than twice the target. Of all tokens that
+    were guessed (`drafted_tokens`) and right (`accepted_tokens`), the draft model's are named again; the rest are
+    prompt lookup's.
     """
 
     active: int
@@ -379,6 +383,9 @@ class State(_Frame, frozen=True, kw_only=True, tag="state"):
     refused: int = 0
     waiting_batch: int = 0
     times: Times | None = None
+    draft_model_drafted: int = 0
+    draft_model_accepted: int = 0
+    draft_model_seconds: float = 0.0
 
 
 ToWorker = Hello | Submit | Encode | Cancel | Ask | Tokenise | Detokenise

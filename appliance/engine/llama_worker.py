@@ -24,6 +24,7 @@ from typing import Final
 import llama_cpp
 
 from appliance.engine.block_store import BlockFolder, BlockStore
+from appliance.engine.draft_model import DraftModel
 from appliance.engine.engine_loop import EngineLoop
 from appliance.engine.frames import VERSION, Info
 from appliance.engine.intake import Intake
@@ -32,6 +33,7 @@ from appliance.engine.outbox import Emitter
 from appliance.engine.prefix_cache import Bounds, PrefixCache
 from appliance.engine.prompt import PromptMaker
 from appliance.engine.scheduler import Limits
+from appliance.engine.vocabulary import require_same_vocabulary
 from appliance.engine.worker_socket import digest_name, limit_memory, listen_at, positive, serve, socket_names
 from appliance.kernel.errors import IntegrityFailure, IntramurosError, storage_errors
 from appliance.kernel.standard_error import report_without_failing
@@ -46,7 +48,10 @@ MIB: Final = 1 << 20
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the worker; returns its exit status after one line on stderr if that is not 0."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if (options.draft is None) != (options.draft_digest is None):
+        parser.error("--draft and --draft-digest belong together")
     try:
         _serve(options)
     except IntramurosError as error:
@@ -60,6 +65,7 @@ def _serve(options: argparse.Namespace) -> None:
     limit_memory(options.memory)
     start_backend()
     model = _load(options)
+    helper = _load_draft(options, model)
     context = LlamaContext(
         model,
         cells=options.context,
@@ -73,7 +79,7 @@ def _serve(options: argparse.Namespace) -> None:
         cells=context.cells,
         batch=context.batch,
         micro=min(options.ubatch, context.batch),
-        outputs=_sequences(options.slots),
+        outputs=_sequences(options.slots) if model.shares_prefixes else 0,  # wrong guesses are cut out of the cells
         tenant_queue=QUEUE // 2,
         decode_target=options.itl_target / 1000,
     )
@@ -82,7 +88,13 @@ def _serve(options: argparse.Namespace) -> None:
     prompts = PromptMaker(model, context=longest)
     emitter = Emitter()
     engine = EngineLoop(
-        model, context, limits, _cache(options, model, context, store), emitter, on_end=lambda: intake.engine_ended()
+        model,
+        context,
+        limits,
+        _cache(options, model, context, store),
+        emitter,
+        on_end=lambda: intake.engine_ended(),
+        draft=None if helper is None else _draft(options, model, helper, cells=context.cells),
     )
     intake = Intake(
         listener=listen_at(staged),
@@ -134,6 +146,35 @@ def _load(options: argparse.Namespace) -> LlamaModel:
     return model
 
 
+def _load_draft(options: argparse.Namespace, model: LlamaModel) -> LlamaModel | None:
+    """The model that guesses for the main one; IntegrityFailure where it cannot."""
+    if options.draft is None:
+        return None
+    with _verified(Path(options.draft), options.draft_digest, what="draft model") as file:
+        draft = LlamaModel(file)
+    if not (model.shares_prefixes and draft.shares_prefixes):
+        raise IntegrityFailure(
+            "engine.draft_refused",
+            "A draft model works with models alone that can forget their latest tokens; one of the two is recurrent.",
+            hint="Serve the model without a draft.",
+        )
+    require_same_vocabulary(model, draft)
+    draft.pieces = model.pieces  # equal; once is enough
+    return draft
+
+
+def _draft(options: argparse.Namespace, model: LlamaModel, draft: LlamaModel, *, cells: int) -> DraftModel:
+    context = LlamaContext(
+        draft,
+        cells=cells,
+        batch=min(BATCH, max(options.ubatch, options.context)),
+        ubatch=options.ubatch,
+        sequences=options.slots,
+        threads=options.threads,
+    )
+    return DraftModel(draft, context, slots=options.slots, vocabulary=model.vocabulary)
+
+
 @contextmanager
 def _verified(path: Path, digest: str, *, what: str) -> Iterator[Path]:
     """Yield a path of the very file whose bytes were verified: both go through one descriptor."""
@@ -166,6 +207,7 @@ def _info(options: argparse.Namespace, model: LlamaModel, limits: Limits, longes
         build=f"llama-cpp-python {llama_cpp.__version__}",
         pid=os.getpid(),
         adapters=tuple(model.adapters),
+        draft=options.draft_digest or "",
     )
 
 
@@ -200,6 +242,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=DIGEST=PATH",
         help="LoRA adapter (GGUF) that requests may name; may be given several times",
     )
+    parser.add_argument("--draft", help="GGUF file of a smaller model with the same vocabulary, which guesses tokens")
+    parser.add_argument("--draft-digest", type=digest_name, help="its SHA-256")
     parser.add_argument("--drain-timeout", type=float, default=60.0, help="seconds to finish after SIGTERM")
     return parser
 

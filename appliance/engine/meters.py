@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from appliance.engine.frames import Distribution, Times
+from appliance.engine.speculation import Source
 
 _STEP: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
@@ -58,8 +59,8 @@ class Meters:
     cancelled: int = 0
     aborted_steps: int = 0
     stalls: int = 0
-    drafted: int = 0
-    accepted: int = 0
+    drafted: dict[Source, int] = field(default_factory=lambda: dict.fromkeys(Source, 0))
+    accepted: dict[Source, int] = field(default_factory=lambda: dict.fromkeys(Source, 0))
     service: float = 0.0
     """smoothed seconds from a request's start to its end"""
     _step: Histogram = field(default_factory=lambda: Histogram(_STEP))
@@ -91,6 +92,11 @@ class Meters:
         self.completion_tokens += 1
         self._gap.observe(gap)
         self.stalls += gap > self.stall_after
+
+    def guess(self, source: Source, *, drafted: int, accepted: int) -> None:
+        """A guess was checked."""
+        self.drafted[source] += drafted
+        self.accepted[source] += accepted
 
     def finish(self, *, tokens: int, generation: float, service: float) -> None:
         """A request ended well: `generation` seconds since its first token, `service` since it left the queue."""

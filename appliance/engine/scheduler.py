@@ -19,7 +19,8 @@ from appliance.engine.fair_queue import FairQueue
 from appliance.engine.frames import Priority
 from appliance.engine.lanes import BASE, Lanes
 from appliance.engine.prefix_cache import SHARE_FROM, PrefixCache, common_prefix
-from appliance.engine.prompt_lookup import MOST_DRAFTED, Lookup, worthwhile
+from appliance.engine.prompt_lookup import Lookup
+from appliance.engine.speculation import MOST_DRAFTED, Acceptance, Source, worthwhile
 from appliance.engine.step_cost import StepCost
 
 
@@ -54,7 +55,8 @@ class Sequence:
     `tokens` is the prompt followed by what was generated, `limit` the length at which it ends, `space` who may share
     its cells, `slot` its sequence id while it runs, `claim` the length it was admitted for, `reused` the cells it found
     ready at its first admission, `leader` the prompt in work that it waits for, `lookup` what guesses its next tokens,
-    `adapter` the lane it is computed in; requests of two lanes never name the same `space`.
+    `drafting` how well a draft model does, `adapter` the lane it is computed in; requests of two lanes never name the
+    same `space`.
     """
 
     tenant: str
@@ -70,6 +72,7 @@ class Sequence:
     reused: int | None = None
     leader: Sequence | None = None
     lookup: Lookup = field(default_factory=Lookup)
+    drafting: Acceptance = field(default_factory=Acceptance)
 
     @property
     def remaining(self) -> int:
@@ -86,7 +89,7 @@ class Sequence:
 class Chunk:
     """Compute `count` tokens of a sequence from `start`; `last` asks for the next token's logits.
 
-    The last tokens may be guesses, a `draft`: then logits are asked for before and after each of them.
+    The last tokens may be guesses, a `draft` of this `source`: then logits are asked for before and after each of them.
     """
 
     sequence: Sequence
@@ -94,6 +97,7 @@ class Chunk:
     count: int
     last: bool
     draft: tuple[int, ...] = ()
+    source: Source = Source.LOOKUP
 
     @property
     def outputs(self) -> int:
@@ -156,7 +160,7 @@ class Scheduler:
 
     def _batch(self, lane: str) -> list[Chunk]:
         """The next step of one lane."""
-        chunks = self._with_drafts(self._decode_chunks(lane), lane)
+        chunks = self._with_lookups(self._decode_chunks(lane))
         for sequence, share in self._shares(self._budget(chunks), lane):
             if sequence.slot < 0:
                 continue  # preempted for one before it
@@ -166,10 +170,13 @@ class Scheduler:
             if count > 0:
                 end = sequence.computed + count
                 chunks.append(Chunk(sequence, sequence.computed, count, end == len(sequence.tokens)))
-        return self._filled(chunks)
+        return self.filled(chunks)
 
-    def _filled(self, chunks: list[Chunk]) -> list[Chunk]:
-        """Fill the step up to a tile where that is faster: with more of the prompts, then with rows without meaning."""
+    def filled(self, chunks: list[Chunk]) -> list[Chunk]:
+        """Fill a step up to a tile where that is faster: with more of the prompts, then with rows without meaning.
+
+        A planned step is; to be called again when guesses were added to it.
+        """
         rows = sum(chunk.count for chunk in chunks)
         pieces = ((chunk.count, chunk.start + chunk.count // 2) for chunk in chunks)
         missing = min(self.cost.missing(pieces, micro=self.limits.micro), self.limits.batch - rows)
@@ -211,7 +218,19 @@ class Scheduler:
             self.queue.charge(sequence.tenant, generated=accepted)
         if accepted < len(chunk.draft):
             self.cache.retract(sequence.slot)
-        sequence.lookup.learn(drafted=len(chunk.draft), accepted=accepted)
+        learner = sequence.lookup.acceptance if chunk.source is Source.LOOKUP else sequence.drafting
+        learner.learn(drafted=len(chunk.draft), accepted=accepted)
+
+    def room_for_guesses(self, chunks: list[Chunk]) -> int:
+        """How many rows more this step may have; none beside a prompt in work, which would have to wait for them."""
+        if not chunks or any(sequence.prefilling for sequence in self._of(chunks[0].sequence.adapter)):
+            return 0
+        rows = sum(chunk.count for chunk in chunks)
+        return max(0, min(self.limits.outputs, self.limits.batch, self.cache.free) - rows)
+
+    def spare_seconds(self, chunks: list[Chunk]) -> float:
+        """How much longer a step of streams may take for the good of those who wait for it; may be negative."""
+        return self._target(chunks) - self.cost.rows(sum(chunk.count for chunk in chunks))
 
     def shed(self) -> bool:
         """The context found no room after all: give up the cache and the newest request; False if it is the last."""
@@ -291,32 +310,35 @@ class Scheduler:
     def _of(self, lane: str) -> list[Sequence]:
         return [sequence for sequence in self.running if sequence.adapter == lane]
 
-    def _with_drafts(self, chunks: list[Chunk], lane: str) -> list[Chunk]:
+    def _with_lookups(self, chunks: list[Chunk]) -> list[Chunk]:
         """Add guesses where checking them is worth the time; nobody gives up a cell or a prompt token for them."""
-        rows = len(chunks)
-        if any(sequence.prefilling for sequence in self._of(lane)):
-            return chunks
+        rows, room = len(chunks), self.room_for_guesses(chunks)
         best: dict[tuple[int, float], int] = {}  # most streams are alike: ask once
         for at, chunk in enumerate(chunks):
+            if room <= 0:
+                break
             sequence = chunk.sequence
-            acceptance = sequence.lookup.acceptance
+            acceptance = sequence.lookup.acceptance.rate
             if (rows, acceptance) not in best:
                 best[rows, acceptance] = worthwhile(self.cost, rows=rows, acceptance=acceptance, most=MOST_DRAFTED)
-            room = min(self.limits.outputs, self.limits.batch, self.cache.free) - rows
             most = min(best[rows, acceptance], room, sequence.limit - len(sequence.tokens) - 1)
             draft = sequence.lookup.draft(sequence.tokens, most) if most > 0 else []
             if draft:
                 chunks[at] = Chunk(sequence, chunk.start, 1 + len(draft), last=True, draft=tuple(draft))
                 rows += len(draft)
+                room -= len(draft)
         return chunks
 
     def _budget(self, decoding: list[Chunk]) -> int:
         """Prompt tokens this step may compute: the adaptive prefill budget."""
-        waited_for = any(chunk.sequence.priority is Priority.INTERACTIVE for chunk in decoding)
         rows = sum(chunk.count for chunk in decoding)
-        target = self.limits.decode_target if waited_for else self.limits.prompt_target
-        chunk = max(self.cost.chunk(target, rows=rows), self.limits.least_chunk)
+        chunk = max(self.cost.chunk(self._target(decoding), rows=rows), self.limits.least_chunk)
         return min(chunk, self.limits.batch - rows)
+
+    def _target(self, decoding: list[Chunk]) -> float:
+        """How long a step may take with these streams in it."""
+        waited_for = any(chunk.sequence.priority is Priority.INTERACTIVE for chunk in decoding)
+        return self.limits.decode_target if waited_for else self.limits.prompt_target
 
     def _shares(self, budget: int, lane: str) -> list[tuple[Sequence, int]]:
         """Who gets how much of the budget: half for the oldest prompt, the rest to the shortest first.

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from appliance.engine.frames import Ask, Distribution, FrameError, Hello, State, encode, worker_stream
+from appliance.engine.speculation import Source
 
 _ANSWER_SECONDS: Final = 2.0
 
@@ -37,13 +38,17 @@ _COUNTERS: Final = (
     ("intramuros_engine_preemptions", "Running requests sent back to the queue.", "preempted"),
     ("intramuros_engine_stalls", "Waits for a next token of more than twice the target.", "stalls"),
     ("intramuros_engine_aborted_steps", "Steps given up because their request was cancelled.", "aborted_steps"),
-    ("intramuros_engine_drafted_tokens", "Tokens guessed by prompt lookup.", "drafted_tokens"),
-    ("intramuros_engine_accepted_tokens", "Guessed tokens that were right.", "accepted_tokens"),
+    ("intramuros_engine_draft_seconds", "Time that the draft model computed.", "draft_model_seconds"),
     ("intramuros_engine_requests_finished", "Requests that ended well.", "finished"),
     ("intramuros_engine_requests_failed", "Requests that failed.", "failed"),
     ("intramuros_engine_requests_cancelled", "Requests whose client left.", "cancelled"),
     ("intramuros_engine_requests_refused", "Requests refused because too many of their client waited.", "refused"),
 )
+_GUESSES: Final = (
+    ("intramuros_engine_drafted_tokens", "Tokens guessed.", "drafted_tokens", "draft_model_drafted"),
+    ("intramuros_engine_accepted_tokens", "Guessed tokens that were right.", "accepted_tokens", "draft_model_accepted"),
+)
+"""name, text, all of them, those of the draft model; the others are prompt lookup's"""
 _GAUGES: Final = (
     ("llamacpp:requests_processing", "Requests running.", "active"),
     ("llamacpp:requests_deferred", "Requests waiting.", "waiting"),
@@ -71,7 +76,7 @@ async def states(sockets: Mapping[str, Path]) -> dict[str, State | None]:
 
 
 def exposition(states: Mapping[str, State | None]) -> bytes:
-    """Return the metrics of all engines as Prometheus text, one label: the model."""
+    """Return the metrics of all engines as Prometheus text, labelled by the model."""
     registry = CollectorRegistry()
     registry.register(_States(states))
     return generate_latest(registry)
@@ -92,6 +97,13 @@ class _States(Collector):
             counter = CounterMetricFamily(name, text, labels=["model"])
             for model, state in known.items():
                 counter.add_metric([model], getattr(state, field))
+            yield counter
+        for name, text, field, of_draft_model in _GUESSES:
+            counter = CounterMetricFamily(name, text, labels=["model", "source"])
+            for model, state in known.items():
+                guessed = getattr(state, of_draft_model)
+                counter.add_metric([model, Source.DRAFT], guessed)
+                counter.add_metric([model, Source.LOOKUP], getattr(state, field) - guessed)
             yield counter
         for name, text, field in _GAUGES:
             gauge = GaugeMetricFamily(name, text, labels=["model"])

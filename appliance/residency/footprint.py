@@ -2,14 +2,15 @@
 
 Sizes are bytes. The parts: `weights` (the mapped file, or torch's copy), `cache` (KV cells, 16-bit), `compute` (the
 graph's buffers for one physical batch) and `process` (interpreter, libraries, vocabulary). What llama.cpp repacks for
-the processor is a second copy of those weights. With use come prefixes that left the KV cache, up to `saved`. The
-daemon measures each engine and tells how far this was off.
+the processor is a second copy of those weights. A `draft` model brings all of this once more, without a process of its
+own. With use come prefixes that left the KV cache, up to `saved`. The daemon measures each engine and tells how far
+this was off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 MIB: Final = 1 << 20
@@ -35,11 +36,12 @@ class Footprint:
     compute: int
     process: int
     saved: int = 0
+    draft: int = 0
 
     @property
     def total(self) -> int:
         """What a fresh engine takes."""
-        return self.weights + self.repacked + self.cache + self.compute + self.process
+        return self.weights + self.repacked + self.cache + self.compute + self.process + self.draft
 
     @property
     def most(self) -> int:
@@ -104,6 +106,17 @@ def generator(shape: Shape, *, file: int, cells: int, sequences: int, chats: boo
         process=_LLAMA_PROCESS + shape.vocabulary * _TOKEN_RECORD + (_TEMPLATE_PROCESS if chats else 0),
         saved=saved,
     )
+
+
+def draft_model(shape: Shape, *, file: int, cells: int, sequences: int) -> Footprint:
+    """A model in the engine of another, with as many cells; it saves no prefixes and shares the other's vocabulary."""
+    alone = generator(shape, file=file, cells=cells, sequences=sequences, chats=False, saved=0)
+    return replace(alone, process=shape.vocabulary * _TOKEN_RECORD)
+
+
+def beside(alone: Footprint, draft: Footprint) -> Footprint:
+    """An engine together with its draft model, whose parts are told as one."""
+    return replace(alone, mapped=alone.mapped + draft.mapped, draft=draft.total)
 
 
 def llama_encoder(shape: Shape, *, file: int, context: int) -> Footprint:

@@ -20,6 +20,7 @@ from appliance.registry.stages import Stage
 from appliance.services.context import Context
 from appliance.services.promotion import gate_verdict, refusal
 from appliance.services.records import find_model, ref_of, stage_of
+from appliance.services.served_draft import draft_description
 from appliance.services.serving_options import (
     Artifact,
     artifact_of,
@@ -240,6 +241,8 @@ class Planned:
     artifact: Artifact
     options: t.ServingOptions
     policy: t.Policy
+    draft: dict[str, Any]
+    """description of its draft model"""
 
 
 def planned(ctx: Context, name: str, body: t.PlanDeploy) -> Planned:
@@ -256,6 +259,7 @@ def planned(ctx: Context, name: str, body: t.PlanDeploy) -> Planned:
             artifact=artifact_of(row, options.kind),
             options=options,
             policy=_policy(connection, name),
+            draft=draft_description(connection, options.draft),
         )
 
 
@@ -272,8 +276,12 @@ def _set_policy(ctx: Context, connection: Connection, name: str, policy: t.Polic
 
 
 def _newest_of(connection: Connection, name: str, model: Row[Any]) -> Row[Any]:
-    """Return the newest revision of a name that served this version."""
-    query = select(revisions).where(revisions.c.deployment == name, revisions.c.model_id == model.id)
+    """Return the newest revision of a name that served this version; one that failed never did."""
+    query = select(revisions).where(
+        revisions.c.deployment == name,
+        revisions.c.model_id == model.id,
+        revisions.c.state.in_(("live", "superseded")),
+    )
     return connection.execute(query.order_by(revisions.c.number.desc()).limit(1)).one()
 
 

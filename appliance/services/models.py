@@ -208,7 +208,7 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
             revisions.c.state.in_(("starting", "live", "superseded")),
         )
     ).all()
-    found = sorted({f"deployment {entry.name}" for entry in served} | _served_as_adapter(connection, ref))
+    found = sorted({f"deployment {entry.name}" for entry in served} | _served_beside(connection, ref))
     children = connection.execute(select(models).where(models.c.removed_at == "")).all()
     found += [
         f"model {ref_of(child)}"
@@ -221,7 +221,8 @@ def dependants(connection: Connection, row: Row[Any]) -> list[str]:
     return found
 
 
-def _served_as_adapter(connection: Connection, ref: str) -> set[str]:
+def _served_beside(connection: Connection, ref: str) -> set[str]:
+    """Name the deployments that offer this version's adapter, or let it guess."""
     query = (
         select(deployments.c.name, revisions.c.options)
         .join(revisions, revisions.c.deployment == deployments.c.name)
@@ -230,8 +231,13 @@ def _served_as_adapter(connection: Connection, ref: str) -> set[str]:
     return {
         f"deployment {row.name}"
         for row in connection.execute(query)
-        if any(entry["ref"] == ref for entry in row.options.get("adapters", {}).values())
+        if any(entry["ref"] == ref for entry in _beside(row.options))
     }
+
+
+def _beside(options: dict[str, Any]) -> list[dict[str, Any]]:
+    draft = options.get("draft")
+    return [*options.get("adapters", {}).values(), *([draft] if draft else [])]
 
 
 def _reads(inputs: dict[str, Any], ref: str, digests: set[str]) -> bool:

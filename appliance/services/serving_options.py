@@ -15,6 +15,7 @@ from appliance.kernel.errors import BadInput
 from appliance.services.jobs import encoder_part
 from appliance.services.records import file_entries, ref_of, served_gguf
 from appliance.services.served_adapters import find_adapters
+from appliance.services.served_draft import find_draft
 
 _LEAST_MEMORY: Final = 64 << 20
 _CATEGORY_LIMIT: Final = 256
@@ -72,12 +73,13 @@ def merged_options(
 ) -> t.ServingOptions:
     """Return the options of a new revision; with `any_stage` adapters need not be at prod.
 
-    Raises BadInput (`deploy.kind`, `deploy.options`, `deploy.no_gguf`, `deploy.adapter`) or Conflict.
+    Raises BadInput (`deploy.kind`, `deploy.options`, `deploy.no_gguf`, `deploy.adapter`, `deploy.draft`) or Conflict.
     """
     made_for = kind_of(row.description)
     given = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
     wanted = given.get("adapters", {label: entry.ref for label, entry in live.adapters.items()} if live else {})
     given["adapters"] = find_adapters(connection, row, wanted, any_stage=any_stage)
+    given["draft"] = find_draft(connection, row, given.get("draft", live.draft.ref if live and live.draft else ""))
     options = msgspec.structs.replace(live or t.ServingOptions(kind=made_for), **given)
     if options.kind not in KINDS:
         raise BadInput("deploy.kind", f"{options.kind!r} is not a kind.", hint=f"Kinds: {', '.join(KINDS)}.")
@@ -112,6 +114,8 @@ def _check(row: Row[Any], options: t.ServingOptions) -> None:
         raise _wrong("shorter vectors", options.kind, "a deployment of kind embed")
     if options.adapters and (options.kind != "generate" or served_gguf(file_entries(row.files)) is None):
         raise _wrong("adapters", options.kind, "a deployment of kind generate")
+    if options.draft and options.kind != "generate":
+        raise _wrong("a draft model", options.kind, "a deployment of kind generate")
     if not options.categories:
         return
     if options.kind != "classify":

@@ -365,7 +365,7 @@ DEPLOYMENTS = (
             active=3,
             waiting=0,
             predicted=t.FootprintView(
-                weights=1 << 30, cache=1 << 28, compute=1 << 26, process=1 << 26, total=1_476_395_008
+                weights=1 << 30, cache=1 << 28, compute=1 << 26, process=1 << 26, total=1_677_721_600, draft=201_326_592
             ),
             measured=1_503_238_553,
             error=0.018,
@@ -382,6 +382,10 @@ DEPLOYMENTS = (
                 steps=15_000,
                 step_seconds=900.0,
                 preempted=0,
+                drafted_tokens=9_000,
+                accepted_tokens=6_000,
+                draft_model_drafted=8_000,
+                draft_model_accepted=5_600,
             ),
         ),
         decisions=(
@@ -391,7 +395,15 @@ DEPLOYMENTS = (
         ),
         revisions=(
             t.RevisionView(number=3, model="faq@2", digest=digest("e"), state="superseded", by="anna", at=at(days=2)),
-            t.RevisionView(number=4, model="faq@3", digest=digest("d"), state="live", by="bruno", at=at(hours=5)),
+            t.RevisionView(
+                number=4,
+                model="faq@3",
+                digest=digest("d"),
+                state="live",
+                by="bruno",
+                at=at(hours=5),
+                options=t.ServingOptions(draft=t.ServedDraft(ref="faq-small@1", digest=digest("a"), size=1 << 27)),
+            ),
         ),
     ),
     t.DeploymentView(name="draft", state="starting", model="seed@1", previous="", revision=1, since=at(minutes=1)),

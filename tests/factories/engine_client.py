@@ -156,6 +156,20 @@ class EngineClient:
         return self.wait(self.submit(prompt, params, tenant=tenant, messages=messages, **more))[0]
 
 
+def same_until_a_tie(one: Answer, other: Answer) -> int:
+    """How many tokens two greedy answers share. They may part only where the best two tokens are a tie up to noise.
+
+    Cells are 16-bit floats and the batch decides the order of sums, so logits move by some thousandths. Both must have
+    been asked for with two log-probabilities.
+    """
+    pairs = zip(one.tokens, other.tokens, strict=True)
+    for count, (left, right) in enumerate(pairs):
+        if left.chosen.token != right.chosen.token:
+            assert left.top[0].logprob - left.top[1].logprob < 0.02
+            return count
+    return len(one.tokens)
+
+
 def digest_of_file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -61,13 +61,21 @@ _TRAINING_TEXT = (
 )
 
 
-def make_tiny_llama(directory: Path, *, seed: int = 0, able: bool = False, context: int = CONTEXT) -> Path:
-    """Write a Hugging Face folder (config, weights, tokenizer, template) and return it."""
+def make_tiny_llama(
+    directory: Path, *, seed: int = 0, able: bool = False, context: int = CONTEXT, layers: int = LAYERS
+) -> Path:
+    """Write a Hugging Face folder (config, weights, tokenizer, template) and return it.
+
+    Layers beyond the usual ones add nothing: a deeper model says the same, and takes longer.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(ABLE_SPECIAL_TOKENS if able else SPECIAL_TOKENS)
     tokenizer.save(str(directory / "tokenizer.json"))
     special = {text: tokenizer.token_to_id(text) for text in SPECIAL_TOKENS}
-    _write(directory / "config.json", _config(pad=special["<|pad|>"], end=special["<|end|>"], context=context))
+    _write(
+        directory / "config.json",
+        _config(pad=special["<|pad|>"], end=special["<|end|>"], context=context, layers=layers),
+    )
     _write(
         directory / "generation_config.json",
         {"eos_token_id": special["<|end|>"], "pad_token_id": special["<|pad|>"]},
@@ -84,15 +92,21 @@ def make_tiny_llama(directory: Path, *, seed: int = 0, able: bool = False, conte
         },
     )
     (directory / "chat_template.jinja").write_text(ABLE_TEMPLATE if able else CHAT_TEMPLATE)
-    save_file(_weights(seed), directory / "model.safetensors", metadata={"format": "pt"})
+    save_file(_weights(seed, layers), directory / "model.safetensors", metadata={"format": "pt"})
     return directory
 
 
 def make_tiny_gguf(
-    directory: Path, *, seed: int = 0, dtype: str = "f32", able: bool = False, context: int = CONTEXT
+    directory: Path,
+    *,
+    seed: int = 0,
+    dtype: str = "f32",
+    able: bool = False,
+    context: int = CONTEXT,
+    layers: int = LAYERS,
 ) -> Path:
     """Write `directory/hf/` and convert it to `directory/model.gguf`, which is returned (about five seconds)."""
-    folder = make_tiny_llama(directory / "hf", seed=seed, able=able, context=context)
+    folder = make_tiny_llama(directory / "hf", seed=seed, able=able, context=context, layers=layers)
     output = directory / "model.gguf"
     convert(folder, output, dtype=dtype, name="tiny", scratch=directory / "scratch", threads=1)
     return output
@@ -144,14 +158,14 @@ def _tokenizer(special: tuple[str, ...]) -> Tokenizer:
     return tokenizer
 
 
-def _config(*, pad: int | None, end: int | None, context: int) -> dict[str, Any]:
+def _config(*, pad: int | None, end: int | None, context: int, layers: int) -> dict[str, Any]:
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": VOCABULARY,
         "hidden_size": HIDDEN,
         "intermediate_size": FEED_FORWARD,
-        "num_hidden_layers": LAYERS,
+        "num_hidden_layers": layers,
         "num_attention_heads": HEADS,
         "num_key_value_heads": KEY_VALUE_HEADS,
         "head_dim": HIDDEN // HEADS,
@@ -169,7 +183,7 @@ def _config(*, pad: int | None, end: int | None, context: int) -> dict[str, Any]
     }
 
 
-def _weights(seed: int) -> dict[str, Array]:
+def _weights(seed: int, layers: int) -> dict[str, Array]:
     random = np.random.Generator(np.random.PCG64(seed))
     width = HIDDEN // HEADS
 
@@ -182,7 +196,7 @@ def _weights(seed: int) -> dict[str, Array]:
         "model.norm.weight": np.ones(HIDDEN, dtype=np.float32),
         "lm_head.weight": matrix(VOCABULARY, HIDDEN),
     }
-    for layer in range(LAYERS):
+    for layer in range(layers):
         prefix = f"model.layers.{layer}"
         weights |= {
             f"{prefix}.input_layernorm.weight": np.ones(HIDDEN, dtype=np.float32),
@@ -195,6 +209,9 @@ def _weights(seed: int) -> dict[str, Array]:
             f"{prefix}.mlp.up_proj.weight": matrix(FEED_FORWARD, HIDDEN),
             f"{prefix}.mlp.down_proj.weight": matrix(HIDDEN, FEED_FORWARD),
         }
+        if layer >= LAYERS:
+            weights[f"{prefix}.self_attn.o_proj.weight"][:] = 0
+            weights[f"{prefix}.mlp.down_proj.weight"][:] = 0
     return weights
 
 

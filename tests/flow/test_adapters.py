@@ -36,7 +36,9 @@ def client(folder: Path) -> Iterator[EngineClient]:
     files = {name: folder / f"{name}.gguf" for name in LANES[1:]}
     named = [f"--adapter={name}={digest_of_file(path)}={path}" for name, path in files.items()]
     with (
-        running_worker(folder / "model.gguf", folder / "engine.sock", "--itl-target", "5", *named),
+        running_worker(
+            folder / "model.gguf", folder / "engine.sock", "--itl-target", "5", "--idle-cells", "2048", *named
+        ),
         connected(folder / "engine.sock") as client,
     ):
         yield client

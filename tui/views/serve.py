@@ -48,6 +48,7 @@ def deployment_lines(one: DeploymentView, look: Look) -> list[Line]:
     lines = [
         fact("state", state(one.state, look), f" {one.state}"),
         fact("model", Span(fmt.clean(one.model), Tone.STRONG), f"   revision {one.revision}"),
+        *_draft(one),
         fact("since", f"{fmt.moment(one.since)} UTC, {fmt.ago(one.since, look.now)}"),
         fact("roll back to", fmt.clean(one.previous) or "nothing: this is the first revision"),
     ]
@@ -67,6 +68,20 @@ def deployment_lines(one: DeploymentView, look: Look) -> list[Line]:
     if not one.revisions:
         lines.append(hint("No revision is recorded."))
     return lines
+
+
+def _draft(one: DeploymentView) -> list[Line]:
+    """Who guesses tokens for it, how often it was right, and what it takes of the memory."""
+    draft = next((item.options.draft for item in one.revisions if item.state == "live"), None)
+    if draft is None:
+        return []
+    engine = one.resident.engine if one.resident else None
+    told = "no guess yet"
+    if engine and engine.draft_model_drafted:
+        right = fmt.share(engine.draft_model_accepted / engine.draft_model_drafted)
+        told = f"{right} of {fmt.count(engine.draft_model_drafted)} guessed tokens right"
+    needs = f"   {fmt.size(one.resident.predicted.draft)}" if one.resident else ""
+    return [fact("draft model", f"{fmt.clean(draft.ref)}   {told}{needs}")]
 
 
 def _memory(one: DeploymentView) -> Span:

@@ -10,7 +10,14 @@ import msgspec
 import pytest
 
 from appliance.api import types as t
-from appliance.daemon.residency import Residency, Wanted, budget_of, predict, proportional_bytes
+from appliance.daemon.residency import (
+    Residency,
+    Wanted,
+    budget_of,
+    footprint_view,
+    predict,
+    proportional_bytes,
+)
 from appliance.gateway.state import GatewayState, RevisionState
 from appliance.jobs.spec import FileEntry
 from appliance.kernel.settings import Settings
@@ -162,6 +169,17 @@ def test_the_kind_and_the_artifact_decide_how_memory_is_predicted() -> None:
 
     assert total(folder, kind="embed") > total(llama.artifact, kind="embed")
     assert total(llama.artifact, kind="generate", context=8192) > total(llama.artifact, kind="generate")
+
+
+def test_a_draft_model_counts_and_is_told() -> None:
+    settings = Settings(engine_context=4096)
+    generates = dataclasses.replace(wanted(1), options=t.ServingOptions())
+    served = t.ServedDraft(ref="small@1", digest="d", size=5 * MIB)
+    drafting = dataclasses.replace(generates, options=t.ServingOptions(draft=served), draft=DESCRIBED)
+    alone, both = predict(generates, settings), predict(drafting, settings)
+    assert both.total == alone.total + both.draft > alone.total + 5 * MIB
+    assert footprint_view(both).draft == both.draft
+    assert footprint_view(alone).draft == 0
 
 
 def test_the_box_keeps_memory_for_itself() -> None:

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
 from appliance.engine.answer import Answer
 from appliance.engine.block_store import BlockStore
+from appliance.engine.draft_model import DraftModel
 from appliance.engine.engine_loop import EngineLoop
 from appliance.engine.frames import Failed, Finished, FromWorker, Sampling, State, Step, worker_stream
 from appliance.engine.llama_context import LlamaContext, LlamaModel
@@ -21,6 +23,7 @@ from appliance.engine.request import Request
 from appliance.engine.sampling import Sampler
 from appliance.engine.scheduler import Limits, Sequence
 from appliance.engine.step_cost import StepCost
+from tests.factories.tiny_llama import make_tiny_gguf
 
 CELLS = 8192
 DOCUMENT = [int(token) for token in np.random.default_rng(1).integers(0, 380, 6000)]
@@ -37,7 +40,16 @@ class _FlatCost(StepCost):
 class Harness:
     """An engine and one client of it."""
 
-    def __init__(self, model: LlamaModel, *, prompt_target: float, tenant_queue: int, outputs: int) -> None:
+    def __init__(
+        self,
+        model: LlamaModel,
+        *,
+        prompt_target: float,
+        tenant_queue: int,
+        outputs: int,
+        draft: LlamaModel | None,
+        draft_cells: int,
+    ) -> None:
         self.model = model
         self.context = LlamaContext(model, cells=CELLS, batch=CELLS, ubatch=64, sequences=8, threads=1)
         limits = Limits(
@@ -51,13 +63,28 @@ class Harness:
         self.store = BlockStore(memory=64 << 20)
         self.cache = PrefixCache(cells=CELLS, sequences=8, memory=self.context, store=self.store)
         self.emitter = Emitter()
-        self.engine = EngineLoop(model, self.context, limits, self.cache, self.emitter, on_end=lambda: None)
+        self.draft: DraftModel | None = None
+        if draft is not None:
+            own = LlamaContext(draft, cells=draft_cells, batch=draft_cells, ubatch=64, sequences=2, threads=1)
+            self.draft = DraftModel(draft, own, slots=2, vocabulary=model.vocabulary)
+        self.engine = EngineLoop(
+            model, self.context, limits, self.cache, self.emitter, on_end=lambda: None, draft=self.draft
+        )
         self.client, accepted = socket.socketpair()
         self.client.settimeout(60)
         self.connection = Connection(accepted)
         self.frames: list[FromWorker] = []
         self._arrived: deque[FromWorker] = deque()
         self._stream = worker_stream()
+
+    def guesses_pay(self) -> None:
+        """Let more rows cost nothing, and the draft model next to it; no request has come yet.
+
+        Nor is a step filled up then because of what was measured, which changes the order of sums.
+        """
+        self.engine._scheduler.cost = _FlatCost(curve={1: 1.0, 64: 1.01})
+        if self.draft is not None:
+            self.draft.cost = _FlatCost(token=0.0001, curve={1: 0.05, 64: 0.06})
 
     def submit(
         self, number: int, tokens: list[int], *, space: str = "a", answer: int = 8, params: Sampling = GREEDY
@@ -99,9 +126,22 @@ class Harness:
 
 @contextmanager
 def _running(
-    model: LlamaModel, *, prompt_target: float = 1.0, tenant_queue: int = 8, outputs: int = 0
+    model: LlamaModel,
+    *,
+    prompt_target: float = 1.0,
+    tenant_queue: int = 8,
+    outputs: int = 0,
+    draft: LlamaModel | None = None,
+    draft_cells: int = CELLS,
 ) -> Iterator[Harness]:
-    harness = Harness(model, prompt_target=prompt_target, tenant_queue=tenant_queue, outputs=outputs)
+    harness = Harness(
+        model,
+        prompt_target=prompt_target,
+        tenant_queue=tenant_queue,
+        outputs=outputs,
+        draft=draft,
+        draft_cells=draft_cells,
+    )
     harness.emitter.start()
     harness.engine.begin()
     try:
@@ -181,7 +221,7 @@ def test_guessed_tokens_change_the_pace_and_not_the_answer(model: LlamaModel) ->
     answers = {}
     for outputs in (0, 8):
         with _running(model, outputs=outputs) as harness:
-            harness.engine._scheduler.cost = _FlatCost(curve={1: 1.0, 64: 1.01})
+            harness.guesses_pay()
             harness.submit(1, prompt, answer=120, params=few)
             harness.end_of(1)
             state = harness.state()
@@ -191,6 +231,101 @@ def test_guessed_tokens_change_the_pace_and_not_the_answer(model: LlamaModel) ->
             assert state.completion_tokens == 120
             assert state.steps <= 121 - state.accepted_tokens
     assert answers[0] == answers[8]
+
+
+SAMPLED = Sampling(temperature=1.0, seed=7, ignore_eos=True)
+
+
+@pytest.fixture(scope="module")
+def stranger(model: LlamaModel, tmp_path_factory: pytest.TempPathFactory) -> LlamaModel:
+    """Another random model with the same tokenizer."""
+    return LlamaModel(make_tiny_gguf(tmp_path_factory.mktemp("stranger"), seed=5))
+
+
+def _answers(harness: Harness, params: Sampling, *, count: int = 3) -> list[str]:
+    """Answers of requests that run one after the other: side by side their sums depend on who came when."""
+    for number in range(count):
+        harness.submit(number, DOCUMENT[number * 70 : number * 70 + 60], answer=60, params=params)
+        harness.end_of(number)
+    return [_text(harness, number) for number in range(count)]
+
+
+@pytest.mark.parametrize("params", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_a_draft_model_changes_the_pace_and_not_the_answer(
+    model: LlamaModel, stranger: LlamaModel, params: Sampling
+) -> None:
+    with _running(model) as harness:
+        harness.guesses_pay()
+        plain = _answers(harness, params)
+        steps = harness.state().steps
+    with _running(model, outputs=8, draft=model) as harness:
+        harness.guesses_pay()
+        assert _answers(harness, params) == plain
+        state = harness.state()
+        right = state.draft_model_accepted / state.draft_model_drafted
+        assert right > 0.9 if params is GREEDY else 0 < right < 1
+        assert state.steps <= steps - state.accepted_tokens
+        assert 0 < state.draft_model_seconds < state.step_seconds
+        assert harness.draft is not None
+        assert harness.draft.used == 0
+    with _running(model, outputs=8, draft=stranger) as harness:
+        harness.guesses_pay()
+        assert _answers(harness, params) == plain
+        state = harness.state()
+        assert 0 < state.draft_model_drafted < 150
+        assert state.draft_model_accepted < 0.3 * state.draft_model_drafted
+        before = state.draft_model_drafted
+        assert _answers(harness, params) == [text * 2 for text in plain]
+        assert harness.state().draft_model_drafted - before < 10
+
+
+def test_prompt_lookup_goes_first(model: LlamaModel) -> None:
+    few = Sampling(temperature=0.0, ignore_eos=True, logit_bias=dict.fromkeys((40, 41, 42), 1000.0))
+    with _running(model, outputs=8, draft=model) as harness:
+        harness.guesses_pay()
+        harness.submit(1, DOCUMENT[:40] * 3, answer=120, params=few)
+        harness.end_of(1)
+        state = harness.state()
+        assert state.drafted_tokens > state.draft_model_drafted > 0
+        assert state.accepted_tokens > state.draft_model_accepted
+
+
+def test_where_a_step_of_more_rows_costs_as_much_as_more_steps_the_draft_model_is_not_run(model: LlamaModel) -> None:
+    with _running(model, outputs=8, draft=model) as harness:
+        harness.engine._scheduler.cost = _FlatCost(curve={1: 1.0, 2: 2.0, 64: 64.0})
+        measured = harness.state().draft_model_seconds
+        _answers(harness, GREEDY)
+        state = harness.state()
+        assert (state.draft_model_drafted, state.draft_model_seconds) == (0, measured)
+
+
+def test_a_full_draft_context_only_ends_drafting(model: LlamaModel) -> None:
+    with _running(model) as harness:
+        harness.guesses_pay()
+        plain = _answers(harness, GREEDY)
+    with _running(model, outputs=8, draft=model, draft_cells=256) as harness:
+        harness.guesses_pay()
+        for number in range(2):
+            harness.submit(10 + number, DOCUMENT[1000 + number : 1240 + number], answer=40)
+        for number in range(2):
+            end = harness.end_of(10 + number)
+            assert isinstance(end, Finished)
+            assert end.completion_tokens == 40
+        assert _answers(harness, GREEDY) == plain
+        assert harness.state().draft_model_drafted > 0
+
+
+def test_a_cancelled_request_leaves_nothing_in_the_draft_model(model: LlamaModel) -> None:
+    with _running(model, outputs=8, draft=model) as harness:
+        harness.guesses_pay()
+        harness.submit(1, DOCUMENT[:60], answer=4000)
+        harness.until(lambda frame: isinstance(frame, Step))
+        harness.engine.cancel(harness.connection, 1)
+        end = harness.end_of(1)
+        assert isinstance(end, Finished)
+        assert end.reason == "cancelled"
+        assert harness.draft is not None
+        assert harness.state().active == harness.draft.used == 0
 
 
 def _text(harness: Harness, number: int) -> str:

@@ -35,7 +35,7 @@ _STATE = State(
 
 def _samples(text: bytes) -> dict[tuple[str, str], float]:
     return {
-        (sample.name, sample.labels["model"] + sample.labels.get("le", "")): sample.value
+        (sample.name, "".join(sample.labels.get(label, "") for label in ("model", "le", "source"))): sample.value
         for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
     }
@@ -53,6 +53,23 @@ def test_names_of_llama_server_and_opentelemetry() -> None:
     assert samples["gen_ai_server_time_to_first_token_seconds_count", "a"] == 5
     assert samples["gen_ai_server_time_to_first_token_seconds_sum", "a"] == 4.5
     assert not [name for name, model in samples if model == "b" and name != "intramuros_engine_up"]
+
+
+def test_guesses_are_told_by_who_made_them() -> None:
+    state = msgspec.structs.replace(
+        _STATE,
+        drafted_tokens=30,
+        accepted_tokens=20,
+        draft_model_drafted=10,
+        draft_model_accepted=9,
+        draft_model_seconds=0.5,
+    )
+    samples = _samples(exposition({"a": state}))
+    assert samples["intramuros_engine_drafted_tokens_total", "adraft"] == 10
+    assert samples["intramuros_engine_drafted_tokens_total", "alookup"] == 20
+    assert samples["intramuros_engine_accepted_tokens_total", "adraft"] == 9
+    assert samples["intramuros_engine_accepted_tokens_total", "alookup"] == 11
+    assert samples["intramuros_engine_draft_seconds_total", "a"] == 0.5
 
 
 def test_an_engine_of_an_earlier_version_has_no_times() -> None:

@@ -1,6 +1,14 @@
 from __future__ import annotations
 
-from appliance.residency.footprint import MIB, generator, llama_encoder, shape_of, torch_encoder
+from appliance.residency.footprint import (
+    MIB,
+    beside,
+    draft_model,
+    generator,
+    llama_encoder,
+    shape_of,
+    torch_encoder,
+)
 
 SEVEN_BILLION = {
     "parameters": 7_000_000_000,
@@ -34,6 +42,17 @@ def test_what_is_unsaid_is_taken_as_usual() -> None:
     shape = shape_of({"hidden": 64, "heads": 4, "kv_heads": None, "layers": "two"})
     assert (shape.kv_heads, shape.key_width, shape.feed_forward, shape.layers) == (4, 32, 256, 0)
     assert shape_of({}).heads == 1
+
+
+def test_a_draft_model_adds_its_weights_and_cells_but_no_process() -> None:
+    alone = generator(shape_of(SEVEN_BILLION), file=7 << 30, cells=8192, sequences=64, chats=True, saved=1 << 20)
+    shape = shape_of(SEVEN_BILLION | {"layers": 4, "hidden": 512, "quantisation": "Q4_0"})
+    draft = draft_model(shape, file=100 * MIB, cells=8192, sequences=16)
+    both = beside(alone, draft)
+    assert both.draft == draft.total > 2 * 100 * MIB + 8192 * 4 * 8 * 256 * 2
+    assert (both.total, both.most) == (alone.total + both.draft, alone.most + both.draft)
+    assert both.own == alone.own + both.draft - 100 * MIB
+    assert draft.process < alone.process
 
 
 def test_encoders_grow_with_the_longest_text_they_take() -> None:
