@@ -133,7 +133,12 @@ class EngineLoop(ComputeThread):
         if self._draft is not None and chunks:
             chunks, drafting = self._guess(self._draft, chunks)
         total = sum(chunk.count for chunk in chunks)
+        self._context.allow()
         self._heavy = next((chunk.sequence for chunk in chunks if chunk.count > 1 and 2 * chunk.count > total), None)
+        if self._heavy is not None and (self._inbox or self._stopping):
+            # Whoever cancels leaves word first and then looks whether this is the prompt to interrupt.
+            self._heavy = None
+            return
         try:
             outputs = self._context.decode(chunks, padding=self._scheduler.padding)
         except NoRoom:

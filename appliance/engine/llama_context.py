@@ -216,8 +216,12 @@ class LlamaContext:
         return bool(taken)
 
     def interrupt(self) -> None:
-        """Let the `decode` that runs now end as soon as it can; from any thread."""
+        """Let the `decode` that runs now, or else the next one, end as soon as it can; from any thread."""
         self._interrupt[0] = b"\1"
+
+    def allow(self) -> None:
+        """Forget an interruption that was asked for."""
+        self._interrupt[0] = b"\0"
 
     def decode(self, chunks: list[Chunk], *, padding: int = 0) -> list[int]:
         """Compute one batch of one lane. Returns the batch index of each row of logits that was asked for, in order.
@@ -244,7 +248,6 @@ class LlamaContext:
         self._wants_logits[at:end] = 0
         self._adapt(chunks[0].sequence.adapter)
         self._batch.n_tokens = end
-        self._interrupt[0] = b"\0"
         status = llama_cpp.llama_decode(self.handle, self._batch)
         if padding:
             self.cut(self._scratch, 0)

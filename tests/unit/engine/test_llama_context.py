@@ -104,6 +104,9 @@ def test_an_interrupted_batch_leaves_the_cells_as_they_were(model: LlamaModel) -
     context.decode([Chunk(_sequence(0, tokens), 0, 100, last=False)])
     with pytest.raises(Interrupted):
         _decode_interrupted(context, [Chunk(_sequence(0, tokens), 100, 3000, last=True)])
+    with pytest.raises(Interrupted):  # also when it was asked for before
+        context.decode([Chunk(_sequence(0, tokens), 100, 20, last=True)])
+    context.allow()
     assert context.decode([Chunk(_sequence(0, tokens), 100, 20, last=True)]) == [19]
     row = context.logits(1)[0].copy()
     context.clear()
