@@ -1,10 +1,10 @@
-"""S15: what a draft model brings, and what one that is never right costs: the engine with it against the same without.
+"""S16: what a draft model brings, and what one that is never right costs: the engine with it against the same without.
 
     python -m benchmarks.drafts [--pairs N] [--threads N]
 
 One stream, greedy, through the gateway; ratios of tokens per second and of CPU seconds per token. The model has 0.3
 billion random parameters in Q8_0. The draft that fits is its first two layers, and the other layers whisper, so that
-it is right as often as S15.right tells: by construction, not because it was trained to. So the figures tell what
+it is right as often as S16.right tells: by construction, not because it was trained to. So the figures tell what
 speculation brings at that rate on this machine, and nothing of any real pair of models.
 """
 
@@ -73,11 +73,11 @@ def draft_figures(work: Path, *, threads: int, pairs: int) -> list[Figure]:
         return [mine / other for mine, other in zip(runs[name], runs[_WITHOUT], strict=True)]
 
     return [
-        Figure("S15.right", "share", None, [right]),
-        Figure("S15.rate", "ratio", at_least(1.1), ratios(rates, _GOOD)),
-        Figure("S15.cpu", "ratio", at_most(1.0), ratios(costs, _GOOD)),
-        Figure("S15.poor.rate", "ratio", at_least(0.95), ratios(rates, _POOR)),
-        Figure("S15.poor.cpu", "ratio", at_most(1.05), ratios(costs, _POOR)),
+        Figure("S16.right", "share", None, [right]),
+        Figure("S16.rate", "ratio", at_least(1.1), ratios(rates, _GOOD)),
+        Figure("S16.cpu", "ratio", at_most(1.0), ratios(costs, _GOOD)),
+        Figure("S16.poor.rate", "ratio", at_least(0.95), ratios(rates, _POOR)),
+        Figure("S16.poor.cpu", "ratio", at_most(1.05), ratios(costs, _POOR)),
     ]
 
 

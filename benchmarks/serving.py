@@ -4,7 +4,7 @@ Every scenario runs in pairs; a figure is the median of the pairwise ratios ours
 Scenarios: S1 independent prompts, S2 the engine alone against llama-batched-bench, S3 a shared prompt cold and warm,
 S4 a document that is in use, S5 a long prompt among streams, S6 what the gateway adds, beside LiteLLM's proxy, S7 text
 held to a schema against free text, S8 a machine whose cores are busy, S11 goodput, S12 tenants that attack and an
-engine that aborts, S13 the share of the roofline, S14 an engine that is killed at random moments, S15 an engine with a
+engine that aborts, S13 the share of the roofline, S14 an engine that is killed at random moments, S16 an engine with a
 draft model against the same without. See `serving_scenarios`, `gateway_latency`, `serving_faults` and `drafts`.
 """
 
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
             keep(gateway_figures(work, min(options.pairs, 3)))
         if "S8" in options.scenarios:
             keep(_busy_cores(work, model, peer, options))
-        if "S15" in options.scenarios:
+        if "S16" in options.scenarios:
             keep(draft_figures(work, threads=options.threads, pairs=options.pairs))
         keep(fault_figures(work, model, threads=options.threads, kills=options.kills, scenarios=options.scenarios))
     return 0
@@ -165,7 +165,7 @@ _SCENARIOS: Final = {
     "S7": _in_a_schema,
     "S11": _goodput,
 }
-ALL: Final = ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S11", "S12", "S13", "S14", "S15")
+ALL: Final = ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S11", "S12", "S13", "S14", "S16")
 _SCHEMA: Final[dict[str, Any]] = {
     "type": "array",
     "items": {
