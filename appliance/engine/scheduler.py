@@ -175,10 +175,16 @@ class Scheduler:
     def filled(self, chunks: list[Chunk]) -> list[Chunk]:
         """Fill a step up to a tile where that is faster: with more of the prompts, then with rows without meaning.
 
-        A planned step is; to be called again when guesses were added to it.
+        Or cut a prompt that goes on in the next step, where a few of its rows would begin a tile. A planned step is;
+        to be called again when guesses were added to it.
         """
         rows = sum(chunk.count for chunk in chunks)
-        pieces = ((chunk.count, chunk.start + chunk.count // 2) for chunk in chunks)
+        pieces = [(chunk.count, chunk.start + chunk.count // 2) for chunk in chunks]
+        surplus = self.cost.surplus(pieces, micro=self.limits.micro)
+        for at, chunk in enumerate(chunks):
+            if 0 < surplus < chunk.count and not chunk.last:
+                chunks[at] = Chunk(chunk.sequence, chunk.start, chunk.count - surplus, last=False)
+                surplus = 0
         missing = min(self.cost.missing(pieces, micro=self.limits.micro), self.limits.batch - rows)
         if missing > self.cache.free - rows:
             missing = 0

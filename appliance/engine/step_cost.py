@@ -84,6 +84,20 @@ class StepCost:
                 break
         return TILE - last if alone > tiled + (TILE - last) * self.token else 0
 
+    def surplus(self, pieces: Iterable[tuple[int, int]], *, micro: int) -> int:
+        """How many prompt rows to leave to the next step because they would begin a tile; 0 where that is slower.
+
+        A smaller step is one of more, and each computes the streams' own rows. See `missing` for `pieces`.
+        """
+        pieces = list(pieces)
+        total = sum(rows for rows, _ in pieces)
+        last = total % micro or micro
+        over = last % TILE
+        if total < TILE or last < TILE or not over:
+            return 0
+        saved = pieces[-1][1] * self._attention.tile * (1 - over / TILE)
+        return over if saved > over / total * self.rows(sum(rows == 1 for rows, _ in pieces)) else 0
+
     def _correct(self, rows: int, seconds: float) -> None:
         """Move the nearest known point of the curve by a part of the error."""
         if rows <= 0:

@@ -87,6 +87,18 @@ def test_a_step_is_filled_up_with_prompts_first_and_then_with_nothing() -> None:
     assert scheduler.padding == TILE - 18
 
 
+def test_a_prompt_that_goes_on_is_cut_at_a_tile() -> None:
+    scheduler = _scheduler(batch=2048)
+    scheduler.submit(_request(prompt=50, answer=50))
+    _step(scheduler)
+    scheduler.submit(_request(prompt=900, first=5000))
+    counts = []
+    for _ in range(3):
+        scheduler.cost = StepCost(token=0.001, curve={1: 0.06}, attention=Attention(row=1e-4, tile=1e-3))
+        counts.append([chunk.count for chunk in _step(scheduler)])
+    assert counts == [[1, 127]] * 3  # the target alone would allow 140
+
+
 def test_a_full_cache_is_not_filled_with_nothing() -> None:
     scheduler = _scheduler(cells=110)
     scheduler.cost = StepCost(token=1e-6, attention=Attention(row=1.0, tile=1e-9))

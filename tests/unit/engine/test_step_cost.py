@@ -41,6 +41,18 @@ def test_a_step_is_filled_up_where_single_rows_cost_more_than_a_tile() -> None:
     assert StepCost(token=0.001).missing([(60, 1000)], micro=512) == 0
 
 
+def test_rows_that_would_begin_a_tile_wait_where_that_is_faster() -> None:
+    cost = StepCost(token=0.001, curve={1: 0.02}, attention=Attention(row=7e-6, tile=6e-5))
+    streams = [(1, 100)] * 6
+    assert cost.surplus([*streams, (130, 1500)], micro=512) == 136 - 128
+    assert cost.surplus([*streams, (122, 1500)], micro=512) == 0  # whole tiles
+    assert cost.surplus([*streams, (180, 1500)], micro=512) == 0  # nearly a whole one more
+    assert cost.surplus([*streams, (130, 10)], micro=512) == 0  # a tile costs little there
+    assert cost.surplus([*streams, (40, 1500)], micro=512) == 0  # no tile at all
+    assert cost.surplus([], micro=512) == 0
+    assert StepCost(curve={1: 0.02}).surplus([*streams, (130, 1500)], micro=512) == 0
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 70), st.integers(0, 600), st.floats(0, 100)), max_size=40), st.integers(0, 100)
