@@ -117,7 +117,11 @@ def _per_token(answer: Answer) -> float:
 async def in_a_schema(target: Target, text: Text, seed: int, *, schema: dict[str, Any] | None) -> dict[str, float]:
     """S7: 16 streams of chat, held to a JSON schema or free."""
     dice = random.Random(seed)
-    form = {"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}}
+    # A schema says itself when an answer may end; this one does not let it within the tokens that are asked for.
+    form = {
+        "ignore_eos": False,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
+    }
     asked = replace(target, chat=True, extra={**target.extra, **(form if schema else {})})
     load = await run_load(asked, [text.of(dice, 64) for _ in range(2 * USERS)], streams=USERS, max_tokens=64)
     return {"rate": load.tokens_per_second}
