@@ -8,24 +8,26 @@ import sys
 
 from tests.console.terminal import ROOT
 
-OWN_IMPORTS = 0.1
-"""Seconds of processor time for our modules, beyond Textual's."""
+OWN_IMPORTS = 0.7
+"""Processor time for our modules, as a part of Textual's in the same process: so the machine does not matter."""
 GROWTH = 6 << 20
 """Bytes that so many rounds may add, caches included."""
 
 _MEASURE = """
 import json, sys, time
+started = time.process_time()
 import textual.app, textual.screen, textual.widgets, textual.containers, textual.worker
 from textual.widgets import Input
 begun = time.process_time()
 import tui.app
-print(json.dumps({"seconds": time.process_time() - begun, "modules": sorted(sys.modules)}))
+share = (time.process_time() - begun) / (begun - started)
+print(json.dumps({"share": share, "modules": sorted(sys.modules)}))
 """
 
 
 def test_our_imports_are_cheap_and_the_http_client_waits() -> None:
     told = [json.loads(_python(_MEASURE)) for _ in range(3)]
-    assert min(one["seconds"] for one in told) <= OWN_IMPORTS
+    assert min(one["share"] for one in told) <= OWN_IMPORTS
     assert not {"httpx", "sqlalchemy", "torch", "transformers", "click", "yaml"} & set(told[0]["modules"])
 
 
