@@ -154,14 +154,17 @@ class Terminal:
         return self.process.returncode
 
     def ends_by(self, number: signal.Signals) -> int:
-        """Send a signal, and again after a while as a person would, until the process has ended; return its exit code.
+        """Send a signal to what hides what is typed, until the process has ended; return its exit code.
 
-        Python can miss one: its handler only sets a flag, and a read that begins just then does not look at it.
+        Python can miss one: its handler only sets a flag, and a read that begins just then does not look at it. So it
+        is sent again after a while, as a person would, but only while typing is still hidden: one that comes while
+        the interpreter ends would be its end.
         """
         end = time.monotonic() + DEADLINE
         while self.process.poll() is None:
             assert time.monotonic() < end, f"did not end\n{self.text}"
-            self.process.send_signal(number)
+            if self.modes() != self.before:
+                self.process.send_signal(number)
             again = time.monotonic() + 5.0
             while self.process.poll() is None and time.monotonic() < again:
                 self._read(0.1)
