@@ -87,7 +87,8 @@ class Terminal:
         known = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         self.begun = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *program, str(where), *flags],
+            # Whoever started the tests in the background made them ignore Ctrl-C; a login does not.
+            ["env", "--default-signal=INT", sys.executable, "-m", *program, str(where), *flags],
             cwd=ROOT,
             env={**known, "TERM": term, "LANG": "C.UTF-8", **environ},
             stdin=self._far,
@@ -152,23 +153,6 @@ class Terminal:
         while self._read(0.0):
             continue
         return self.process.returncode
-
-    def ends_by(self, number: signal.Signals) -> int:
-        """Send a signal to what hides what is typed, until the process has ended; return its exit code.
-
-        Python can miss one: its handler only sets a flag, and a read that begins just then does not look at it. So it
-        is sent again after a while, as a person would, but only while typing is still hidden: one that comes while
-        the interpreter ends would be its end.
-        """
-        end = time.monotonic() + DEADLINE
-        while self.process.poll() is None:
-            assert time.monotonic() < end, f"did not end\n{self.text}"
-            if self.modes() != self.before:
-                self.process.send_signal(number)
-            again = time.monotonic() + 5.0
-            while self.process.poll() is None and time.monotonic() < again:
-                self._read(0.1)
-        return self.ends()
 
     def modes(self) -> list[object]:
         """The terminal's settings now."""
