@@ -23,9 +23,9 @@ def start(ctx: Context, step: Row[Any], body: t.SubmitJob, *, fold: Fold | None 
 
     Killed between the job and the step's row, the next call finds the same job by its equal specification.
     """
-    job = job_of(ctx, step) if step.job_id else None
-    if job is not None and job.state in job_service.UNFINISHED and job.cancel_requested:
+    if is_stopping(ctx, step):
         return  # it is sealing its checkpoint; a second one beside it would begin from nothing
+    job = job_of(ctx, step) if step.job_id else None
     if job is not None and job.state in ("failed", "cancelled", "interrupted"):
         view = job_service.resume(ctx, step.job_id)
     else:
@@ -37,6 +37,12 @@ def job_of(ctx: Context, step: Row[Any]) -> Row[Any]:
     """Return the row of a step's job."""
     with ctx.appliance.database.read() as connection:
         return connection.execute(select(jobs).where(jobs.c.id == step.job_id)).one()
+
+
+def is_stopping(ctx: Context, step: Row[Any]) -> bool:
+    """Return whether the step has a job that was asked to stop and has not yet."""
+    job = job_of(ctx, step) if step.job_id else None
+    return job is not None and job.state in job_service.UNFINISHED and bool(job.cancel_requested)
 
 
 def stop(ctx: Context, job: Row[Any]) -> None:

@@ -126,7 +126,12 @@ def _begin(
 
 
 def _begin_import(ctx: Context, campaign: Row[Any], step: Row[Any], body: form.Import) -> None:
-    """Queue an import once: an import is no pure function, so the one that was queued before a crash is looked for."""
+    """Queue an import once: an import is no pure function, so the one that was queued before a crash is looked for.
+
+    One that is still stopping is left to stop first.
+    """
+    if child_jobs.is_stopping(ctx, step):
+        return
     known = {other.job_id for other in read_steps(ctx, campaign.id)}
     with ctx.appliance.database.read() as connection:
         orphans = [job for job in jobs_of(connection, campaign.id, unfinished=True) if job.id not in known]

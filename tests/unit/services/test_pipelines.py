@@ -15,7 +15,7 @@ from appliance.services import campaigns, deployments, models, pipelines, promot
 from appliance.services.context import Context
 from appliance.store import schema
 from tests.factories.appliance import WEIGHTS, context, finish_job, imported_dataset
-from tests.factories.campaigns import drive, end, move, open_jobs
+from tests.factories.campaigns import drive, end, move, open_jobs, put_running
 
 GATES = """\
 [dev]
@@ -119,6 +119,21 @@ def test_a_daemon_killed_before_a_steps_outcome_was_recorded_does_no_step_twice(
         kinds = [row.kind for row in connection.execute(schema.jobs.select())]
     assert sorted(kinds) == ["dataset.import", "train.seed"]
     assert [model.ref for model in models.list_models(ctx)] == ["faq@1"]
+
+
+def test_an_import_that_is_still_stopping_is_waited_for(ctx: Context, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n")
+    campaign = start(ctx, "pipeline: p\nsteps:\n  - import: {source: rows.jsonl, name: mine}\n", folder=str(tmp_path))
+    first = move(ctx, campaign).steps[0].job
+    put_running(ctx, first)
+    campaigns.cancel(ctx, campaign)
+    campaigns.resume(ctx, campaign)
+    assert [(step.state, step.job) for step in move(ctx, campaign).steps] == [("pending", first)]
+    assert [job.id for job in open_jobs(ctx)] == [first]
+    end(ctx, open_jobs(ctx)[0], {})
+    found = move(ctx, campaign).steps[0]
+    assert found.state == "running"
+    assert found.job != first
 
 
 def test_an_import_takes_a_source_beside_the_file_and_is_queued_once(ctx: Context, tmp_path: Path) -> None:
