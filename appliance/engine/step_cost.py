@@ -10,7 +10,7 @@ On a processor llama.cpp computes the attention of `TILE` rows or more as matrix
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -65,12 +65,11 @@ class StepCost:
         """The most prompt tokens that keep a step with `rows` others under `target` seconds; may be negative."""
         return int((target - self.rows(rows)) / max(self.token, 1e-9))
 
-    def missing(self, pieces: Iterable[tuple[int, int]], *, micro: int) -> int:
+    def missing(self, pieces: Sequence[tuple[int, int]], *, micro: int) -> int:
         """How many rows to add to a step so that its last micro-batch (of `micro` rows) is a tile; 0 if that is slower.
 
         `pieces` are the rows of each sequence and the cells before the middle one, in the order of the batch.
         """
-        pieces = list(pieces)
         last = sum(rows for rows, _ in pieces) % micro
         if micro < TILE or not 0 < last < TILE:
             return 0
@@ -84,12 +83,11 @@ class StepCost:
                 break
         return TILE - last if alone > tiled + (TILE - last) * self.token else 0
 
-    def surplus(self, pieces: Iterable[tuple[int, int]], *, micro: int) -> int:
+    def surplus(self, pieces: Sequence[tuple[int, int]], *, micro: int) -> int:
         """How many prompt rows to leave to the next step because they would begin a tile; 0 where that is slower.
 
         A smaller step is one of more, and each computes the streams' own rows. See `missing` for `pieces`.
         """
-        pieces = list(pieces)
         total = sum(rows for rows, _ in pieces)
         last = total % micro or micro
         over = last % TILE
