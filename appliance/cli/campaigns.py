@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import click
+
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.follow import progress_text
@@ -15,6 +17,9 @@ from appliance.kernel.terminal import table, when
 
 _HOLD = 20.0
 _ENDED = ("succeeded", "failed", "cancelled")
+
+DETACH = click.option("--detach", is_flag=True, help="Start it and return.")
+"""for every verb that starts a campaign"""
 
 Cells = Callable[[t.CampaignStepView], tuple[str, ...]]
 """A step -> what its row says between state and job."""

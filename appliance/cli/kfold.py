@@ -18,7 +18,6 @@ from appliance.training.recipes.registry import RECIPES
 _FOLDS = click.option(
     "-k", "folds", default=5, show_default=True, help="Parts of the training rows; each is held out once."
 )
-_DETACH = click.option("--detach", is_flag=True, help="Start it and return.")
 
 
 @click.group()
@@ -29,7 +28,7 @@ def kfold() -> None:
 @kfold.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @_FOLDS
-@click.option("--detach", is_flag=True, help="Start it and return.")
+@campaigns.DETACH
 @verb
 def run(session: Session, file: Path, folds: int, detach: bool) -> None:
     """Train the recipe file FILE once for each part of its training rows."""
@@ -95,4 +94,4 @@ def _lines(detail: t.CampaignDetail) -> list[str]:
 
 
 for _name, _kind in RECIPES.items():
-    kfold.add_command(recipe_verb(_name, _kind, _of_flags, _FOLDS, _DETACH))
+    kfold.add_command(recipe_verb(_name, _kind, _of_flags, _FOLDS, campaigns.DETACH))

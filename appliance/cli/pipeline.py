@@ -20,7 +20,7 @@ def pipeline() -> None:
 
 @pipeline.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--detach", is_flag=True, help="Start it and return.")
+@campaigns.DETACH
 @click.option("--wait", is_flag=True, help="Stay while it waits for an approval.")
 @verb
 def run(session: Session, file: Path, detach: bool, wait: bool) -> None:

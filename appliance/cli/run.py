@@ -40,7 +40,7 @@ def show(session: Session, id: str, part: str | None) -> None:
 @run.command()
 @click.argument("id")
 @click.option("--verify", is_flag=True, help="Repeat it to the bit and compare every output file.")
-@click.option("--detach", is_flag=True, help="Start it and return.")
+@campaigns.DETACH
 @verb
 def rerun(session: Session, id: str, verify: bool, detach: bool) -> None:
     """Do a run again: in today's environment, or with --verify in its own, refused where that is gone."""

@@ -24,7 +24,7 @@ def search() -> None:
 
 @search.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--detach", is_flag=True, help="Start it and return.")
+@campaigns.DETACH
 @verb
 def run(session: Session, file: Path, detach: bool) -> None:
     """Carry out the search file FILE."""
@@ -116,7 +116,7 @@ _OWN = (
     ),
     click.option("--trials", default=20, show_default=True, help="Runs to make."),
     click.option("--batch", default=2, show_default=True, help="Trials asked for together."),
-    click.option("--detach", is_flag=True, help="Start it and return."),
+    campaigns.DETACH,
 )
 for _name, _kind in RECIPES.items():
     search.add_command(recipe_verb(_name, _kind, _of_flags, *_OWN))

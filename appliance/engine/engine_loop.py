@@ -188,7 +188,7 @@ class EngineLoop(ComputeThread):
         )
         seconds = draft.seconds - before
         scheduler.lanes.spend(seconds)
-        return scheduler.filled(guessing), seconds
+        return chunks if guessing is chunks else scheduler.filled(guessing), seconds
 
     def _take(
         self, request: Request, chunk: Chunk, rows: npt.NDArray[np.float32], index: int, now: float

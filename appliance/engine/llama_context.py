@@ -241,13 +241,14 @@ class LlamaContext:
                 self._wants_logits[end - chunk.outputs : end] = 1
                 outputs += range(end - chunk.outputs, end)
             at = end
-        end = at + padding
-        self._token[at:end] = self._padding_token
-        self._position[at:end] = self._ramp[:padding]
-        self._sequence[at:end] = self._scratch
-        self._wants_logits[at:end] = 0
+        if padding:
+            end = at + padding
+            self._token[at:end] = self._padding_token
+            self._position[at:end] = self._ramp[:padding]
+            self._sequence[at:end] = self._scratch
+            self._wants_logits[at:end] = 0
         self._adapt(chunks[0].sequence.adapter)
-        self._batch.n_tokens = end
+        self._batch.n_tokens = at + padding
         status = llama_cpp.llama_decode(self.handle, self._batch)
         if padding:
             self.cut(self._scratch, 0)

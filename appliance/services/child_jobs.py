@@ -23,9 +23,9 @@ def start(ctx: Context, step: Row[Any], body: t.SubmitJob, *, fold: Fold | None 
 
     Killed between the job and the step's row, the next call finds the same job by its equal specification.
     """
-    if is_stopping(ctx, step):
-        return  # it is sealing its checkpoint; a second one beside it would begin from nothing
     job = job_of(ctx, step) if step.job_id else None
+    if job is not None and is_stopping(job):
+        return  # it is sealing its checkpoint; a second one beside it would begin from nothing
     if job is not None and job.state in ("failed", "cancelled", "interrupted"):
         view = job_service.resume(ctx, step.job_id)
     else:
@@ -39,10 +39,9 @@ def job_of(ctx: Context, step: Row[Any]) -> Row[Any]:
         return connection.execute(select(jobs).where(jobs.c.id == step.job_id)).one()
 
 
-def is_stopping(ctx: Context, step: Row[Any]) -> bool:
-    """Return whether the step has a job that was asked to stop and has not yet."""
-    job = job_of(ctx, step) if step.job_id else None
-    return job is not None and job.state in job_service.UNFINISHED and bool(job.cancel_requested)
+def is_stopping(job: Row[Any]) -> bool:
+    """Return whether a job was asked to stop and has not yet."""
+    return job.state in job_service.UNFINISHED and bool(job.cancel_requested)
 
 
 def stop(ctx: Context, job: Row[Any]) -> None:

@@ -130,7 +130,7 @@ def _begin_import(ctx: Context, campaign: Row[Any], step: Row[Any], body: form.I
 
     One that is still stopping is left to stop first.
     """
-    if child_jobs.is_stopping(ctx, step):
+    if step.job_id and child_jobs.is_stopping(child_jobs.job_of(ctx, step)):
         return
     known = {other.job_id for other in read_steps(ctx, campaign.id)}
     with ctx.appliance.database.read() as connection:
