@@ -14,15 +14,15 @@ import pytest
 from appliance.engine.answer import Answer
 from appliance.engine.block_store import BlockStore
 from appliance.engine.draft_model import DraftModel
-from appliance.engine.engine_loop import EngineLoop
+from appliance.engine.engine_loop import GATHER_QUIET, EngineLoop
 from appliance.engine.frames import Failed, Finished, FromWorker, Sampling, State, Step, worker_stream
 from appliance.engine.llama_context import LlamaContext, LlamaModel
 from appliance.engine.outbox import Connection, Emitter
 from appliance.engine.prefix_cache import PrefixCache
 from appliance.engine.request import Request
 from appliance.engine.sampling import Sampler
-from appliance.engine.scheduler import Limits, Sequence
-from appliance.engine.step_cost import StepCost
+from appliance.engine.scheduler import Chunk, Limits, Sequence
+from appliance.engine.step_cost import TILE, Attention, StepCost
 from tests.factories.tiny_llama import make_tiny_gguf
 
 CELLS = 8192
@@ -167,6 +167,45 @@ def test_cancelling_in_a_long_prompt_ends_its_step_and_frees_its_cells(model: Ll
         assert (state.active, state.free_cells, state.aborted_steps, state.cancelled) == (0, CELLS, 1, 1)
         harness.submit(2, DOCUMENT[:50])
         assert isinstance(harness.end_of(2), Finished)
+
+
+def test_a_step_that_is_to_be_filled_up_is_computed_so(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    with _running(model) as harness:
+        harness.engine._scheduler.cost = StepCost(token=1e-6, attention=Attention(row=1.0, tile=1e-9))
+        rows: list[tuple[int, int]] = []
+        decode = harness.context.decode
+
+        def noted(chunks: list[Chunk], *, padding: int = 0) -> list[int]:
+            rows.append((sum(chunk.count for chunk in chunks), padding))
+            return decode(chunks, padding=padding)
+
+        monkeypatch.setattr(harness.context, "decode", noted)
+        harness.submit(1, DOCUMENT[:40])
+        assert isinstance(harness.end_of(1), Finished)
+        assert rows[0] == (40, TILE - 40)
+        assert harness.state().free_cells == CELLS
+
+
+@pytest.mark.parametrize(("ended", "came", "patient"), [(2, 1, True), (2, 2, False), (0, 1, False)])
+def test_an_idle_engine_waits_longer_for_as_many_as_ended_together(
+    model: LlamaModel, monkeypatch: pytest.MonkeyPatch, ended: int, came: int, patient: bool
+) -> None:
+    harness = Harness(model, prompt_target=1.0, tenant_queue=8, outputs=0, draft=None, draft_cells=CELLS)
+    engine, waits = harness.engine, list[float]()
+
+    def wait(timeout: float) -> bool:
+        waits.append(timeout)
+        return False
+
+    monkeypatch.setattr(engine._bell, "wait", wait)
+    engine._ended, engine._ended_at = ended, time.monotonic()
+    with harness.client, harness.connection.socket:
+        for number in range(came):
+            harness.submit(number, DOCUMENT[:20])
+        engine._gather()
+    assert engine._scheduler.waiting == came
+    assert any(timeout > GATHER_QUIET for timeout in waits) == patient
+    assert bool(waits) == (came != ended)
 
 
 def test_one_tenant_cannot_fill_the_queue(model: LlamaModel) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from appliance.engine.block_store import BlockStore
 from appliance.engine.frames import Priority
-from appliance.engine.prefix_cache import PrefixCache
+from appliance.engine.prefix_cache import Bounds, PrefixCache
 from appliance.engine.scheduler import Chunk, Limits, Scheduler, Sequence
 from appliance.engine.step_cost import TILE, Attention, StepCost
 from tests.unit.engine.kv_model import UnifiedCells, check
@@ -85,6 +85,18 @@ def test_a_step_is_filled_up_with_prompts_first_and_then_with_nothing() -> None:
     assert scheduler.padding == 0
     assert [chunk.count for chunk in scheduler.plan()] == [1, 17]
     assert scheduler.padding == TILE - 18
+
+
+def test_what_ended_requests_left_makes_way_when_another_begins() -> None:
+    cells = UnifiedCells(4096)
+    cache = PrefixCache(cells=4096, sequences=16, memory=cells, bounds=Bounds(private=0, proven=1000))
+    scheduler = Scheduler(limits=Limits(slots=4, cells=4096, batch=512), cache=cache)
+    scheduler.submit(_request(prompt=200, answer=1))
+    _step(scheduler)
+    assert cells.used == 200
+    scheduler.submit(_request(prompt=50, answer=5, first=9000))
+    _step(scheduler)
+    assert cells.used == 50
 
 
 def test_a_prompt_that_goes_on_is_cut_at_a_tile() -> None:
