@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -91,7 +93,7 @@ def walk_the_tour(walk: Walk, *, port: int, tolerate_faults: bool) -> dict[str, 
         walk.verb("backup", "verify")
         restored = _fresh(folder)
         walk.verb("backup", "restore", "--to", str(restored), "--snapshot", snapshot["id"])
-        twin = walk.verb("up", "--port", str(port + 1), state=restored)
+        twin = walk.verb("up", "--port", str(_free_port_above(port)), state=restored)
         try:
             repeated = _EndUser(walk, url=twin["address"], state=restored, key=user.key).ask(QUESTION)
         finally:
@@ -106,6 +108,14 @@ def walk_the_tour(walk: Walk, *, port: int, tolerate_faults: bool) -> dict[str, 
         step.figures = {"verdict": json.loads(text)["ok"], "lines": exported["lines"]}
 
     return _summary(walk.steps, before, after, answer)
+
+
+def _free_port_above(port: int) -> int:
+    """Return the first port above this one that nobody on the machine uses at the moment."""
+    for candidate in range(port + 1, 65_536):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", candidate)):
+            return candidate
+    raise Unavailable("tour.no_port", f"No port above {port} is free for the restored appliance.")
 
 
 class _EndUser:

@@ -42,13 +42,17 @@ _TWICE_WITH_LOOPBACK_ONLY = """
 import fcntl, os, socket, struct, subprocess, sys
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # netdevice(7): SIOCSIFFLAGS, IFF_UP
     fcntl.ioctl(probe, 0x8914, struct.pack("16sh", b"lo", 1))
-for summary in ("tour.json", "again.json"):
-    subprocess.run(sys.argv[2:], check=True, env={**os.environ, "TOUR_JSON": os.path.join(sys.argv[1], summary)})
+with socket.create_server(("127.0.0.1", int(sys.argv[2]))):
+    for summary in ("tour.json", "again.json"):
+        subprocess.run(sys.argv[3:], check=True, env={**os.environ, "TOUR_JSON": os.path.join(sys.argv[1], summary)})
 """
 
 
 def walk(root: Path, *options: str, cut_network: bool = False) -> tuple[Box, subprocess.Popen[bytes], Path]:
-    """Start a tour as a process of its own; with `cut_network` two, in a namespace that has only a loopback."""
+    """Start a tour as a process of its own; with `cut_network` two, in a namespace that has only a loopback.
+
+    There the port above the tour's own, which the restored appliance would take, belongs to another program.
+    """
     box = Box(root / "state", free_port())
     summary = root / "tour.json"
     argv = [sys.executable, "-I", "-m", "appliance.cli.main", "tour", "--state", str(box.paths.root)]
@@ -56,7 +60,7 @@ def walk(root: Path, *options: str, cut_network: bool = False) -> tuple[Box, sub
     if cut_network:
         prefix = network_prefix()
         assert prefix is not None, "this machine allows no network namespace; run the tests as root"
-        argv = [*prefix, sys.executable, "-I", "-c", _TWICE_WITH_LOOPBACK_ONLY, str(root), *argv]
+        argv = [*prefix, sys.executable, "-I", "-c", _TWICE_WITH_LOOPBACK_ONLY, str(root), str(box.port + 1), *argv]
     with (root / "tour.log").open("wb") as log:
         process = subprocess.Popen(
             argv,
