@@ -1,7 +1,8 @@
 """Every way in which hardening roles have locked people out, on a real box: the old state comes back each time.
 
 A change is made behind the lifeline's back that breaks firewall, SSH, PAM or sudo. The proof must fail, the state must
-be exactly the one before, and an administrator must get in. The last tests let the timer and a reboot do it.
+be exactly the one before, and an administrator must get in. The last tests let the timer and a reboot do it. One way of
+each kind belongs to the fast part.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from tests.boxes.rig.images import BOX, Recipe
 from tests.boxes.rig.network import remove_network
 from tests.boxes.rig.nspawn import NspawnBox
 
-pytestmark = [pytest.mark.boxes, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
+slow = pytest.mark.boxes
 
 _ROOT = Path(__file__).resolve().parents[2]
 _RECIPE = Recipe(name="lifeline", packages=(*BOX.packages, "iproute2", "nftables", "procps", "python3", "sudo"))
@@ -107,13 +109,22 @@ def test_proven_change_stays_and_nothing_else_is_left(guarded: Guarded) -> None:
     assert guarded.lifeline("status").out.split()[2] == "disarmed;"
 
 
-@pytest.mark.parametrize("ruleset", ["", _OURS, _FOREIGN, _FOREIGN + _OURS], ids=["empty", "ours", "foreign", "both"])
+@pytest.mark.parametrize(
+    "ruleset",
+    [
+        pytest.param("", id="empty", marks=slow),
+        pytest.param(_OURS, id="ours", marks=slow),
+        pytest.param(_FOREIGN, id="foreign", marks=slow),
+        pytest.param(_FOREIGN + _OURS, id="both"),
+    ],
+)
 def test_wrong_admin_network_is_taken_back(guarded: Guarded, ruleset: str) -> None:
     guarded.nft("flush ruleset\n" + ruleset)
     _is_taken_back(guarded, lambda: guarded.nft(_WRONG_NETWORK))
     guarded.nft("flush ruleset")
 
 
+@slow
 def test_flushed_foreign_ruleset_comes_back(guarded: Guarded) -> None:
     guarded.nft("flush ruleset\n" + _FOREIGN)
     _is_taken_back(guarded, lambda: guarded.nft("flush ruleset\n" + _WRONG_NETWORK))
@@ -142,8 +153,13 @@ _BREAKING = {
     "sudo that asks everybody": "rm /etc/sudoers.d/ada; echo 'Defaults!ALL !authenticate' > /etc/sudoers",
 }
 
+_FEW = ("groups that exclude the administrator", "PAM that denies everybody", "sudo rules that are no rules")
 
-@pytest.mark.parametrize("script", _BREAKING.values(), ids=_BREAKING.keys())
+
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(script, id=way, marks=() if way in _FEW else slow) for way, script in _BREAKING.items()],
+)
 def test_broken_access_is_taken_back(guarded: Guarded, script: str) -> None:
     _is_taken_back(guarded, lambda: guarded.box.sh(script))
 
@@ -159,6 +175,7 @@ def test_timer_restores_without_us(guarded: Guarded) -> None:
     assert guarded.state() == before
 
 
+@slow
 def test_lifeline_survives_a_reboot(guarded: Guarded) -> None:
     guarded.lifeline("arm", "--admin", "ada", "--seconds", "30")
     guarded.box.sh("echo 'AllowGroups nobody-at-all' > /etc/ssh/sshd_config.d/1.conf; sync")
