@@ -18,7 +18,7 @@ import numpy as np
 
 from appliance.conversion.parity import FollowedRun
 from appliance.kernel.errors import IntegrityFailure, InternalError
-from appliance.weights.llama_loading import loading_parameters
+from appliance.weights.llama_loading import loading_parameters, start_llama
 
 _FLASH_ATTENTION_OFF = 0
 _GGML_TYPE_F32 = 0
@@ -57,7 +57,7 @@ class LlamaModel:
     def __init__(self, path: Path, *, context: int, threads: int, on_node: Any = None) -> None:
         """Load the file. `on_node` is llama.cpp's callback for every node of the graph (see `importance`)."""
         llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
-        llama_cpp.llama_backend_init()
+        start_llama()
         loading = loading_parameters()
         loading.n_gpu_layers = 0
         self._model: Any = llama_cpp.llama_model_load_from_file(str(path).encode(), loading)

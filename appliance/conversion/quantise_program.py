@@ -17,6 +17,8 @@ from typing import Any, Final
 import llama_cpp
 from safetensors.numpy import load_file
 
+from appliance.weights.llama_loading import start_llama
+
 _REFUSED: Final = 7
 _DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
 
@@ -31,7 +33,7 @@ def main(argv: list[str]) -> int:
     source, target, ftype, threads, *more = argv
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)  # a killed job leaves nothing that computes
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
-    llama_cpp.llama_backend_init()
+    start_llama()
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread = int(ftype), int(threads)
     importance = _importance(Path(more[0])) if more else None

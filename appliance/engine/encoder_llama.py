@@ -17,6 +17,7 @@ from appliance.engine.encoder import Framing, Matrix, Passage, framing_of, sigmo
 from appliance.engine.frames import Kind
 from appliance.engine.llama_context import LlamaModel
 from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError
+from appliance.weights.llama_loading import build
 
 MOST_SEQUENCES: Final = 64
 LEAST_BATCH: Final = 512
@@ -39,7 +40,7 @@ class LlamaEncoder:
         self.longest_piece = model.longest_piece
         self.parameters = model.parameters
         self.description = model.description
-        self.build = f"llama-cpp-python {llama_cpp.__version__}"
+        self.build = build()
         self.context = min(context, model.trained_context or context)
         self.batch = max(self.context, LEAST_BATCH)
         self.sequences = min(MOST_SEQUENCES, int(llama_cpp.llama_max_parallel_sequences()))

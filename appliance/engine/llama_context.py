@@ -21,7 +21,7 @@ from appliance.engine.block_store import Block
 from appliance.engine.lanes import BASE
 from appliance.engine.scheduler import Chunk
 from appliance.kernel.errors import IntegrityFailure, InternalError
-from appliance.weights.llama_loading import loading_parameters
+from appliance.weights.llama_loading import loading_parameters, start_llama
 
 _COMPLAINTS: Final = (3, 4)  # GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR
 _INT32: Final = ctypes.POINTER(ctypes.c_int32)
@@ -42,7 +42,7 @@ def start_backend() -> None:
     """Silence llama.cpp's log (kept for the reason of a refusal) and initialise it. Call it once, first of all."""
     os.environ["GGML_NO_BACKTRACE"] = "1"  # otherwise abort() starts a debugger, which prints arguments
     llama_cpp.llama_log_set(_remember, ctypes.c_void_p(0))
-    llama_cpp.llama_backend_init()
+    start_llama()
 
 
 class NoRoom(Exception):

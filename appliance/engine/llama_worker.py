@@ -37,6 +37,7 @@ from appliance.engine.vocabulary import require_same_vocabulary
 from appliance.engine.worker_socket import digest_name, limit_memory, listen_at, positive, serve, socket_names
 from appliance.kernel.errors import IntegrityFailure, IntramurosError, storage_errors
 from appliance.kernel.standard_error import report_without_failing
+from appliance.weights.llama_loading import build
 
 BATCH: Final = 2048
 UBATCH: Final = 512
@@ -204,7 +205,7 @@ def _info(options: argparse.Namespace, model: LlamaModel, limits: Limits, longes
         chat=chat,
         parameters=model.parameters,
         model=model.description,
-        build=f"llama-cpp-python {llama_cpp.__version__}",
+        build=build(),
         pid=os.getpid(),
         adapters=tuple(model.adapters),
         draft=options.draft_digest or "",

@@ -52,6 +52,8 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     """one stream"""
     answers: float
     """all streams together"""
+    build: str = ""
+    """of llama.cpp, with the kernels it took"""
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):

@@ -81,7 +81,7 @@ def speed(model: str, threads: str, ubatch: str, prompt: str, answer: str, strea
     """Read prompts and generate with one setting; nothing is sampled, so that only the model is measured."""
     import llama_cpp
 
-    from appliance.weights.llama_loading import loading_parameters
+    from appliance.weights.llama_loading import build, loading_parameters
 
     _start(llama_cpp)
     handle = llama_cpp.llama_model_load_from_file(os.fsencode(model), loading_parameters())
@@ -128,7 +128,7 @@ def speed(model: str, threads: str, ubatch: str, prompt: str, answer: str, strea
         llama_cpp.llama_memory_clear(memory, True)
         found.append(generate(lines, 0))
         best = [max(old, new) for old, new in zip(best, found, strict=True)]
-    return Speed(prompt=best[0], answer=best[1], answers=best[2])
+    return Speed(prompt=best[0], answer=best[1], answers=best[2], build=build())
 
 
 def _best(act: Callable[[], Any]) -> float:
@@ -144,10 +144,12 @@ def _best(act: Callable[[], Any]) -> float:
 
 def _start(llama_cpp: Any) -> None:
     """Silence llama.cpp; the callback must outlive every call, so it is kept on the module."""
+    from appliance.weights.llama_loading import start_llama
+
     os.environ["GGML_NO_BACKTRACE"] = "1"
     llama_cpp.intramuros_silence = llama_cpp.llama_log_callback(lambda _level, _text, _data: None)
     llama_cpp.llama_log_set(llama_cpp.intramuros_silence, ctypes.c_void_p(0))
-    llama_cpp.llama_backend_init()
+    start_llama()
 
 
 if __name__ == "__main__":

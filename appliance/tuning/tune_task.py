@@ -177,7 +177,7 @@ class _Ladder:
             f"{speed.answer:.1f}, {self._parameters.streams} streams {speed.answers:.1f} tokens/s.",
             f"Roofline at {mine.threads} threads: {roof.bandwidth / 1e9:.1f} GB/s, "
             f"{max(roof.peak_f32, roof.peak_bf16) / 1e9:.0f} GFLOP/s; reached {mine.bandwidth_share:.0%} and "
-            f"{mine.peak_share:.0%}.",
+            f"{mine.peak_share:.0%}; {speed.build}.",
         )
         for text in lines:
             self._workspace.emit(Note(text=text))

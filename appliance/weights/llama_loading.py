@@ -1,4 +1,7 @@
-"""How a GGUF file is loaded wherever llama.cpp is: its defaults, less what is known to crash.
+"""How llama.cpp is started and a GGUF file is loaded, wherever that is done.
+
+The bundle's build has the kernels of each processor as a library of its own in `llama_cpp/backends/`, beside the
+plug-ins for GPUs that a box may have; llama.cpp takes the ones that fit. A build for one processor has no such folder.
 
 llama.cpp's AMX kernels set up their tiles from a buffer on the stack that the compiler may leave unwritten; the next
 tile instruction then ends the process (ggml-org/llama.cpp issue 20824, pull request 26954). A build that has them keeps
@@ -7,11 +10,37 @@ quantised weights out of the layouts made for special kernels, which also costs 
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import os
+import re
+from pathlib import Path
 from typing import Any, Final
 
 import llama_cpp
 
+LIBRARY: Final[Any] = llama_cpp.llama_cpp._lib
+"""llama.cpp's library. Names of ggml's libraries, which the binding lacks, are found through it."""
+
+_BACKENDS: Final = Path(llama_cpp.__file__).parent / "backends"
+_CHOSEN: Final = re.compile(r"/libggml-cpu-(\w+)\.so$", re.MULTILINE)
 _BROKEN: Final = b"AMX_INT8 = 1"
+
+
+@functools.cache
+def start_llama() -> None:
+    """Initialise llama.cpp for this process; its log has been directed by then. Later calls do nothing."""
+    if _BACKENDS.is_dir():
+        load = LIBRARY.ggml_backend_load_all_from_path
+        load.argtypes, load.restype = [ctypes.c_char_p], None
+        load(os.fsencode(_BACKENDS))
+    llama_cpp.llama_backend_init()
+
+
+def build() -> str:
+    """Name the started build and its kernels: those of a family of processors, or `native`."""
+    chosen = _CHOSEN.search(Path("/proc/self/maps").read_text())
+    return f"llama-cpp-python {llama_cpp.__version__}, {chosen[1] if chosen else 'native'} kernels"
 
 
 def loading_parameters() -> Any:

@@ -102,6 +102,19 @@ def test_daemon_engines_and_jobs_have_no_network(box: Box) -> None:
     assert not [item for item in attention if "network" in item["text"]]
 
 
+def test_engine_computes_with_kernels_for_this_processor(box: Box, bundle: Bundle) -> None:
+    (wheel,) = (bundle.medium / "wheels").glob("llama_cpp_python-*.whl")
+    record(at_most("boxes.engine_wheel.size", wheel.stat().st_size / 1e6, 30, "MB"))
+    assert wheel.stat().st_size <= 30e6
+    engine = box.sh("pgrep -f -- '-m appliance.engine.llama_worker' | head -n 1").out.strip()
+    loaded = set(box.sh(f"grep -o 'libggml[^/]*$' /proc/{engine}/maps | sort -u").out.split())
+    kernels = {name for name in loaded if name.startswith("libggml-cpu-")}
+    assert loaded - kernels == {"libggml-base.so.0", "libggml.so.0"}
+    assert len(kernels) == 1
+    if "avx512f" in box.sh("cat /proc/cpuinfo").out.split():
+        assert kernels != {"libggml-cpu-haswell.so"}
+
+
 def test_the_gateway_reads_only_what_it_must(box: Box) -> None:
     main = box.sh("systemctl show -P MainPID intramuros-gateway").out.strip()
     inside = f"nsenter -t {main} -m setpriv --reuid intramuros-gw --regid intramuros-gw --clear-groups"

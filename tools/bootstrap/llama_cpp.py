@@ -1,7 +1,8 @@
 """llama-cpp-python: built once per machine from its hash-checked sdist, then taken from the cache.
 
-A native build uses this processor's own instructions, a portable one those of a named level that other machines have
-too. The key of a cached wheel covers the sdist, the processor or the level, the compiler and our options. The sdist's
+A native build uses this processor's own instructions. A portable one has the kernels of every processor from a named
+level up as libraries of their own, of which each machine loads the one that fits (docs/decisions/0024-cpu-variants.md).
+The key of a cached wheel covers the sdist, the processor or the level, the compiler and our options. The sdist's
 converter to GGUF is kept beside it, because the wheel does not carry it.
 """
 
@@ -34,17 +35,45 @@ _OPTIONS = (
 )
 _PORTABLE_OPTIONS = (
     "-DGGML_NATIVE=OFF",
-    "-DGGML_AVX=ON",
-    "-DGGML_AVX2=ON",
-    "-DGGML_FMA=ON",
-    "-DGGML_F16C=ON",
-    "-DGGML_BMI2=ON",
+    "-DGGML_BACKEND_DL=ON",
+    "-DGGML_CPU_ALL_VARIANTS=ON",
+    "-DCMAKE_INSTALL_LIBDIR=llama_cpp/lib",
+    "-DCMAKE_INSTALL_BINDIR=llama_cpp/backends",
 )
 PORTABLE_LEVEL = "x86-64-v3"
 """What a bundle's build needs of a processor: AVX2, FMA, F16C, BMI2 (docs/decisions/0014-portable-engine.md)."""
 
-_FORCED = ("set(LLAMA_BUILD_COMMON ON CACHE", "set(LLAMA_BUILD_COMMON OFF CACHE")
-"""The sdist forces a library on that nothing binds: 60 objects, a minute of compiling. First -> second."""
+_PORTABLE_EXCLUDED = (
+    *("include", "llama_cpp/lib/cmake", "llama_cpp/lib/pkgconfig"),
+    *("llama_cpp/lib/*.so.*.*", "llama_cpp/lib/libggml.so", "llama_cpp/lib/libggml-base.so"),
+    *("llama_cpp/lib/libllama.so.*", "llama_cpp/backends/*.so.*"),
+)
+"""Links to a library become copies of it in a wheel: only the names that something loads stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """A change of the sdist's recipes; set-up fails when the text is not there as often as it should be."""
+
+    file: str
+    pattern: str
+    text: str = ""
+    times: int = 1
+
+
+_FORCED = Edit(
+    file="CMakeLists.txt",
+    pattern=r"set\(LLAMA_BUILD_COMMON ON CACHE",
+    text="set(LLAMA_BUILD_COMMON OFF CACHE",
+)
+"""The sdist forces a library on that nothing binds: 60 objects, a minute of compiling."""
+
+_VARIANTS_LEFT_OUT = Edit(
+    file="vendor/llama.cpp/ggml/src/CMakeLists.txt",
+    pattern=r"(?m)^ *ggml_add_cpu_backend_variant\((x64|sse42|sandybridge|ivybridge|piledriver|sapphirerapids)\b.*\)$",
+    times=6,
+)
+"""Those below the level, and the one whose AMX kernels crash (see appliance/weights/llama_loading.py)."""
 
 _NOT_COMPILED = (".git/", "vendor/llama.cpp/models/", "vendor/llama.cpp/docs/", "vendor/llama.cpp/media/")
 _CONVERTER = (
@@ -62,6 +91,28 @@ class Variant(StrEnum):
 
     NATIVE = "native"
     PORTABLE = "portable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How the sdist is compiled, and what of it the wheel leaves out."""
+
+    options: tuple[str, ...]
+    edits: tuple[Edit, ...]
+    excluded: tuple[str, ...] = ()
+
+    @property
+    def decides(self) -> tuple[str, ...]:
+        """Everything of it that decides the wheel's bytes."""
+        return (*self.options, *(edit.text or edit.pattern for edit in self.edits), *self.excluded)
+
+
+_RECIPES = {
+    Variant.NATIVE: Recipe(options=_OPTIONS, edits=(_FORCED,)),
+    Variant.PORTABLE: Recipe(
+        options=(*_OPTIONS, *_PORTABLE_OPTIONS), edits=(_FORCED, _VARIANTS_LEFT_OUT), excluded=_PORTABLE_EXCLUDED
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +161,15 @@ def read_source(lock: Path) -> Source:
 def provide(cache: Path, source: Source, build_lock: Path, variant: Variant = Variant.NATIVE) -> Provided:
     """Return wheel and converter from the cache, made first when they are not there."""
     portable = variant is Variant.PORTABLE
-    options = (*_OPTIONS, *_PORTABLE_OPTIONS) if portable else _OPTIONS
-    build = describe_build(
-        source, options=(*options, _FORCED[1]), processor=PORTABLE_LEVEL if portable else processor_flags()
-    )
-    whom = f"every {PORTABLE_LEVEL} processor" if portable else "this processor"
+    recipe = _RECIPES[variant]
+    build = describe_build(source, options=recipe.decides, processor=PORTABLE_LEVEL if portable else processor_flags())
+    whom = f"every processor from {PORTABLE_LEVEL} up" if portable else "this processor"
 
     def make_wheel(folder: Path) -> None:
         with build_environment(build_lock) as tools:
             archive = archive_of(cache, source, tools)
             with step(f"compiling llama.cpp for {whom}, once per machine ({processors()} files at a time)"):
-                _compile(archive, folder, tools, options)
+                _compile(archive, folder, tools, recipe)
         record = {**asdict(build), "sha256": sha256_of(_wheel_in(folder))}
         (folder / "build.json").write_text(json.dumps(record, indent=1) + "\n")
 
@@ -189,25 +238,23 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _compile(archive: Path, folder: Path, tools: Environment, options: tuple[str, ...]) -> None:
+def _compile(archive: Path, folder: Path, tools: Environment, recipe: Recipe) -> None:
     with tempfile.TemporaryDirectory(prefix="intramuros-llama-") as work:
         source = Path(work) / "source"
         unpack(archive, source, wanted=lambda name: not name.startswith(_NOT_COMPILED))
-        recipe = source / "CMakeLists.txt"
-        text = recipe.read_text()
-        if _FORCED[0] not in text:
-            raise SetupFailure(f"{archive.name} does not contain `{_FORCED[0]}`.", hint="The recipe needs a new look.")
-        recipe.write_text(text.replace(*_FORCED))
+        for edit in recipe.edits:
+            _apply(edit, source)
         tools.pip(
             "wheel",
             "--no-deps",
             "--no-index",
             "--no-build-isolation",
+            *([f"--config-settings=wheel.exclude={';'.join(recipe.excluded)}"] if recipe.excluded else []),
             f"--wheel-dir={folder}",
             str(source),
             failure="llama.cpp could not be compiled",
             environment={
-                "CMAKE_ARGS": " ".join(options),
+                "CMAKE_ARGS": " ".join(recipe.options),
                 "CMAKE_BUILD_PARALLEL_LEVEL": str(processors()),
                 # No name of a temporary folder in the binaries.
                 "CFLAGS": f"-ffile-prefix-map={source}=llama-cpp-python",
@@ -215,6 +262,17 @@ def _compile(archive: Path, folder: Path, tools: Environment, options: tuple[str
             },
         )
     _keep_log(tools, folder)
+
+
+def _apply(edit: Edit, source: Path) -> None:
+    file = source / edit.file
+    text, times = re.subn(edit.pattern, edit.text, file.read_text())
+    if times != edit.times:
+        raise SetupFailure(
+            f"{edit.file} of llama-cpp-python has {times} times what is changed {edit.times} times: {edit.pattern}",
+            hint="The recipe needs a new look.",
+        )
+    file.write_text(text)
 
 
 def _keep_log(tools: Environment, folder: Path) -> None:
