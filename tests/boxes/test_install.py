@@ -12,7 +12,7 @@ from tests.boxes.conftest import ADMINISTRATOR, CLIENT, STRANGER, Installed, Rig
 from tests.boxes.rig.box import write
 from tests.boxes.rig.commands import run
 from tests.boxes.rig.installation import ADMINISTRATOR as ADMIN_USER
-from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, again
+from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, Wishes, again, answers, prepare
 from tests.boxes.rig.nspawn import NspawnBox
 from tests.boxes.rig.results import at_most, record
 from tests.boxes.rig.second_machine import ask, open_ports
@@ -80,6 +80,19 @@ def test_after_a_reboot_it_serves_and_a_run_changes_nothing(box: NspawnBox, outs
     assert ask(outsider, box.address, "seed").get("tokens", 0) >= 1
     said, _ = again(box)
     assert _changed(said.out + said.err) == []
+
+
+@pytest.mark.boxes
+def test_check_mode_on_a_fresh_box_goes_to_its_end_and_changes_nothing(rig: Rig, bundle: Bundle) -> None:
+    box = rig.box(shared=((bundle.medium, MEDIUM),))
+    write(box, ANSWERS, answers(Wishes(address=box.address, public_key=rig.public_key)), mode="0600")
+    prepare(box, bundle)
+    box.sh("touch /var/lib/before && sleep 1")
+    said, _ = again(box, "--check")
+    roles = {line.split()[1].rstrip(":") for line in _changed(said.out + said.err)}
+    assert {"base", "ssh", "firewall", "app", "integrity"} <= roles
+    found = "find /etc /usr /opt /srv /home /root -xdev -newer /var/lib/before -not -type d -not -name '*.pyc'"
+    assert box.sh(found).out == ""
 
 
 @pytest.mark.boxes
