@@ -320,7 +320,7 @@ class Deployer:
             async with asyncio.timeout(_START_PATIENCE):
                 while not unit.ready.is_set():
                     if unit.exit_status in _PERMANENT or unit.restarts >= _TRIES:
-                        return self._last_words(wanted) or unit.detail
+                        return self._last_words(wanted) or self._died(unit, wanted)
                     await asyncio.sleep(_POLL)
             if proving:
                 await prove(self._socket(wanted.number))
@@ -329,6 +329,13 @@ class Deployer:
         except IntramurosError as error:
             return harmless(str(error))
         return ""
+
+    def _died(self, unit: Unit, wanted: Wanted) -> str:
+        placement = self._residency.placement_of(wanted.number)
+        by_signal = unit.exit_status is not None and unit.exit_status < 0
+        if not (by_signal and placement.layers):
+            return unit.detail
+        return f"{unit.detail}, with layers on {placement.gpu}: look at its driver, or deploy with --gpu-layers 0"
 
     def _last_words(self, wanted: Wanted) -> str:
         log = self._ctx.appliance.paths.logs / f"{_name(wanted.number)}.log"

@@ -20,8 +20,9 @@ from appliance.weights.gpu import GpuDevice
 
 _PATIENCE: Final = 30.0
 _PLUG_INS: Final = ("libggml-cuda.so", "libggml-vulkan.so")
-_NARROWING: Final = ("CUDA_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
-"""Variables by which the daemon's unit can keep engines to some of the GPUs."""
+_SWITCHES: Final = ("GGML_VK_", "GGML_CUDA_", "CUDA_VISIBLE_DEVICES")
+"""Beginnings of the variables by which the daemon's unit can keep engines to some of the GPUs, or from what a driver
+stumbles over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,4 +70,4 @@ def sighting(status: int, answer: str, complaints: str) -> Sighting:
 
 def gpu_environment() -> dict[str, str]:
     """What a process that may use GPUs is told of the daemon's environment."""
-    return {name: os.environ[name] for name in _NARROWING if name in os.environ}
+    return {name: value for name, value in os.environ.items() if name.startswith(_SWITCHES)}

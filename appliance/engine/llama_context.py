@@ -164,6 +164,9 @@ class LlamaContext:
         parameters.kv_unified = True
         parameters.swa_full = True  # otherwise old cells of a window vanish and prefixes cannot be shared
         parameters.no_perf = True
+        # Else batches of some size take the processor's layers to the GPU too, weights and all, and llama.cpp, which
+        # judges by such a batch, then does without flash attention: scores of every cell for every head in memory.
+        parameters.op_offload = False
         self.handle: Any = llama_cpp.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             reason = next((line for line in reversed(_log_tail) if line), "not enough memory")

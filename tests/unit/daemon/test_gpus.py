@@ -32,5 +32,5 @@ def test_without_a_plug_in_nothing_is_started() -> None:
 
 def test_engines_see_the_gpus_that_the_daemon_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GGML_VK_VISIBLE_DEVICES", "1")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert gpu_environment() == {"GGML_VK_VISIBLE_DEVICES": "1"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert gpu_environment() == {"GGML_VK_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "0"}
