@@ -25,9 +25,14 @@ def summarise(model: Any, *, vocabulary: int, result: LoopResult) -> dict[str, A
         "seconds": round(result.seconds, 3),
         "tokens_per_cpu_second": round(result.tokens / result.cpu_seconds, 1) if result.cpu_seconds else 0.0,
     }
-    if result.best_step:
-        figures |= {"best_step": result.best_step, "best_heldout_loss": round(result.best_loss, 6)}
-    return figures
+    return figures | best_figures(result, measured_on="heldout")
+
+
+def best_figures(result: LoopResult, *, measured_on: str) -> dict[str, Any]:
+    """Return where the weights come from and their loss, where the best were kept."""
+    if not result.best_step:
+        return {}
+    return {"best_step": result.best_step, f"best_{measured_on}_loss": round(result.best_loss, 6)}
 
 
 def heldout_figures(

@@ -28,6 +28,9 @@ from installer.harden.pam_probe import prove_passwords
 NAMESPACE = "intramuros-probe"
 OUTER = "im-probe0"
 INNER = "im-probe1"
+OUTER_MAC, INNER_MAC = "02:69:6d:70:00:01", "02:69:6d:70:00:02"
+"""Given at the making: udev gives an interface that was made without one another address a moment later, and what was
+sent to the first goes nowhere (systemd.link(5), MACAddressPolicy; an address that somebody set stays)."""
 TABLE = "61000"
 PREFERENCE = "61"
 SUDOERS = Path("/etc/sudoers.d/zz-intramuros-probe")
@@ -257,9 +260,8 @@ def _network(probe: Probe, run: Run) -> Iterator[None]:
     low, high = probe.client_ports
     try:
         _must(run, ["ip", "netns", "add", NAMESPACE])
-        _must(run, ["ip", "link", "add", OUTER, "type", "veth", "peer", "name", INNER, "netns", NAMESPACE])
-        outer_mac = _mac(run, ["ip", "-j", "link", "show", OUTER])
-        inner_mac = _mac(run, [*inside, "ip", "-j", "link", "show", INNER])
+        peer = ["peer", "name", INNER, "address", INNER_MAC, "netns", NAMESPACE]
+        _must(run, ["ip", "link", "add", OUTER, "address", OUTER_MAC, "type", "veth", *peer])
         if probe.family == "-4":  # the way back to the administrator is another interface: strict would drop the probe
             _must(run, ["sysctl", "-q", "-w", f"net.ipv4.conf.{OUTER}.rp_filter=2"])
         _must(run, [*inside, "sysctl", "-q", "-w", f"net.ipv4.ip_local_port_range={low} {high}"])
@@ -270,18 +272,14 @@ def _network(probe: Probe, run: Run) -> Iterator[None]:
         _must(run, [*inside, *ip, "address", "add", f"{probe.source}/{probe.width}", "dev", INNER, *nodad])
         _must(run, [*inside, *ip, "route", "add", f"{probe.server}/{probe.width}", "dev", INNER])
         neighbour = ["nud", "permanent", "dev"]
-        _must(run, [*inside, *ip, "neighbour", "replace", probe.server, "lladdr", outer_mac, *neighbour, INNER])
-        _must(run, [*ip, "neighbour", "replace", probe.source, "lladdr", inner_mac, *neighbour, OUTER])
+        _must(run, [*inside, *ip, "neighbour", "replace", probe.server, "lladdr", OUTER_MAC, *neighbour, INNER])
+        _must(run, [*ip, "neighbour", "replace", probe.source, "lladdr", INNER_MAC, *neighbour, OUTER])
         _must(run, [*ip, "route", "replace", f"{probe.source}/{probe.width}", "dev", OUTER, "table", TABLE])
         rule = ["to", probe.source, "ipproto", "6", "sport", str(probe.port), "dport", f"{low}-{high}"]
         _must(run, [*ip, "rule", "add", "preference", PREFERENCE, *rule, "lookup", TABLE])
         yield
     finally:
         clean_up(run)
-
-
-def _mac(run: Run, argv: Sequence[str]) -> str:
-    return str(json.loads(_must(run, argv).stdout)[0]["address"])
 
 
 def _must(run: Run, argv: Sequence[str]) -> process.Outcome:

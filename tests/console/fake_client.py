@@ -12,7 +12,7 @@ import msgspec
 
 from appliance.api import types as t
 from appliance.api.calls import Call
-from appliance.kernel.errors import IntramurosError, NotFound, Unavailable
+from appliance.kernel.errors import BadInput, IntramurosError, NotFound, Unavailable
 from tests.console import fake_data as data
 from tests.console.fake_campaigns import CAMPAIGNS, TRIALS, campaign_detail
 
@@ -104,6 +104,7 @@ class FakeAppliance:
             (r"GET /v1/deployments", some(data.DEPLOYMENTS)),
             (r"(?:GET|DELETE) /v1/deployments/([^/]+)", lambda _, name: _find(data.DEPLOYMENTS, "name", name)),
             (r"POST /v1/deployments/([^/]+)/(?:deploy|rollback|policy)", lambda _, name: data.DEPLOYMENTS[0]),
+            (r"POST /v1/deployments/([^/]+)/plan", self._plan_of_serving),
             (
                 r"POST /v1/deployments/([^/]+)/try",
                 lambda _, name: t.TryAnswer(
@@ -121,6 +122,13 @@ class FakeAppliance:
             (r"GET /v1/backups", some(data.BACKUPS)),
             (r"POST /v1/backups(?:/verify)?", lambda _: data.BACKUPS[0]),
         ]
+
+    def _plan_of_serving(self, _: Query, name: str) -> t.PlanView:
+        wished = self.bodies[-1]
+        model, draft = self._model(wished.model).model.ref, wished.options.draft
+        if draft == model:
+            raise BadInput("deploy.draft", "A model cannot guess for itself.", hint="Take a smaller one.")
+        return data.plan_of_serving(name, model, draft=bool(draft))
 
     def _status(self) -> t.StatusView:
         if not self.empty:

@@ -443,3 +443,20 @@ def _entry(seq: int) -> t.AuditEntry:
 
 
 AUDIT = tuple(_entry(seq) for seq in range(1204, 1004, -1))
+
+
+def plan_of_serving(name: str, model: str, *, draft: bool) -> t.PlanView:
+    """What serving a version as this name would need, with a draft model or alone."""
+    more = 200 << 20 if draft else 0
+    return t.PlanView(
+        model=model,
+        kind="generate",
+        predicted=t.FootprintView(
+            weights=1 << 30, cache=1 << 28, compute=1 << 26, process=1 << 26, total=(1408 << 20) + more, draft=more
+        ),
+        budget=4 << 30,
+        used=1 << 30,
+        decisions=(
+            t.DecisionView(at=at(), action="load", deployment=name, revision=5, why="needs 1.4 GiB, 3 GiB are free"),
+        ),
+    )

@@ -239,10 +239,26 @@ async def test_deploy_sends_the_chosen_version() -> None:
         await console.shows("faq@3")
         await console.press("D")
         await console.shows("intramuros deploy faq@3 --as assistant")
-        await console.press("enter", "down", "enter", "enter", "right", "enter")
+        await console.shows("needs 1.4 GiB; serving has 3.0 GiB free")
+        await console.press("enter", "down", "enter", "enter", "enter", "right", "enter")
         await console.shows("assistant is switching to faq@2")
         sent = appliance.bodies[appliance.sent.index(("POST", "/v1/deployments/assistant/deploy"))]
-        assert (sent.model, sent.override, len(sent.request_id)) == ("faq@2", "", 26)
+        assert (sent.model, sent.override, sent.options.draft, len(sent.request_id)) == ("faq@2", "", None, 26)
+
+
+async def test_draft_that_cannot_guess_is_blamed_before_it_is_agreed_to() -> None:
+    appliance = FakeAppliance()
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("4")
+        await console.shows("faq@3")
+        await console.press("D")
+        await console.shows("serving has 3.0 GiB free")
+        await console.press("enter", "enter", *"faq@3")
+        await console.shows("A model cannot guess for itself.")
+        await console.press("backspace", "2")
+        await console.shows("200 MiB of it for the draft", "--draft faq@2")
+        assert ("POST", "/v1/deployments/assistant/deploy") not in appliance.sent
 
 
 async def test_remove_wants_the_name_typed() -> None:

@@ -9,7 +9,7 @@ from appliance.kernel.errors import BadInput
 from tui.deed import Action, Answers, Deed, Field, Target
 from tui.deeds.choices import dataset_refs, fixed, model_refs, served_names, suite_refs
 from tui.deeds.roles import BUILDERS, OPERATORS
-from tui.deeds.serve import OVERRIDE, SERVING, wished
+from tui.deeds.serve import CLI_MORE, MORE, SERVING, preview_of_serving, wished
 from tui.views.compare import comparison_lines
 
 _STAGES = fixed("dev", "test", "prod")
@@ -103,10 +103,11 @@ DEEDS: tuple[Action, ...] = (
         bar=True,
         deed=Deed(
             call=lambda target, answers: calls.deploy(answers["name"], wished(target, answers)),
-            cli="intramuros deploy {ref} --as {name}[ --override {override}]",
+            cli="intramuros deploy {ref} --as {name}" + CLI_MORE,
             done="{name} is switching to {ref}; 4 shows it.",
             consequences=SERVING,
-            fields=(Field(name="name", label="Serve as", choices=served_names), OVERRIDE),
+            fields=(Field(name="name", label="Serve as", choices=served_names), *MORE),
+            preview=preview_of_serving,
         ),
     ),
     Action(

@@ -5,12 +5,21 @@ from __future__ import annotations
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.kernel.clock import new_id
+from tui import format as fmt
 from tui.deed import Action, Answers, Deed, Field, Target
 from tui.deeds.choices import model_refs
+from tui.deeds.previews import said
 from tui.deeds.roles import OPERATORS
+from tui.session import Session
+from tui.text import Line, fact
 from tui.views.serve import answer_lines
 
-OVERRIDE = Field(name="override", label="Reason to pass the gate", required=False)
+MORE = (
+    Field(name="draft", label="Draft model, if any", choices=model_refs, required=False, faults=("deploy.draft",)),
+    Field(name="override", label="Reason to pass the gate", required=False),
+)
+"""What may be said about serving besides the version and its name."""
+CLI_MORE = "[ --draft {draft}][ --override {override}]"
 SERVING = (
     "New requests go to {model} as soon as its engine is ready; until then the old one answers.",
     "Requests in flight finish on the old engine. V on Serve brings the old one back.",
@@ -23,7 +32,21 @@ def wished(target: Target, answers: Answers) -> t.Deploy:
         model=answers.get("model") or target.words.get("ref", ""),
         override=answers.get("override", ""),
         request_id=new_id(),
+        options=t.OptionsChange(draft=answers.get("draft") or None),
     )
+
+
+async def preview_of_serving(session: Session, target: Target, answers: Answers) -> tuple[Line, ...]:
+    """What serving the version as this name would need, and what would leave for it."""
+    wish = wished(target, answers)
+    if not (answers.get("name") and wish.model):
+        return ()
+    asked = t.PlanDeploy(model=wish.model, options=wish.options)
+    plan = await session.send(calls.plan_deploy(answers["name"], asked))
+    need, free = plan.predicted, fmt.size(max(0, plan.budget - plan.used))
+    draft = f", {fmt.size(need.draft)} of it for the draft" if need.draft else ""
+    then = tuple(f"{one.action} {one.deployment}: {one.why}" for one in plan.decisions[:2])
+    return (fact("memory", f"needs {fmt.size(need.total)}{draft}; serving has {free} free"), *said("then", then))
 
 
 def _can_roll_back(target: Target) -> str:
@@ -70,14 +93,15 @@ DEEDS: tuple[Action, ...] = (
         bar=True,
         deed=Deed(
             call=lambda target, answers: calls.deploy(answers["name"], wished(target, answers)),
-            cli="intramuros deploy {model} --as {name}[ --override {override}]",
+            cli="intramuros deploy {model} --as {name}" + CLI_MORE,
             done="{name} is switching to {model}.",
             consequences=SERVING,
             fields=(
                 Field(name="name", label="Serve as", default=lambda target: target.name),
                 Field(name="model", label="Model version", choices=model_refs),
-                OVERRIDE,
+                *MORE,
             ),
+            preview=preview_of_serving,
             needs_target=False,
         ),
     ),

@@ -20,10 +20,11 @@ from appliance.kernel.events import Metric, Note, Progress
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders import folder
 from appliance.training.encoders.baseline import Baseline, fit_baseline
-from appliance.training.encoders.batches import RowSampler, labelled_batch
+from appliance.training.encoders.batches import labelled_batch
 from appliance.training.encoders.labelled import LabelledData, read_classification
 from appliance.training.encoders.objective import LabelOfText
 from appliance.training.encoders.report import Measured, guessing, measure, write_report
+from appliance.training.encoders.validation import rows_to_learn
 from appliance.training.encoders.vectors import Numbers, frozen_vectors, scores_of
 from appliance.training.encoders.verdict import Comparison, compare
 from appliance.training.fitting import settings_of
@@ -32,6 +33,7 @@ from appliance.training.recipes.classify import ClassifyRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import derive_seed, prepare
 from appliance.training.sealed_chunks import Stopped
+from appliance.training.summary import best_figures
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, encode_texts, load_encoder
 from appliance.weights.head import Head, HeadConfig
 
@@ -177,22 +179,21 @@ def _finetune(
     classifier = TextClassifier(loaded.model, hidden=loaded.hidden, labels=len(data.labels), dropout=recipe.dropout)
     classifier.set_head(start)
     seed = workspace.spec.seed
-    sampler = RowSampler(
+    rows = rows_to_learn(
+        recipe,
         [len(row) for row in texts.training],
         lambda rows: labelled_batch(rows, texts.training, texts.numbers, padding=loaded.padding),
         seed=seed,
-        batch_size=recipe.batch_size,
-        accumulation=recipe.accumulation,
     )
-    steps = recipe.epochs * sampler.steps_per_epoch
-    settings = settings_of(recipe, steps=steps, seed=seed)
+    objective = LabelOfText(_weights(recipe, texts.numbers, labels=len(data.labels)))
     result = train(
         classifier,
-        sampler,
-        settings,
+        rows.sampler,
+        settings_of(recipe, steps=recipe.epochs * rows.sampler.steps_per_epoch, seed=seed),
         CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
         _supervision(workspace),
-        objective=LabelOfText(_weights(recipe, texts.numbers, labels=len(data.labels))),
+        objective=objective,
+        measuring=rows.measuring(recipe, classifier, objective),
     )
     if not result.finished:
         raise Interrupted
@@ -280,6 +281,8 @@ def _summary(
         summary["metrics"][f"{name}_macro_f1"] = method.measured.macro_f1
     if comparison is not None:
         summary["metrics"]["p_value"] = comparison.p_value
+    if result is not None:
+        summary |= best_figures(result, measured_on="validation")
     return summary | {"job_seconds": round(seconds, 3)}
 
 

@@ -24,11 +24,12 @@ from appliance.kernel.events import Metric, Note, Progress
 from appliance.training import export
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders import folder
-from appliance.training.encoders.batches import RowSampler, TextBatch
+from appliance.training.encoders.batches import TextBatch
 from appliance.training.encoders.labelled import Span, TaggedText, read_tagged
 from appliance.training.encoders.objective import LabelOfToken
 from appliance.training.encoders.report import FOLDER
 from appliance.training.encoders.spans import labels_of, score, spans_of, tag_names, token_tags
+from appliance.training.encoders.validation import rows_to_learn
 from appliance.training.fitting import settings_of
 from appliance.training.loop import Supervision, train
 from appliance.training.recipes.registry import recipe_of
@@ -36,6 +37,7 @@ from appliance.training.recipes.tag import TagRecipe
 from appliance.training.runtime import derive_seed, prepare
 from appliance.training.sampler import IGNORED
 from appliance.training.sealed_chunks import by_length
+from appliance.training.summary import best_figures
 from appliance.weights.encoder import CHARACTERS_PER_TOKEN, load_encoder, load_token_classifier, padded
 from appliance.weights.head import MOST_LABELS
 
@@ -91,21 +93,16 @@ def run(workspace: Workspace) -> dict[str, Any]:
             wanted[number, : len(tags[row])] = torch.tensor(tags[row])
         return TextBatch(tokens=tokens, mask=mask, labels=wanted)
 
-    sampler = RowSampler(
-        [len(row.tokens) for row in encoded[: len(training)]],
-        batch,
-        seed=spec.seed,
-        batch_size=recipe.batch_size,
-        accumulation=recipe.accumulation,
-    )
-    steps = recipe.epochs * sampler.steps_per_epoch
+    rows = rows_to_learn(recipe, [len(row.tokens) for row in encoded[: len(training)]], batch, seed=spec.seed)
+    steps = recipe.epochs * rows.sampler.steps_per_epoch
     result = train(
         model,
-        sampler,
+        rows.sampler,
         settings_of(recipe, steps=steps, seed=spec.seed),
         CheckpointStore(workspace.checkpoints, fingerprint=spec.run_id),
         Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
         objective=LabelOfToken(),
+        measuring=rows.measuring(recipe, model, LabelOfToken()),
     )
     if not result.finished:
         raise Interrupted
@@ -113,26 +110,30 @@ def run(workspace: Workspace) -> dict[str, Any]:
     found = _tag(workspace, model, encoded[len(training) :], labels, padding=loaded.padding)
     wanted = [tuple(span for span in row.spans if span.label in labels) for row in heldout]
     figures = score(wanted, found)
-    workspace.emit(Progress(phase="write", fraction=0.98, step=steps, steps=steps))
+    workspace.emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=steps))
     export.write_model(model, workspace.output)
     export.copy_tokenizer(workspace.input("base"), workspace.output)
     _write_report(workspace.output, figures, heldout, wanted, found)
     metrics = {name: figures[name] for name in ("precision", "recall", "f1", "macro_f1")}
     for name, value in metrics.items():
         workspace.emit(Metric(name=name, value=value))
-    workspace.emit(Progress(phase="done", fraction=1.0, step=steps, steps=steps, loss=result.loss))
-    return folder.describe_folder(workspace.output) | {
-        "head": "TokenClassification",
-        "context_length": length,
-        "labels": list(labels),
-        "metrics": metrics | {f"f1_{name}": label["f1"] for name, label in figures["labels"].items()},
-        "examples": len(training),
-        "heldout": len(heldout),
-        "steps": result.steps,
-        "final_loss": round(result.loss, 6),
-        "cpu_seconds": round(result.cpu_seconds, 3),
-        "job_seconds": round(time.monotonic() - started, 3),
-    }
+    workspace.emit(Progress(phase="done", fraction=1.0, step=result.steps, steps=steps, loss=result.loss))
+    return (
+        folder.describe_folder(workspace.output)
+        | best_figures(result, measured_on="validation")
+        | {
+            "head": "TokenClassification",
+            "context_length": length,
+            "labels": list(labels),
+            "metrics": metrics | {f"f1_{name}": label["f1"] for name, label in figures["labels"].items()},
+            "examples": len(training),
+            "heldout": len(heldout),
+            "steps": result.steps,
+            "final_loss": round(result.loss, 6),
+            "cpu_seconds": round(result.cpu_seconds, 3),
+            "job_seconds": round(time.monotonic() - started, 3),
+        }
+    )
 
 
 def _read(data: Path, recipe: TagRecipe) -> tuple[tuple[TaggedText, ...], tuple[TaggedText, ...], tuple[str, ...]]:

@@ -51,14 +51,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return ""
 
 
-class OnBase(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all kinds that start from a base model share."""
+class Measured(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all kinds share that may measure on the way, keep the best weights, and stop early."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the products in the forward and backward pass; weights and optimiser stay float32."""
-    gradient_checkpointing: bool = False
-    """Keep each layer's input alone and compute the rest again for the backward pass: less memory, about a third more
-    time."""
     evaluate_every: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
     """Measure the loss on the held-out part every so many steps and keep the best weights; 0 measures at the end
     alone, and keeps the last."""
@@ -68,6 +63,26 @@ class OnBase(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def fault(self) -> str:
         """Patience counts measurements, so there must be some."""
         return "patience needs evaluate_every" if self.patience and not self.evaluate_every else ""
+
+
+class OnBase(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all kinds that start from a base model share."""
+
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the products in the forward and backward pass; weights and optimiser stay float32."""
+    gradient_checkpointing: bool = False
+    """Keep each layer's input alone and compute the rest again for the backward pass: less memory, about a third more
+    time."""
+
+
+class OnEncoder(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all kinds that train an encoder share."""
+
+    evaluate_every: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
+    """Set a part of the training rows aside, measure the loss on it every so many steps and keep the best weights; 0
+    learns from every row and keeps the last. Held-out rows choose nothing."""
+    validation_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    """How much of the training rows evaluate_every sets aside."""
 
 
 class Conversing(OnBase, frozen=True, kw_only=True, forbid_unknown_fields=True):

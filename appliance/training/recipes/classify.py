@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.base import OnEncoder
 from appliance.training.recipes.load import Load
 
 
-class ClassifyRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ClassifyRecipe(OnEncoder, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Classify texts with an encoder."""
 
     method: Literal["auto", "baseline", "finetune"] = "auto"
@@ -38,7 +38,12 @@ class ClassifyRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def load(self) -> Load:
         """Every weight is trained, unless there is only the regression."""
-        return Load(batch_size=self.batch_size, accumulation=self.accumulation, sequence_length=self.max_length)
+        return Load(
+            batch_size=self.batch_size,
+            accumulation=self.accumulation,
+            sequence_length=self.max_length,
+            keeps_best=self.evaluate_every > 0,
+        )
 
     def steps_for(self, rows: int) -> int | None:
         """Every text once an epoch; the regression counts no steps."""

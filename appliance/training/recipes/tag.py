@@ -6,11 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.base import OnEncoder
 from appliance.training.recipes.load import Load
 
 
-class TagRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TagRecipe(OnEncoder, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Mark spans of texts with an encoder."""
 
     labels: tuple[str, ...] = ()
@@ -27,7 +27,12 @@ class TagRecipe(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def load(self) -> Load:
         """Every weight is trained."""
-        return Load(batch_size=self.batch_size, accumulation=self.accumulation, sequence_length=self.max_length)
+        return Load(
+            batch_size=self.batch_size,
+            accumulation=self.accumulation,
+            sequence_length=self.max_length,
+            keeps_best=self.evaluate_every > 0,
+        )
 
     def steps_for(self, rows: int) -> int | None:
         """Every text once an epoch."""

@@ -39,8 +39,6 @@ class FakeSystem:
             key = Path(argv[argv.index("-f") + 1])
             key.write_text("private")
             key.with_suffix(".pub").write_text(f"ssh-ed25519 AAAA {argv[argv.index('-C') + 1]}\n")
-        if "link show" in text:
-            return Outcome(status=0, stdout=json.dumps([{"address": "02:00:00:00:00:01"}]), stderr="")
         if argv[:3] == ["ip", "-4", "rule"] and "delete" in argv:
             return Outcome(status=2, stdout="", stderr="")
         if argv[:3] == ["ip", "-6", "rule"] and "delete" in argv:
@@ -100,6 +98,15 @@ def test_only_replies_to_the_proof_are_led_into_it(home: Path) -> None:
     (rule,) = [line for line in system.ran if "rule add" in line]
     assert rule.endswith("to 192.0.2.7 ipproto 6 sport 22 dport 61000-61100 lookup 61000")
     assert any("ip_local_port_range=61000 61100" in line for line in system.ran)
+
+
+def test_addresses_of_the_pair_are_set_when_it_is_made_so_that_udev_leaves_them(home: Path) -> None:
+    system = FakeSystem()
+    probe.prove(_PROBE, now=_NOW, run=system)
+    (made,) = [line for line in system.ran if line.startswith("ip link add")]
+    outer, inner = (line.split(" lladdr ")[1].split()[0] for line in system.ran if " lladdr " in line)
+    assert f"im-probe0 address {outer} type veth" in made
+    assert f"im-probe1 address {inner} netns" in made
 
 
 def test_refused_login_is_not_proven_and_everything_is_removed(home: Path) -> None:

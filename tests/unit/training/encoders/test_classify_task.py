@@ -63,6 +63,13 @@ def test_the_baseline_keeps_the_encoder_byte_by_byte(tmp_path: Path, base: Path,
     assert sum(right) / len(right) == summary["metrics"]["accuracy"]
 
 
+def test_tuning_ends_early_on_rows_set_aside(tmp_path: Path, base: Path, data: Path) -> None:
+    early = {"method": "finetune", "epochs": 100, "evaluate_every": 2, "patience": 2, "schedule": "constant"}
+    summary, _job = classify(tmp_path, {"base": base, "dataset": data}, **early)
+    assert 0 < summary["best_step"] < summary["steps"] < 100 * 6
+    assert summary["best_validation_loss"] > 0
+
+
 def test_tuning_gains_and_says_so_and_a_stopped_run_ends_with_the_same_bytes(
     tmp_path: Path, base: Path, data: Path
 ) -> None:

@@ -59,6 +59,20 @@ def test_it_learns_resumes_and_is_a_plain_token_classifier(tmp_path: Path, input
     assert model.config.id2label[1] == "B-card"
 
 
+def test_training_ends_early_with_the_best_weights_and_resumes_to_the_same(
+    tmp_path: Path, inputs: dict[str, Path]
+) -> None:
+    early = QUICK | {"epochs": 60, "evaluate_every": 5, "patience": 2, "schedule": "constant"}
+    summary, _job = run_task(tag_task.run, tmp_path / "whole", JobKind.TRAIN_TAG, inputs, early)
+    assert 0 < summary["best_step"] < summary["steps"] < 60 * 7
+    assert summary["steps"] - summary["best_step"] == 10
+    with pytest.raises(Interrupted):
+        run_task(tag_task.run, tmp_path / "parts", JobKind.TRAIN_TAG, inputs, early, stop=("train", 8))
+    again, _job = run_task(tag_task.run, tmp_path / "parts", JobKind.TRAIN_TAG, inputs, early)
+    assert again["best_validation_loss"] == summary["best_validation_loss"]
+    assert digests(tmp_path / "parts/out") == digests(tmp_path / "whole/out")
+
+
 def test_named_labels_alone_are_learned(tmp_path: Path, inputs: dict[str, Path]) -> None:
     chosen = QUICK | {"labels": ["card"], "epochs": 1}
     summary, _job = run_task(tag_task.run, tmp_path, JobKind.TRAIN_TAG, inputs, chosen)
