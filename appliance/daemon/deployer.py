@@ -188,7 +188,9 @@ class Deployer:
     async def _until_ready(self, unit: Unit, wanted: Wanted) -> None:
         """Wait until a live revision's engine answers. One that cannot come back in gives its place up for a while."""
         reason = await self._reason_it_failed(unit, wanted, proving=False)
-        if reason and wanted.number in self._parked():
+        if reason and self._residency.falls_back(wanted, reason):
+            await self._supervisor.stop(_name(wanted.number), patience=5.0)
+        elif reason and wanted.number in self._parked():
             await self._supervisor.stop(_name(wanted.number), patience=5.0)
             self._residency.block(wanted.number, reason)
         self.wake()
@@ -306,8 +308,12 @@ class Deployer:
     async def _start(self, unit: Unit, wanted: Wanted) -> None:
         """Bring one revision up and move the traffic to it; on failure what was live stays."""
         reason = await self._reason_it_failed(unit, wanted, proving=True)
+        if reason and self._residency.falls_back(wanted, reason):
+            await self._supervisor.stop(_name(wanted.number), patience=5.0)
+            self.wake()
+            return
         if reason:
-            await self._fail(wanted, reason)
+            await self._fail(wanted, self._with_a_hint(reason, unit, wanted))
             return
         await asyncio.to_thread(service.mark_live, self._ctx, wanted.number)
         async with self.changed:
@@ -320,7 +326,7 @@ class Deployer:
             async with asyncio.timeout(_START_PATIENCE):
                 while not unit.ready.is_set():
                     if unit.exit_status in _PERMANENT or unit.restarts >= _TRIES:
-                        return self._last_words(wanted) or self._died(unit, wanted)
+                        return self._last_words(wanted) or unit.detail
                     await asyncio.sleep(_POLL)
             if proving:
                 await prove(self._socket(wanted.number))
@@ -330,12 +336,11 @@ class Deployer:
             return harmless(str(error))
         return ""
 
-    def _died(self, unit: Unit, wanted: Wanted) -> str:
-        placement = self._residency.placement_of(wanted.number)
-        by_signal = unit.exit_status is not None and unit.exit_status < 0
-        if not (by_signal and placement.layers):
-            return unit.detail
-        return f"{unit.detail}, with layers on {placement.gpu}: look at its driver, or deploy with --gpu-layers 0"
+    def _with_a_hint(self, reason: str, unit: Unit, wanted: Wanted) -> str:
+        gpu = self._residency.placement_of(wanted.number).gpu
+        if not gpu or unit.exit_status is None or unit.exit_status >= 0:
+            return reason
+        return f"{reason}, with layers on {gpu}: look at its driver, or deploy with --gpu-layers 0"
 
     def _last_words(self, wanted: Wanted) -> str:
         log = self._ctx.appliance.paths.logs / f"{_name(wanted.number)}.log"

@@ -29,7 +29,7 @@ from appliance.residency.footprint import (
     shape_of,
     torch_encoder,
 )
-from appliance.residency.offload import ON_PROCESSOR, Gpu, Placement, offloaded, place
+from appliance.residency.offload import AUTO, ON_PROCESSOR, Gpu, Placement, offloaded, place
 from appliance.residency.plan import Decision, Member, Place, Room, decide, size
 from appliance.services.profiles import Profile
 from appliance.services.serving_options import Artifact
@@ -80,6 +80,8 @@ class _Record:
     """bytes of the GPU that it is charged with while it is in memory"""
     gpu_measured: int = 0
     greeted: bool = False
+    off_gpu: str = ""
+    """why it is not put on a GPU any more"""
 
 
 @dataclass(slots=True)
@@ -143,6 +145,17 @@ class Residency:
     def placement_of(self, number: int) -> Placement:
         """Where the layers of a revision are, or go when it is loaded."""
         return self._record(number).placement
+
+    def falls_back(self, wanted: Wanted, reason: str) -> bool:
+        """Whether an engine that failed is tried on the processor: it was on a GPU, and nobody asked for that."""
+        record = self._record(wanted.number)
+        if not record.placement.layers or wanted.options.gpu_layers != AUTO:
+            return False
+        record.off_gpu = f"on the processor: with layers on {record.placement.gpu} its engine failed ({reason})"
+        self._tell(
+            Decision(action="load", revision=wanted.number, name=wanted.deployment, why=f"tried again {record.off_gpu}")
+        )
+        return True
 
     def observe(self, state: GatewayState | None) -> None:
         """Take over what the gateway says of use and of requests that wait."""
@@ -338,6 +351,8 @@ class Residency:
     def _placed(self, wanted: Wanted, free: Counter[str]) -> Placement:
         if wanted.options.kind != "generate":
             return Placement(why="on the processor, as encoders are")
+        if off := self._record(wanted.number).off_gpu:
+            return Placement(why=off)
         gpus = [
             Gpu(name=device.name, backend=device.backend, free=free[device.name], shared=device.shared)
             for device in self._sighting.devices

@@ -314,6 +314,23 @@ def test_what_an_engine_took_of_a_gpu_is_compared_with_its_prediction(clock: Clo
     assert view.gpu_error == pytest.approx(8 * GIB / (view.predicted.device - (512 << 20)) - 1)
 
 
+def test_an_engine_that_fails_on_a_gpu_comes_back_on_the_processor_unless_its_layers_were_asked_for(
+    clock: Clock,
+) -> None:
+    residency = roomy(clock, card(15))
+    auto, fixed = generates(1), generates(2, layers=2)
+    residency.decide([auto, fixed])
+    assert not residency.falls_back(fixed, "exit status -11")
+    assert residency.falls_back(auto, "exit status -11")
+    assert "with layers on CUDA0 its engine failed (exit status -11)" in residency.decisions[-1].why
+    residency.decide([auto, fixed])
+    assert residency.placement_of(1).layers == 0
+    assert (
+        residency.view(auto).placement == "on the processor: with layers on CUDA0 its engine failed (exit status -11)"
+    )
+    assert not residency.falls_back(auto, "again")
+
+
 def test_a_gpu_in_the_processor_takes_main_memory(clock: Clock) -> None:
     residency = roomy(clock, card(15, shared=True))
     residency.decide([generates(1)])
