@@ -50,7 +50,7 @@ docs: setup ## write the generated pages: error codes, settings, recipes, answer
 seed-model: setup ## train the small model that a bundle carries; prints its path (kept in the cache)
 	@$(VENV)/python -m tools.build_seed_model
 
-bundle: setup ## build a developer's bundle into build/bundle/medium, with developer keys beside it
+bundle: setup ## build a developer's bundle into build/bundle/medium, with developer keys beside it; GPU=vulkan or GPU=cuda
 	@$(VENV)/python -m tools.build_bundle
 
 bench: setup ## measure against the peers; builds them first (half an hour the first time)

@@ -75,7 +75,7 @@ def main(arguments: list[str]) -> int:
         if options.cuda:
             keep(_many_streams(work, model, peer, options))
         with (
-            ours(work / "state", model, peer, threads=options.threads) as our_side,
+            ours(work / "state", model, peer, threads=options.threads, gpu=options.cuda) as our_side,
             llama_server(work, model, peer, threads=options.threads) as their_side,
         ):
             sides = {"ours": our_side, "llama-server": their_side}
@@ -200,7 +200,7 @@ def _busy_cores(work: Path, model: Path, peer: Path, options: argparse.Namespace
 def _many_streams(work: Path, model: Path, peer: Path, options: argparse.Namespace) -> list[Figure]:
     """G1: 32 streams on a graphics card, against llama-server as it is started without options."""
     with (
-        ours(work / "many", model, peer, threads=options.threads, slots=_MANY) as our_side,
+        ours(work / "many", model, peer, threads=options.threads, slots=_MANY, gpu=True) as our_side,
         llama_server(work, model, peer, threads=options.threads, defaults=True) as their_side,
     ):
         sides = {"ours": our_side, "llama-server": their_side}

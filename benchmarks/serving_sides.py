@@ -56,12 +56,14 @@ def ours(
     threads: int,
     slots: int = SLOTS,
     environment: Mapping[str, str] = SPIN,
+    gpu: bool = False,
 ) -> Iterator[Side]:
-    """Gateway and engine, without a daemon."""
+    """Gateway and engine, without a daemon. With `gpu` every layer is on the first device."""
     digest = sha256_file(model)
 
     def worker(socket: Path) -> list[str | Path]:
-        return engine(model, digest, socket, threads=threads, slots=slots, context=CONTEXT * slots // SLOTS)
+        argv = engine(model, digest, socket, threads=threads, slots=slots, context=CONTEXT * slots // SLOTS)
+        return [*argv, *(("--gpu-layers", "9999") if gpu else ())]
 
     libraries_of = {"LLAMA_CPP_LIB_PATH": str(libraries)}
     with gateway_before(state, worker, digest=digest, environment={**environment, **libraries_of}) as side:

@@ -134,7 +134,9 @@ def _gpus(gpus: tuple[Gpu, ...]) -> Iterator[Finding]:
     for gpu in gpus:
         if gpu.vendor in _VENDORS:
             yield _ok(
-                "graphics", f"{_VENDORS[gpu.vendor]} {gpu.device}: found and not used; models run on the processor"
+                "graphics",
+                f"{_VENDORS[gpu.vendor]} {gpu.device}: found; used where the bundle brings a backend for it and its "
+                "driver is installed, else models run on the processor",
             )
 
 

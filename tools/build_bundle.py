@@ -5,11 +5,13 @@
     build/bundle/keys          developer keys, made once; a publisher's keys are made by `intramuros bundle keys init`
     build/bundle/passphrase    of those keys
 
+`GPU=vulkan` or `GPU=cuda` in the environment brings that backend of llama.cpp along, in a bundle of its own inputs.
 What was collected is kept in the cache and used again as long as sources, locks and package lists are the same.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import subprocess
@@ -49,10 +51,11 @@ def _build() -> None:
         write_private(passphrase, secrets.token_hex(20).encode() + b"\n")
         _verb("keys", "init", str(keys), f"--passphrase-file={passphrase}")
     model = provide()
+    gpus = [f"--gpu={name}" for name in os.environ.get("GPU", "").split()]
     inputs = cache_directory() / "bundle-inputs"
     inputs.mkdir(exist_ok=True)
     with exclusive(inputs, waiting_for="another collection"):
-        _verb("collect", str(inputs), f"--checkout={ROOT}", f"--model={NAME}={model}", "--if-changed")
+        _verb("collect", str(inputs), f"--checkout={ROOT}", f"--model={NAME}={model}", *gpus, "--if-changed")
         made_from = FOLDER / "made-from"
         wanted = (inputs / "inputs.json").read_bytes()
         if not (MEDIUM.is_dir() and made_from.is_file() and made_from.read_bytes() == wanted):

@@ -609,6 +609,8 @@ class ServingOptions(View, frozen=True, kw_only=True):
     """label -> LoRA adapter; clients name it `DEPLOYMENT:LABEL`"""
     draft: ServedDraft | None = None
     """what guesses its next tokens; answers are the same without"""
+    gpu_layers: int = -1
+    """layers on a GPU, the output counted as one; -1: as many as fit, 0: none"""
 
 
 class Policy(View, frozen=True, kw_only=True):
@@ -653,7 +655,7 @@ class DeploymentView(View, frozen=True, kw_only=True):
 
 
 class FootprintView(View, frozen=True, kw_only=True):
-    """Predicted memory of one engine, in bytes."""
+    """Predicted memory of one engine, in bytes: main memory, and `device` of the GPU that has some of its layers."""
 
     weights: int
     cache: int
@@ -665,6 +667,7 @@ class FootprintView(View, frozen=True, kw_only=True):
     """kept besides for prefixes that leave its KV cache"""
     draft: int = 0
     """the draft model with its cells, in all"""
+    device: int = 0
 
 
 class EngineLoad(View, frozen=True, kw_only=True):
@@ -713,6 +716,14 @@ class ResidentView(View, frozen=True, kw_only=True):
     tuned: str = ""
     """the tuning run whose threads and batch its engine is started with"""
     engine: EngineLoad | None = None
+    placement: str = ""
+    """where its layers are or would go, and why; empty on a box whose engine has no GPU to talk to"""
+    gpu: str = ""
+    gpu_layers: int = 0
+    gpu_measured: int = 0
+    """bytes that the engine itself took of the GPU; 0 before it said so"""
+    gpu_error: float | None = None
+    """measured over what it was predicted to take itself, less 1"""
 
 
 class DecisionView(View, frozen=True, kw_only=True):
@@ -725,6 +736,17 @@ class DecisionView(View, frozen=True, kw_only=True):
     why: str
 
 
+class GpuView(View, frozen=True, kw_only=True):
+    """A GPU that engines can use. Sizes are bytes; `budget` is what serving may use of it, `used` what it does."""
+
+    name: str
+    description: str
+    total: int
+    free: int
+    budget: int
+    used: int
+
+
 class ServingView(View, frozen=True, kw_only=True):
     """Memory for serving, who is in it, and why. Sizes are bytes; decisions newest first."""
 
@@ -733,6 +755,9 @@ class ServingView(View, frozen=True, kw_only=True):
     available: int
     models: tuple[ResidentView, ...]
     decisions: tuple[DecisionView, ...]
+    gpus: tuple[GpuView, ...] = ()
+    gpu_problem: str = ""
+    """why the engine's list of GPUs could not be had, when there is a plug-in for them"""
 
 
 class PlanView(View, frozen=True, kw_only=True):
@@ -744,6 +769,7 @@ class PlanView(View, frozen=True, kw_only=True):
     budget: int
     used: int
     decisions: tuple[DecisionView, ...]
+    placement: str = ""
 
 
 class KeyView(View, frozen=True, kw_only=True):
@@ -986,6 +1012,7 @@ class OptionsChange(Request, frozen=True, kw_only=True):
     """label -> reference of a version with an adapter; an empty table takes all away"""
     draft: str | None = None
     """reference of the version that guesses for it; an empty one takes it away"""
+    gpu_layers: int | None = None
 
 
 class PolicyChange(Request, frozen=True, kw_only=True):

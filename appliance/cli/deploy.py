@@ -6,7 +6,7 @@ import click
 
 from appliance.api import calls
 from appliance.api import types as t
-from appliance.cli.quantities import parse_duration, parse_size
+from appliance.cli.quantities import parse_duration, parse_layers, parse_size
 from appliance.cli.session import Session, confirmed, verb
 from appliance.kernel.clock import new_id
 from appliance.kernel.errors import BadInput, Conflict, Unavailable
@@ -31,6 +31,7 @@ _HOLD = 25.0
 @click.option("--no-adapters", is_flag=True, help="Take all adapters away.")
 @click.option("--draft", metavar="REF", help="Smaller version with the same vocabulary that guesses tokens for it.")
 @click.option("--no-draft", is_flag=True, help="Take the draft model away.")
+@click.option("--gpu-layers", metavar="auto|N", help="Layers on a GPU: as many as fit, a number, or 0 for none.")
 @click.option("--pin/--no-pin", default=None, help="Never unload it.")
 @click.option("--idle-timeout", metavar="DURATION", help="Unload it after so long without a request, such as 30m.")
 @verb
@@ -49,6 +50,7 @@ def deploy(
     no_adapters: bool,
     draft: str | None,
     no_draft: bool,
+    gpu_layers: str | None,
     pin: bool | None,
     idle_timeout: str | None,
 ) -> None:
@@ -67,6 +69,7 @@ def deploy(
         shortens=shortens,
         adapters=_pairs(adapters, "LABEL=REF", "law=assistant-law@2") if adapters or no_adapters else None,
         draft="" if no_draft else draft,
+        gpu_layers=None if gpu_layers is None else parse_layers(gpu_layers),
     )
     policy = t.PolicyChange(pinned=pin, idle_timeout=None if idle_timeout is None else parse_duration(idle_timeout))
     body = t.Deploy(model=ref, override=override, request_id=new_id(), options=options, policy=policy)
@@ -152,6 +155,8 @@ def _text(view: t.DeploymentView) -> str:
     head += "".join(f"\n  {view.name}:{label}  {entry.ref}" for label, entry in sorted(serving.adapters.items()))
     if serving.draft is not None:
         head += f"\n  draft model  {serving.draft.ref}"
+    if view.resident is not None and view.resident.placement:
+        head += f"\n  layers  {view.resident.placement}"
     return f"{head}\n" + table(
         ("REVISION", "MODEL", "KIND", "STATE", "BY", "AT", "REASON"),
         [

@@ -101,6 +101,19 @@ def _memory(_paths: StatePaths) -> Iterator[Finding]:
     yield Finding(level="OK" if free >= _LITTLE_MEMORY else "WARN", what="memory", found=f"{size_text(free)} available")
 
 
+def _gpus(_paths: StatePaths) -> Iterator[Finding]:
+    from appliance.daemon.gpus import look
+    from appliance.daemon.sandbox import network_prefix
+
+    seen = look(network_prefix() or ())
+    hint = "Models run on the processor. Look at the GPU's driver."
+    if seen.plugged and not seen.devices:
+        yield Finding(level="WARN", what="GPU", found=seen.problem or "the engine sees none", hint=hint)
+    for device in seen.devices:
+        found = f"{device.description}, {size_text(device.free)} of {size_text(device.total)} free"
+        yield Finding(level="OK", what=f"GPU {device.name}", found=found)
+
+
 def _network_namespaces(_paths: StatePaths) -> Iterator[Finding]:
     from appliance.daemon.sandbox import network_prefix
 
@@ -146,6 +159,7 @@ _CHECKS: tuple[Callable[[StatePaths], Iterator[Finding]], ...] = (
     _import_names,
     _disk,
     _memory,
+    _gpus,
     _network_namespaces,
     _secrets,
     _certificate,

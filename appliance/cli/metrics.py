@@ -88,6 +88,22 @@ def _serving(view: t.ServingView) -> Iterator[str]:
         yield from (f"# HELP {metric} {text}", f"# TYPE {metric} gauge")
         for one in view.models:
             yield f'{metric}{{deployment="{one.deployment}",revision="{one.revision}"}} {figure(one)}'
+    if view.gpus:
+        yield from _gpus(view.gpus)
+
+
+def _gpus(gpus: tuple[t.GpuView, ...]) -> Iterator[str]:
+    figures: tuple[tuple[str, str, Callable[[t.GpuView], int]], ...] = (
+        ("total", "Memory of a GPU.", lambda one: one.total),
+        ("free", "Memory of a GPU that nobody uses, as its driver tells.", lambda one: one.free),
+        ("budget", "Memory of a GPU that engines may take together.", lambda one: one.budget),
+        ("used", "Memory of a GPU that is charged to engines now.", lambda one: one.used),
+    )
+    for name, text, figure in figures:
+        metric = f"intramuros_gpu_{name}_bytes"
+        yield from (f"# HELP {metric} {text}", f"# TYPE {metric} gauge")
+        for one in gpus:
+            yield f'{metric}{{gpu="{one.name}"}} {figure(one)}'
 
 
 def _gauge(name: str, text: str, value: int) -> Iterator[str]:

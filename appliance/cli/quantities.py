@@ -1,4 +1,4 @@
-"""Sizes and durations as people type them: 4G, 512M, 30m, 2h."""
+"""Sizes, durations and layers as people type them: 4G, 512M, 30m, 2h, auto."""
 
 from __future__ import annotations
 
@@ -25,3 +25,12 @@ def parse_duration(text: str) -> float:
     if match is None:
         raise BadInput("duration.invalid", f"{text!r} is not a duration.", hint="For example 90s, 30m, 2h or 1d.")
     return float(match[1]) * _DURATIONS[match[2]]
+
+
+def parse_layers(text: str) -> int:
+    """Return how many layers go to a GPU, -1 for as many as fit. Raises BadInput `layers.invalid`."""
+    if text.strip().lower() == "auto":
+        return -1
+    if re.fullmatch(r"[0-9]{1,4}", text.strip()) is None:
+        raise BadInput("layers.invalid", f"{text!r} is no number of layers.", hint="auto, 0, or a number such as 20.")
+    return int(text)

@@ -8,7 +8,7 @@ import click
 
 from appliance.api import calls
 from appliance.api import types as t
-from appliance.cli.quantities import parse_duration, parse_size
+from appliance.cli.quantities import parse_duration, parse_layers, parse_size
 from appliance.cli.session import Session, verb
 from appliance.kernel.terminal import size_text, table, when
 
@@ -33,6 +33,7 @@ def show(session: Session) -> None:
 @click.option("--context", type=int, help="Tokens it would hold at once.")
 @click.option("--memory-limit", metavar="SIZE", help="Most memory of its own, such as 4G.")
 @click.option("--draft", metavar="REF", help="Smaller version that would guess tokens for it.")
+@click.option("--gpu-layers", metavar="auto|N", help="Layers on a GPU: as many as fit, a number, or 0 for none.")
 @verb
 def plan(
     session: Session,
@@ -42,10 +43,12 @@ def plan(
     context: int | None,
     memory_limit: str | None,
     draft: str | None,
+    gpu_layers: str | None,
 ) -> None:
     """Say what deploying a version would need and do. Nothing is changed."""
     limit = None if memory_limit is None else parse_size(memory_limit)
-    options = t.OptionsChange(kind=kind, context=context, memory_limit=limit, draft=draft)
+    layers = None if gpu_layers is None else parse_layers(gpu_layers)
+    options = t.OptionsChange(kind=kind, context=context, memory_limit=limit, draft=draft, gpu_layers=layers)
     view = session.send(calls.plan_deploy(name, t.PlanDeploy(model=ref, options=options)))
     session.show(view, lambda: _plan_text(view))
 
@@ -87,6 +90,9 @@ def serving_text(view: t.ServingView, *, now: float) -> str:
         f"memory for serving {size_text(view.budget)}, used {size_text(view.used)}; "
         f"the system has {size_text(max(0, view.available))} available"
     )
+    head += "".join(f"\n{_gpu(one)}" for one in view.gpus)
+    if view.gpu_problem:
+        head += f"\nGPU: {view.gpu_problem}"
     models = table(
         ("DEPLOYMENT", "MODEL", "KIND", "PLACE", "PREDICTED", "MEASURED", "OFF BY", "ACTIVE", "WAITING", "LAST USED"),
         [
@@ -111,7 +117,22 @@ def serving_text(view: t.ServingView, *, now: float) -> str:
         [(when(one.at), one.action, one.deployment, one.why) for one in view.decisions[:20]],
         empty="no decision since the daemon started",
     )
-    return f"{head}\n\n{models}\n\n{decisions}"
+    layers = "\n".join(f"{one.deployment}: {one.placement}{_on_gpu(one)}" for one in view.models if one.placement)
+    return "\n\n".join(part for part in (head, models, layers, decisions) if part)
+
+
+def _gpu(one: t.GpuView) -> str:
+    return (
+        f"{one.name}, {one.description}: {size_text(one.total)}, {size_text(one.free)} free; "
+        f"serving may use {size_text(one.budget)}, used {size_text(one.used)}"
+    )
+
+
+def _on_gpu(one: t.ResidentView) -> str:
+    if not one.gpu_measured:
+        return ""
+    off = "" if one.gpu_error is None else f", {one.gpu_error:+.0%} off"
+    return f"; the engine took {size_text(one.gpu_measured)} itself{off}"
 
 
 def _plan_text(view: t.PlanView) -> str:
@@ -122,5 +143,6 @@ def _plan_text(view: t.PlanView) -> str:
         + (f", draft model {size_text(part.draft)}" if part.draft else ""),
         *([f"and up to {size_text(part.saved)} for prefixes that leave the cache"] if part.saved else []),
         f"serving may use {size_text(view.budget)} and uses {size_text(view.used)} now",
+        *([f"layers {view.placement}"] if view.placement else []),
     ]
     return "\n".join([*lines, *(f"{one.action} {one.deployment}: {one.why}" for one in view.decisions)])

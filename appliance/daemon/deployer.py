@@ -19,9 +19,10 @@ import msgspec
 from sqlalchemy import Connection, Row, select
 
 from appliance.api import types as t
-from appliance.daemon.engine_command import engine_arguments, engine_module
+from appliance.daemon.engine_command import command_of, engine_arguments, engine_module, layers_given
 from appliance.daemon.engine_probe import greet, load, prove
 from appliance.daemon.gateway_unit import gateway_holds, gateway_state, publish_table
+from appliance.daemon.gpus import gpu_environment, look
 from appliance.daemon.residency import Residency, Wanted, footprint_view
 from appliance.daemon.supervisor import Supervisor, Unit, UnitSpec
 from appliance.kernel.clock import to_text, utc_now
@@ -40,6 +41,7 @@ _TRIES = 3
 _PERMANENT = range(2, 10)
 _POLL = 0.25
 _LOOK = 5.0
+_GPU_AGE = 10.0
 _TOLD = 10
 _LOOK_WHILE_OUT = 0.4
 """Seconds between two looks while a model is out of memory: a request that waits for it is noticed so soon."""
@@ -111,6 +113,7 @@ class Deployer:
         live, starting = await asyncio.to_thread(self._wanted)
         self._members = (*live, *starting)
         known = {wanted.number: wanted for wanted in self._members}
+        await self._look_at_gpus()
         running = self._running_numbers()
         others = await self._observe(known, running)
         for wanted in starting:  # an engine that a former daemon started for it still has to prove itself
@@ -154,8 +157,15 @@ class Deployer:
             elif self._residency.place_of(number) != Place.RESIDENT:  # else it crashed, and keeps its place
                 self._residency.place(number, Place.LOADING)
         await asyncio.to_thread(self._residency.measure, pids)
+        for number in self._residency.to_greet():
+            if (info := await greet(self._socket(number), timeout=1.0)) is not None:
+                self._residency.greeted(number, info)
         left = {number: self._supervisor.get(_name(number)) for number in running - known.keys()}
         return {number: unit.view().memory_bytes for number, unit in left.items() if unit is not None}
+
+    async def _look_at_gpus(self, *, older_than: float | None = None) -> None:
+        if self._residency.gpus_to_look_at(older_than=older_than):
+            self._residency.see(await asyncio.to_thread(look, self._prefix))
 
     def _waited_too_long(self, number: int) -> bool:
         now = asyncio.get_running_loop().time()
@@ -178,7 +188,9 @@ class Deployer:
     async def _until_ready(self, unit: Unit, wanted: Wanted) -> None:
         """Wait until a live revision's engine answers. One that cannot come back in gives its place up for a while."""
         reason = await self._reason_it_failed(unit, wanted, proving=False)
-        if reason and wanted.number in self._parked():
+        if reason and self._residency.falls_back(wanted, reason):
+            await self._supervisor.stop(_name(wanted.number), patience=5.0)
+        elif reason and wanted.number in self._parked():
             await self._supervisor.stop(_name(wanted.number), patience=5.0)
             self._residency.block(wanted.number, reason)
         self.wake()
@@ -188,6 +200,8 @@ class Deployer:
 
     async def serving(self) -> t.ServingView:
         """Return who is in memory and why."""
+        await self._look_at_gpus(older_than=_GPU_AGE)
+        gpus, problem = self._residency.gpus()
         models = await asyncio.gather(*(self._resident(wanted) for wanted in self._members))
         room = await asyncio.to_thread(self._residency.room)
         return t.ServingView(
@@ -196,6 +210,8 @@ class Deployer:
             available=room.available,
             models=tuple(models),
             decisions=tuple(reversed(self._residency.decisions)),
+            gpus=gpus,
+            gpu_problem=problem,
         )
 
     def hindered(self) -> dict[str, str]:
@@ -231,7 +247,8 @@ class Deployer:
             description=planned.description,
             draft=planned.draft,
         )
-        footprint, decisions = self._residency.preview(self._members, newcomer)
+        await self._look_at_gpus(older_than=_GPU_AGE)
+        footprint, decisions, placement = self._residency.preview(self._members, newcomer)
         now = to_text(utc_now())
         return t.PlanView(
             model=planned.ref,
@@ -243,6 +260,7 @@ class Deployer:
                 t.DecisionView(at=now, action=one.action, deployment=one.name, revision=one.revision, why=one.why)
                 for one in decisions
             ),
+            placement=placement,
         )
 
     def _used(self) -> int:
@@ -290,8 +308,12 @@ class Deployer:
     async def _start(self, unit: Unit, wanted: Wanted) -> None:
         """Bring one revision up and move the traffic to it; on failure what was live stays."""
         reason = await self._reason_it_failed(unit, wanted, proving=True)
+        if reason and self._residency.falls_back(wanted, reason):
+            await self._supervisor.stop(_name(wanted.number), patience=5.0)
+            self.wake()
+            return
         if reason:
-            await self._fail(wanted, reason)
+            await self._fail(wanted, self._with_a_hint(reason, unit, wanted))
             return
         await asyncio.to_thread(service.mark_live, self._ctx, wanted.number)
         async with self.changed:
@@ -313,6 +335,12 @@ class Deployer:
         except IntramurosError as error:
             return harmless(str(error))
         return ""
+
+    def _with_a_hint(self, reason: str, unit: Unit, wanted: Wanted) -> str:
+        gpu = self._residency.placement_of(wanted.number).gpu
+        if not gpu or unit.exit_status is None or unit.exit_status >= 0:
+            return reason
+        return f"{reason}, with layers on {gpu}: look at its driver, or deploy with --gpu-layers 0"
 
     def _last_words(self, wanted: Wanted) -> str:
         log = self._ctx.appliance.paths.logs / f"{_name(wanted.number)}.log"
@@ -343,9 +371,12 @@ class Deployer:
     def _running_numbers(self) -> set[int]:
         """Return the engines that run, those of a former daemon adopted: with their own way to be started again."""
         specs = {_name(wanted.number): wanted for wanted in self._members}
-        for name in tuple(self._supervisor.adoptable("engine-")):
+        for name, who in self._supervisor.adoptable("engine-").items():
             wanted = specs.get(name)
             number = int(name.removeprefix("engine-"))
+            if wanted is not None:
+                layers, gpu = layers_given(command_of(who.pid))
+                self._residency.adopt(wanted, layers=layers, gpu=gpu)
             self._supervisor.ensure(self._stray(number) if wanted is None else self._spec(wanted))
         named = [view.name for view in self._supervisor.views() if view.name.startswith("engine-")]
         return {int(name.removeprefix("engine-")) for name in named}
@@ -377,14 +408,20 @@ class Deployer:
             *("--digest", wanted.artifact.digest),
             *("--socket", str(socket)),
             *("--name", wanted.ref),
-            *engine_arguments(settings, wanted.options, wanted.profile, cache=cache),
+            *engine_arguments(
+                settings,
+                wanted.options,
+                wanted.profile,
+                cache=cache,
+                placement=self._residency.placement_of(wanted.number),
+            ),
             *self._adapter_arguments(wanted),
             *self._draft_arguments(wanted),
         )
         return UnitSpec(
             name=_name(wanted.number),
             argv=argv,
-            environment={"GOMP_SPINCOUNT": str(settings.engine_spin_count)},
+            environment={"GOMP_SPINCOUNT": str(settings.engine_spin_count), **gpu_environment()},
             is_ready=lambda: _answers(self._ctx.appliance.paths.worker_socket(wanted.number)),
         )
 

@@ -7,14 +7,16 @@ after a restart: an engine that runs is in memory, and what was out comes in as 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import psutil
 
 from appliance.api import types as t
+from appliance.daemon.gpus import Sighting
+from appliance.engine.frames import Info
 from appliance.gateway.state import GatewayState
 from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.settings import Settings
@@ -27,6 +29,7 @@ from appliance.residency.footprint import (
     shape_of,
     torch_encoder,
 )
+from appliance.residency.offload import AUTO, ON_PROCESSOR, Gpu, Placement, offloaded, place
 from appliance.residency.plan import Decision, Member, Place, Room, decide, size
 from appliance.services.profiles import Profile
 from appliance.services.serving_options import Artifact
@@ -37,6 +40,7 @@ _MEASURE_EVERY: Final = 30.0
 _SEQUENCES_PER_SLOT: Final = 4
 _LEAST_RESERVE: Final = 1 << 30
 _AVAILABLE_MARGIN: Final = 128 << 20
+_GPU_MARGIN: Final = 128 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,13 @@ class _Record:
     obstacle: str = ""
     obstacle_until: float = 0.0
     note: str = ""
+    placement: Placement = ON_PROCESSOR
+    on_gpu: int = 0
+    """bytes of the GPU that it is charged with while it is in memory"""
+    gpu_measured: int = 0
+    greeted: bool = False
+    off_gpu: str = ""
+    """why it is not put on a GPU any more"""
 
 
 @dataclass(slots=True)
@@ -81,6 +92,70 @@ class Residency:
     clock: Callable[[], float] = time.time
     decisions: deque[t.DecisionView] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     _records: dict[int, _Record] = field(default_factory=dict)
+    _sighting: Sighting = field(default_factory=Sighting)
+    _budgets: dict[str, int] = field(default_factory=dict)
+    _seen_at: float = 0.0
+    _gpus_changed: bool = True
+
+    def gpus_to_look_at(self, *, older_than: float | None = None) -> bool:
+        """Whether the GPUs were never looked at, or engines came and went since, or the sight is too old."""
+        if not self._gpus_changed and not self._sighting.plugged:
+            return False
+        return self._gpus_changed or (older_than is not None and self.clock() - self._seen_at > older_than)
+
+    def see(self, sighting: Sighting) -> None:
+        """Take over which GPUs there are. What no engine of ours explains of their use, others need."""
+        ours: Counter[str] = Counter()
+        for record in self._records.values():
+            if record.place in (Place.RESIDENT, Place.LEAVING):
+                ours[record.placement.gpu] += record.on_gpu
+        self._sighting, self._seen_at, self._gpus_changed = sighting, self.clock(), False
+        self._budgets = {
+            device.name: max(0, min(device.total, device.free + ours[device.name]) - _GPU_MARGIN)
+            for device in sighting.devices
+        }
+
+    def adopt(self, wanted: Wanted, *, layers: int, gpu: str) -> None:
+        """Record where the layers of an engine are that a former daemon started."""
+        device = next((one for one in self._sighting.devices if one.name == gpu), None)
+        if layers and device is not None:
+            placement = Placement(
+                layers=layers,
+                gpu=gpu,
+                backend=device.backend,
+                shared=device.shared,
+                why=f"{layers} layers on {gpu}, since before the daemon started",
+            )
+            self._settle(wanted, placement)
+            self._gpus_changed = True
+
+    def to_greet(self) -> list[int]:
+        """Which engines have layers on a GPU and have not said yet what that took."""
+        return [
+            number
+            for number, record in self._records.items()
+            if record.place == Place.RESIDENT and record.placement.layers and not record.greeted
+        ]
+
+    def greeted(self, number: int, info: Info) -> None:
+        """Take over what an engine says that it did."""
+        record = self._record(number)
+        record.greeted, record.gpu_measured = True, info.gpu_bytes
+
+    def placement_of(self, number: int) -> Placement:
+        """Where the layers of a revision are, or go when it is loaded."""
+        return self._record(number).placement
+
+    def falls_back(self, wanted: Wanted, reason: str) -> bool:
+        """Whether an engine that failed is tried on the processor: it was on a GPU, and nobody asked for that."""
+        record = self._record(wanted.number)
+        if not record.placement.layers or wanted.options.gpu_layers != AUTO:
+            return False
+        record.off_gpu = f"on the processor: with layers on {record.placement.gpu} its engine failed ({reason})"
+        self._tell(
+            Decision(action="load", revision=wanted.number, name=wanted.deployment, why=f"tried again {record.off_gpu}")
+        )
+        return True
 
     def observe(self, state: GatewayState | None) -> None:
         """Take over what the gateway says of use and of requests that wait."""
@@ -96,10 +171,13 @@ class Residency:
         record = self._record(number)
         if place != record.place:
             record.place, record.since = place, self.clock()
+            if record.placement.layers and place in (Place.RESIDENT, Place.ABSENT):
+                self._gpus_changed = True
             if place in (Place.LOADING, Place.RESIDENT):
                 record.obstacle = record.note = ""
             else:
-                record.measured = 0
+                record.measured = record.gpu_measured = 0
+                record.greeted = False
 
     def place_of(self, number: int) -> Place:
         """Return where a revision was last seen."""
@@ -107,7 +185,7 @@ class Residency:
 
     def over_limit(self, wanted: Wanted) -> str:
         """Say why a revision cannot stay within its own memory limit; empty when it can, or has none."""
-        own, limit = predict(wanted, self.settings).own, wanted.options.memory_limit
+        own, limit = self._predict(wanted).own, wanted.options.memory_limit
         if not limit or own <= limit:
             return ""
         return f"it needs {size(own)} of its own and its memory limit is {size(limit)}"
@@ -127,6 +205,8 @@ class Residency:
 
         `others` are engines that nobody wants any more and that still end their streams: revision -> bytes.
         """
+        wanted = list(wanted)
+        self._place_layers(wanted)
         members = [self.member(entry) for entry in wanted]
         members += [
             Member(revision=number, name="", needs=needs, place=Place.LEAVING)
@@ -144,15 +224,19 @@ class Residency:
                 record.note = decision.why
         return decisions
 
-    def preview(self, wanted: Iterable[Wanted], newcomer: Wanted) -> tuple[Footprint, list[Decision]]:
-        """Say what would happen if one more were deployed; nothing is remembered."""
+    def preview(self, wanted: Iterable[Wanted], newcomer: Wanted) -> tuple[Footprint, list[Decision], str]:
+        """Say what would happen if one more were deployed, and where its layers would go; nothing is remembered."""
         members = [self.member(entry) for entry in wanted]
-        return predict(newcomer, self.settings), decide([*members, self.member(newcomer)], self.room(), self.clock())
+        self._settle(newcomer, self._placed(newcomer, self._free_of_gpus(members)))
+        needs, one_more = self._predict(newcomer), self.member(newcomer)
+        placement = self._records.pop(newcomer.number).placement
+        decisions = decide([*members, one_more], self.room(), self.clock())
+        return needs, decisions, placement.why if self._sighting.plugged else ""
 
     def member(self, wanted: Wanted) -> Member:
         """One revision as the planner sees it."""
         record = self._record(wanted.number)
-        predicted = predict(wanted, self.settings).most
+        predicted = self._predict(wanted).most + (record.on_gpu if record.placement.shared else 0)
         return Member(
             revision=wanted.number,
             name=wanted.deployment,
@@ -165,6 +249,8 @@ class Residency:
             used=record.used,
             since=record.since,
             idle_timeout=wanted.policy.idle_timeout or self.settings.idle_timeout,
+            device=record.placement.gpu,
+            device_needs=record.on_gpu,
         )
 
     def parked(self, live: Iterable[Wanted]) -> dict[int, str]:
@@ -185,7 +271,27 @@ class Residency:
         return Room(
             budget=self.settings.serving_memory or budget_of(memory.total),
             available=memory.available - _AVAILABLE_MARGIN,
+            devices=dict(self._budgets),
         )
+
+    def gpus(self) -> tuple[tuple[t.GpuView, ...], str]:
+        """Every GPU that engines can use, and why the list could not be had."""
+        used: Counter[str] = Counter()
+        for record in self._records.values():
+            if record.place != Place.ABSENT:
+                used[record.placement.gpu] += record.on_gpu
+        views = tuple(
+            t.GpuView(
+                name=device.name,
+                description=device.description,
+                total=device.total,
+                free=device.free,
+                budget=self._budgets[device.name],
+                used=used[device.name],
+            )
+            for device in self._sighting.devices
+        )
+        return views, self._sighting.problem
 
     def measure(self, pids: Mapping[int, int]) -> None:
         """Measure the engines (revision -> pid) that were not measured for a while. Blocks for milliseconds."""
@@ -198,7 +304,8 @@ class Residency:
     def view(self, wanted: Wanted) -> t.ResidentView:
         """What is known of one revision."""
         record = self._record(wanted.number)
-        predicted = predict(wanted, self.settings)
+        predicted = self._predict(wanted)
+        on_device = predicted.device.allocated
         return t.ResidentView(
             deployment=wanted.deployment,
             revision=wanted.number,
@@ -215,7 +322,48 @@ class Residency:
             error=record.measured / predicted.total - 1 if record.measured else None,
             note=record.obstacle or record.note,
             tuned=wanted.profile.job if wanted.profile is not None else "",
+            placement=record.placement.why if self._sighting.plugged else "",
+            gpu=record.placement.gpu,
+            gpu_layers=record.placement.layers,
+            gpu_measured=record.gpu_measured,
+            gpu_error=record.gpu_measured / on_device - 1 if record.gpu_measured and on_device else None,
         )
+
+    def _predict(self, wanted: Wanted) -> Footprint:
+        return predict(wanted, self.settings, self._record(wanted.number).placement)
+
+    def _place_layers(self, wanted: Sequence[Wanted]) -> None:
+        """Choose anew where the layers of those go that are out, those first that somebody waits for."""
+        free = self._free_of_gpus([self.member(entry) for entry in wanted])
+        absent = [entry for entry in wanted if self._record(entry.number).place == Place.ABSENT]
+        for entry in sorted(absent, key=lambda one: not (one.starting or self._record(one.number).waiting)):
+            placement = self._placed(entry, free)
+            self._settle(entry, placement)
+            free[placement.gpu] -= self._record(entry.number).on_gpu
+
+    def _free_of_gpus(self, members: Iterable[Member]) -> Counter[str]:
+        free = Counter(self._budgets)
+        for member in members:
+            if member.place != Place.ABSENT:
+                free[member.device] -= member.device_needs
+        return free
+
+    def _placed(self, wanted: Wanted, free: Counter[str]) -> Placement:
+        if wanted.options.kind != "generate":
+            return Placement(why="on the processor, as encoders are")
+        if off := self._record(wanted.number).off_gpu:
+            return Placement(why=off)
+        gpus = [
+            Gpu(name=device.name, backend=device.backend, free=free[device.name], shared=device.shared)
+            for device in self._sighting.devices
+        ]
+        alone = predict(wanted, self.settings)
+        return place(alone, shape_of(wanted.description), asked=wanted.options.gpu_layers, gpus=gpus)
+
+    def _settle(self, wanted: Wanted, placement: Placement) -> None:
+        record = self._record(wanted.number)
+        record.placement = placement
+        record.on_gpu = self._predict(wanted).device.total
 
     def _tell(self, decision: Decision) -> None:
         self.decisions.append(
@@ -233,8 +381,8 @@ class Residency:
         return self._records.setdefault(number, _Record())
 
 
-def predict(wanted: Wanted, settings: Settings) -> Footprint:
-    """What an engine will need, from the model's description and the options."""
+def predict(wanted: Wanted, settings: Settings, placement: Placement = ON_PROCESSOR) -> Footprint:
+    """What an engine will need, from the model's description and the options, with its layers where they are placed."""
     shape, options = shape_of(wanted.description), wanted.options
     if options.kind == "generate":
         cells = options.context or settings.engine_context
@@ -246,6 +394,7 @@ def predict(wanted: Wanted, settings: Settings) -> Footprint:
             chats=bool(wanted.description.get("has_chat_template")),
             saved=settings.prefix_cache_memory,
         )
+        alone = offloaded(alone, shape, layers=placement.layers, backend=placement.backend)
         if options.draft is None:
             return alone
         draft = draft_model(
@@ -268,6 +417,7 @@ def footprint_view(footprint: Footprint) -> t.FootprintView:
         total=footprint.total,
         saved=footprint.saved,
         draft=footprint.draft,
+        device=footprint.device.total,
     )
 
 

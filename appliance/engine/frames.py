@@ -201,7 +201,8 @@ class Info(_Frame, frozen=True, kw_only=True, tag="info"):
     """What this worker serves. `context` is the longest sequence, `cells` the room of all together (tokens).
 
     Of a worker that encodes: `width` numbers in a row, and of a classifier the `labels` they belong to. `draft` is the
-    digest of the model that guesses for this one, if there is one.
+    digest of the model that guesses for this one, if there is one. `gpu_layers` of the model's layers are on the device
+    `gpu`, the output counted as one, and took `gpu_bytes` of its memory; without them `gpu` is empty.
     """
 
     version: int
@@ -221,6 +222,9 @@ class Info(_Frame, frozen=True, kw_only=True, tag="info"):
     labels: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
     draft: str = ""
+    gpu: str = ""
+    gpu_layers: int = 0
+    gpu_bytes: int = 0
 
 
 class Accepted(_Frame, frozen=True, kw_only=True, tag="accepted"):

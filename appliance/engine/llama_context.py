@@ -21,6 +21,7 @@ from appliance.engine.block_store import Block
 from appliance.engine.lanes import BASE
 from appliance.engine.scheduler import Chunk
 from appliance.kernel.errors import IntegrityFailure, InternalError
+from appliance.weights.llama_devices import device_list, require_gpu
 from appliance.weights.llama_loading import loading_parameters, start_llama
 
 _COMPLAINTS: Final = (3, 4)  # GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR
@@ -56,10 +57,18 @@ class Interrupted(Exception):
 class LlamaModel:
     """The weights and the vocabulary of one GGUF file."""
 
-    def __init__(self, path: Path) -> None:
-        """Load the file. IntegrityFailure `engine.model_refused` if llama.cpp does not take it."""
+    def __init__(self, path: Path, *, gpu_layers: int = 0, gpu: str = "") -> None:
+        """Load the file, its last `gpu_layers` layers on a GPU (the output counts as one, and as the last).
+
+        IntegrityFailure `engine.model_refused` if llama.cpp does not take it, Unavailable `engine.no_gpu`.
+        """
         _log_tail.clear()
         parameters = loading_parameters()
+        self.gpu = ""
+        if gpu_layers:
+            self.gpu = require_gpu(gpu).name
+            parameters.n_gpu_layers = gpu_layers
+            parameters.devices = ctypes.addressof(device_list(self.gpu))
         self.handle: Any = llama_cpp.llama_model_load_from_file(os.fsencode(path), parameters)
         if not self.handle:
             reason = next((line for line in _log_tail if line), "no reason given")
@@ -68,6 +77,7 @@ class LlamaModel:
         self.vocabulary: int = llama_cpp.llama_vocab_n_tokens(self.vocab)
         self.trained_context: int = llama_cpp.llama_model_n_ctx_train(self.handle)
         self.parameters: int = llama_cpp.llama_model_n_params(self.handle)
+        self.gpu_layers: int = min(gpu_layers, llama_cpp.llama_model_n_layer(self.handle) + 1)
         self.shares_prefixes: bool = not (
             llama_cpp.llama_model_is_recurrent(self.handle) or llama_cpp.llama_model_is_hybrid(self.handle)
         )
@@ -154,6 +164,9 @@ class LlamaContext:
         parameters.kv_unified = True
         parameters.swa_full = True  # otherwise old cells of a window vanish and prefixes cannot be shared
         parameters.no_perf = True
+        # Else batches of some size take the processor's layers to the GPU too, weights and all, and llama.cpp, which
+        # judges by such a batch, then does without flash attention: scores of every cell for every head in memory.
+        parameters.op_offload = False
         self.handle: Any = llama_cpp.llama_init_from_model(model.handle, parameters)
         if not self.handle:
             reason = next((line for line in reversed(_log_tail) if line), "not enough memory")

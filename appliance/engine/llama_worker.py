@@ -37,6 +37,7 @@ from appliance.engine.vocabulary import require_same_vocabulary
 from appliance.engine.worker_socket import digest_name, limit_memory, listen_at, positive, serve, socket_names
 from appliance.kernel.errors import IntegrityFailure, IntramurosError, storage_errors
 from appliance.kernel.standard_error import report_without_failing
+from appliance.weights.llama_devices import free_bytes, require_gpu
 from appliance.weights.llama_loading import build
 
 BATCH: Final = 2048
@@ -65,6 +66,7 @@ def _serve(options: argparse.Namespace) -> None:
     path, staged = socket_names(options.socket)
     limit_memory(options.memory)
     start_backend()
+    free = free_bytes(require_gpu(options.gpu).name) if options.gpu_layers else 0
     model = _load(options)
     helper = _load_draft(options, model)
     context = LlamaContext(
@@ -103,7 +105,7 @@ def _serve(options: argparse.Namespace) -> None:
         emitter=emitter,
         model=model,
         prompts=prompts,
-        info=_info(options, model, limits, longest, chat=prompts.chats),
+        info=_info(options, model, limits, longest, chat=prompts.chats, gpu_free=free),
         most_open=options.slots + QUEUE,
         drain_timeout=options.drain_timeout,
     )
@@ -140,7 +142,7 @@ def _cache(options: argparse.Namespace, model: LlamaModel, context: LlamaContext
 
 def _load(options: argparse.Namespace) -> LlamaModel:
     with _verified(Path(options.model), options.digest, what="model") as file:
-        model = LlamaModel(file)
+        model = LlamaModel(file, gpu_layers=options.gpu_layers, gpu=options.gpu)
     for name, digest, path in options.adapter:
         with _verified(path, digest, what=f"adapter {name}") as file:
             model.load_adapter(name, file)
@@ -193,7 +195,10 @@ def _sequences(slots: int) -> int:
     return max(slots, min(slots * SEQUENCES_PER_SLOT, int(llama_cpp.llama_max_parallel_sequences()) - 1))
 
 
-def _info(options: argparse.Namespace, model: LlamaModel, limits: Limits, longest: int, *, chat: bool) -> Info:
+def _info(
+    options: argparse.Namespace, model: LlamaModel, limits: Limits, longest: int, *, chat: bool, gpu_free: int
+) -> Info:
+    """`gpu_free` is what the device had left before anything was loaded."""
     return Info(
         version=VERSION,
         name=options.name,
@@ -209,6 +214,9 @@ def _info(options: argparse.Namespace, model: LlamaModel, limits: Limits, longes
         pid=os.getpid(),
         adapters=tuple(model.adapters),
         draft=options.draft_digest or "",
+        gpu=model.gpu,
+        gpu_layers=model.gpu_layers,
+        gpu_bytes=max(0, gpu_free - free_bytes(model.gpu)) if model.gpu else 0,
     )
 
 
@@ -223,6 +231,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--context", required=True, type=positive, help="tokens held by all requests together")
     parser.add_argument("--ubatch", type=positive, default=UBATCH, help="tokens computed at once")
+    parser.add_argument(
+        "--gpu-layers", type=_size, default=0, help="layers put on a GPU, the last ones first; the output counts as one"
+    )
+    parser.add_argument("--gpu", default="", metavar="NAME", help="the device, such as CUDA0 (default: the first)")
     parser.add_argument("--memory", type=positive, help="most memory of its own, in MiB")
     parser.add_argument("--name", default="model", help="what to call the model")
     parser.add_argument("--itl-target", type=positive, default=200, help="longest step while decoding (ms)")

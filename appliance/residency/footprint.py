@@ -4,13 +4,13 @@ Sizes are bytes. The parts: `weights` (the mapped file, or torch's copy), `cache
 graph's buffers for one physical batch) and `process` (interpreter, libraries, vocabulary). What llama.cpp repacks for
 the processor is a second copy of those weights. A `draft` model brings all of this once more, without a process of its
 own. With use come prefixes that left the KV cache, up to `saved`. The daemon measures each engine and tells how far
-this was off.
+this was off. What layers on a GPU change is said in `appliance.residency.offload`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 MIB: Final = 1 << 20
@@ -26,6 +26,28 @@ _REPACKED: Final = frozenset({"Q4_0", "IQ4_NL", "Q4_K_S", "Q4_K_M"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OnDevice:
+    """The part of an engine that a GPU holds: `layers` of the model, the output counted as one."""
+
+    layers: int = 0
+    weights: int = 0
+    cache: int = 0
+    compute: int = 0
+    overhead: int = 0
+    """what the backend takes for the process itself"""
+
+    @property
+    def allocated(self) -> int:
+        """What the engine allocates there by itself, and can measure."""
+        return self.weights + self.cache + self.compute
+
+    @property
+    def total(self) -> int:
+        """What the device has less of while the engine runs."""
+        return self.allocated + self.overhead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
     """A prediction. `repacked` is the part of the weights that is there twice, `mapped` what lies in a mapped file."""
 
@@ -37,6 +59,7 @@ class Footprint:
     process: int
     saved: int = 0
     draft: int = 0
+    device: OnDevice = field(default_factory=lambda: OnDevice())
 
     @property
     def total(self) -> int:

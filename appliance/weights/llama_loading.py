@@ -25,6 +25,8 @@ LIBRARY: Final[Any] = llama_cpp.llama_cpp._lib
 _BACKENDS: Final = Path(llama_cpp.__file__).parent / "backends"
 _CHOSEN: Final = re.compile(r"/libggml-cpu-(\w+)\.so$", re.MULTILINE)
 _BROKEN: Final = b"AMX_INT8 = 1"
+_NO_DEVICES: Final = (ctypes.c_void_p * 1)(None)
+"""Without a list of devices llama.cpp computes long prompts on a GPU even for a model that has no layers there."""
 
 
 @functools.cache
@@ -44,7 +46,9 @@ def build() -> str:
 
 
 def loading_parameters() -> Any:
-    """Return llama.cpp's model parameters, made safe for this build."""
+    """Return llama.cpp's model parameters, made safe for this build, for a model that stays on the processor."""
     parameters = llama_cpp.llama_model_default_params()
+    parameters.n_gpu_layers = 0
+    parameters.devices = ctypes.addressof(_NO_DEVICES)
     parameters.use_extra_bufts = _BROKEN not in llama_cpp.llama_print_system_info()
     return parameters

@@ -25,9 +25,13 @@ from installer.bundle.package_list import Referee, read_referees, read_wanted
 _LOCKS = ("base", "installer")
 _LLAMA = "llama-cpp-python"
 _OWN = "intramuros-appliance"
+_PLUG_INS = "gpu"
+GPU_DRIVERS: Mapping[str, tuple[str, ...]] = {"vulkan": ("libvulkan1", "mesa-vulkan-drivers"), "cuda": ()}
+"""GPU backend -> Debian packages that it runs on; NVIDIA's driver and CUDA's libraries are given packages."""
 _JUNK = ("__pycache__", "*.pyc", ".*", "*.retry")
 _GGUF = b"GGUF"
 _BUILD_SECONDS = 3600.0
+_GPU_SECONDS = 4 * _BUILD_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,8 @@ class Request:
     apt_sources: str
     models: Mapping[str, Path] = field(default_factory=dict)
     given_packages: tuple[Path, ...] = ()
+    gpus: tuple[str, ...] = ()
+    """GPU backends of llama.cpp to bring along"""
     wanted: tuple[str, ...] = field(default_factory=read_wanted)
     referees: tuple[Referee, ...] = field(default_factory=read_referees)
     now: datetime
@@ -60,6 +66,7 @@ def collect(folder: Path, request: Request, *, say: Callable[[str], None]) -> In
     _wheels(folder, tree, request, files)
     say("llama.cpp for every processor of the level")
     level = _llama(tree, request, files)
+    _plug_ins(tree, request, files)
     say("playbooks, converter, models, licences")
     _sources(tree, request, files)
     _models(tree, request, files)
@@ -94,12 +101,12 @@ def decided_by(request: Request) -> str:
     for path in (*files, *single, *request.given_packages):
         if "__pycache__" not in path.parts:
             found.update(f"{path}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    found.update(json.dumps([request.apt_sources, sorted(request.models)]).encode())
+    found.update(json.dumps([request.apt_sources, sorted(request.models), *sorted(request.gpus)]).encode())
     return found.hexdigest()
 
 
 def _packages(folder: Path, tree: Path, request: Request, files: dict[str, Described]) -> tuple[str, ...]:
-    wanted = request.wanted
+    wanted = (*request.wanted, *(name for gpu in request.gpus for name in GPU_DRIVERS[gpu]))
     cache = folder / "cache"
     stable = apt.PrivateApt(cache / "stable", request.apt_sources)
     stable.update()
@@ -159,6 +166,25 @@ def _llama(tree: Path, request: Request, files: dict[str, Described]) -> str:
     return level
 
 
+def _plug_ins(tree: Path, request: Request, files: dict[str, Described]) -> None:
+    """Build each GPU backend's wheel and lock all of them in one file, which the box looks for."""
+    locks = []
+    for gpu in request.gpus:
+        outcome = run(
+            [sys.executable, "-m", "tools.build_gpu_backend", gpu], timeout=_GPU_SECONDS, directory=request.checkout
+        )
+        if outcome.status != 0:
+            raise Unavailable("bundle.gpu", f"The {gpu} backend could not be built: {outcome.stderr.strip()[-300:]}")
+        wheel = tree / layout.WHEELS / Path(outcome.stdout.strip()).name
+        shutil.copyfile(request.checkout / outcome.stdout.strip(), wheel)
+        _describe_wheel(wheel, files, origin=Origin(given="llama.cpp"))
+        locks.append(python_wheels.lock_of(wheel))
+    if locks:
+        path = f"{layout.REQUIREMENTS}/{_PLUG_INS}.lock"
+        (tree / path).write_text("".join(locks))
+        files[path] = _ours(Kind.LOCK)
+
+
 def _sources(tree: Path, request: Request, files: dict[str, Described]) -> None:
     source = request.checkout / layout.PLAYBOOKS
     shutil.copytree(source, tree / layout.PLAYBOOKS, ignore=shutil.ignore_patterns(*_JUNK))
@@ -197,11 +223,11 @@ def _take(source: Path, tree: Path, path: str, kind: Kind, files: dict[str, Desc
     files[path] = _ours(kind)
 
 
-def _describe_wheel(wheel: Path, files: dict[str, Described]) -> None:
+def _describe_wheel(wheel: Path, files: dict[str, Described], *, origin: Origin | None = None) -> None:
     metadata = python_wheels.read_metadata(wheel)
     files[f"{layout.WHEELS}/{wheel.name}"] = Described(
         kind=Kind.WHEEL,
-        origin=Origin(pypi=f"{metadata['Name']}=={metadata['Version']}"),
+        origin=origin or Origin(pypi=f"{metadata['Name']}=={metadata['Version']}"),
         licence=python_wheels.licence_of(metadata),
     )
 

@@ -38,6 +38,13 @@ def bundle() -> None:
 @click.option("--checkout", type=_PATH, default=Path(), help="The product's source tree (default: here).")
 @click.option("--model", "models", multiple=True, metavar="NAME=FILE.gguf", help="A model to bring along.")
 @click.option("--package", "packages", multiple=True, type=_PATH, help="A Debian package file to bring along.")
+@click.option(
+    "--gpu",
+    "gpus",
+    multiple=True,
+    type=click.Choice(["vulkan", "cuda"]),
+    help="A GPU backend to bring along.",
+)
 @click.option("--apt-sources", type=_PATH, help="Sources of Debian 12 (deb822) instead of this machine's own.")
 @click.option("--if-changed", is_flag=True, help="Do nothing when the folder holds what would be collected.")
 @_JSON
@@ -46,6 +53,7 @@ def collect(
     checkout: Path,
     models: tuple[str, ...],
     packages: tuple[Path, ...],
+    gpus: tuple[str, ...],
     apt_sources: Path | None,
     if_changed: bool,
     as_json: bool,
@@ -61,6 +69,7 @@ def collect(
         apt_sources=apt_sources.read_text() if apt_sources else apt.own_sources(),
         models=dict(_named_file(text) for text in models),
         given_packages=packages,
+        gpus=tuple(sorted(set(gpus))),
         now=utc_now().replace(microsecond=0),
     )
     current = if_changed and is_current(folder, request)

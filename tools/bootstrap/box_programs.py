@@ -10,8 +10,8 @@ import os
 import shutil
 from pathlib import Path
 
-from tools.bootstrap.commands import run
-from tools.bootstrap.narration import SetupFailure, say, step
+from tools.bootstrap.debian_packages import install, may_install
+from tools.bootstrap.narration import SetupFailure, say
 
 CONTAINERS = {
     "debootstrap": "debootstrap",
@@ -37,11 +37,11 @@ def offer_box_programs(log: Path) -> None:
     missing = missing_box_packages(CONTAINERS)
     if not missing:
         return
-    if not _may_install():
+    if not may_install():
         say(f"the test boxes will be skipped: they need root and {', '.join(missing)}")
         return
     try:
-        _install(missing, log)
+        install(missing, log)
     except SetupFailure as failure:
         say(f"the test boxes will be skipped: {failure}")
 
@@ -53,21 +53,8 @@ def require_box_programs(log: Path) -> None:
     missing = missing_box_packages(CONTAINERS | MACHINES)
     if not missing:
         return
-    if not _may_install():
+    if not may_install():
         raise SetupFailure(f"Missing from the system: {', '.join(missing)}.", hint="Install them.")
-    _install(missing, log)
+    install(missing, log)
     if still := missing_box_packages(CONTAINERS | MACHINES):
         raise SetupFailure(f"Still missing after apt-get: {', '.join(still)}.", hint=f"See {log}.")
-
-
-def _may_install() -> bool:
-    return os.geteuid() == 0 and shutil.which("apt-get") is not None
-
-
-def _install(packages: list[str], log: Path) -> None:
-    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    names = ", ".join(packages)
-    with step(f"installing {names} with apt-get"):
-        run(["apt-get", "update"], log=log, failure="apt-get update failed", environment=quiet)
-        words = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
-        run(words, log=log, failure=f"apt-get could not install {names}", environment=quiet)

@@ -243,7 +243,7 @@ def _compile(archive: Path, folder: Path, tools: Environment, recipe: Recipe) ->
         source = Path(work) / "source"
         unpack(archive, source, wanted=lambda name: not name.startswith(_NOT_COMPILED))
         for edit in recipe.edits:
-            _apply(edit, source)
+            apply(edit, source)
         tools.pip(
             "wheel",
             "--no-deps",
@@ -264,7 +264,8 @@ def _compile(archive: Path, folder: Path, tools: Environment, recipe: Recipe) ->
     _keep_log(tools, folder)
 
 
-def _apply(edit: Edit, source: Path) -> None:
+def apply(edit: Edit, source: Path) -> None:
+    """Make a change in an unpacked sdist. Raises SetupFailure where the text is not as it was."""
     file = source / edit.file
     text, times = re.subn(edit.pattern, edit.text, file.read_text())
     if times != edit.times:

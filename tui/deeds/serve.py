@@ -46,7 +46,9 @@ async def preview_of_serving(session: Session, target: Target, answers: Answers)
     need, free = plan.predicted, fmt.size(max(0, plan.budget - plan.used))
     draft = f", {fmt.size(need.draft)} of it for the draft" if need.draft else ""
     then = tuple(f"{one.action} {one.deployment}: {one.why}" for one in plan.decisions[:2])
-    return (fact("memory", f"needs {fmt.size(need.total)}{draft}; serving has {free} free"), *said("then", then))
+    layers = (fact("layers", fmt.clean(plan.placement)),) if plan.placement else ()
+    memory = fact("memory", f"needs {fmt.size(need.total)}{draft}; serving has {free} free")
+    return (memory, *layers, *said("then", then))
 
 
 def _can_roll_back(target: Target) -> str:

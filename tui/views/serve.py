@@ -121,6 +121,8 @@ def _residence(one: DeploymentView, resident: ResidentView, look: Look) -> list[
     if resident.idle_timeout and not resident.pinned:
         kept = f"leaves after {fmt.duration(resident.idle_timeout)} idle"
     lines = [fact("memory", state(resident.state, look), f" {needs}; {kept}")]
+    if resident.placement:
+        lines.append(fact("layers", fmt.clean(resident.placement)))
     if engine := resident.engine:
         lines.append(fact("streams", f"{engine.streams} running, {engine.queue + resident.waiting} waiting"))
         if resident.kind == "generate":

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.api import types as t
@@ -37,12 +38,15 @@ _VIEW = t.StatusView(
 )
 
 
+_NAMING = ("unit", "deployment", "gpu")
+
+
 def _values(
     view: t.StatusView | None, ends: datetime | None = None, serving: t.ServingView | None = None
 ) -> dict[tuple[str, str], float]:
     text = "".join(f"{line}\n" for line in lines(view, serving, certificate_ends=ends))
     return {
-        (sample.name, sample.labels.get("unit", sample.labels.get("deployment", ""))): sample.value
+        (sample.name, next((sample.labels[name] for name in _NAMING if name in sample.labels), "")): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
@@ -80,6 +84,15 @@ def test_memory_for_serving_is_told_by_deployment() -> None:
     assert (values["intramuros_serving_budget_bytes", ""], values["intramuros_serving_used_bytes", ""]) == (10, 5)
     names = ("resident", "predicted_bytes", "measured_bytes", "streams", "queue")
     assert [values[f"intramuros_deployment_{name}", "chat"] for name in names] == [1, 4, 5, 0, 2]
+
+
+def test_the_memory_of_gpus_is_told_where_there_are_any() -> None:
+    empty = t.ServingView(budget=10, used=5, available=7, models=(), decisions=())
+    assert not [name for name, _ in _values(_VIEW, None, empty) if "gpu" in name]
+    card = t.GpuView(name="CUDA0", description="a card", total=8, free=6, budget=5, used=2)
+    values = _values(_VIEW, None, structs.replace(empty, gpus=(card,)))
+    names = ("total", "free", "budget", "used")
+    assert [values[f"intramuros_gpu_{name}_bytes", "CUDA0"] for name in names] == [8, 6, 5, 2]
 
 
 def test_silence_is_the_one_figure_that_is_left() -> None:

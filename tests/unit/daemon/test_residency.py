@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from appliance.api import types as t
+from appliance.daemon.gpus import Sighting
 from appliance.daemon.residency import (
     Residency,
     Wanted,
@@ -18,11 +19,13 @@ from appliance.daemon.residency import (
     predict,
     proportional_bytes,
 )
+from appliance.engine.frames import Info
 from appliance.gateway.state import GatewayState, RevisionState
 from appliance.jobs.spec import FileEntry
 from appliance.kernel.settings import Settings
 from appliance.residency.plan import Place
 from appliance.services.serving_options import Artifact
+from appliance.weights.gpu import GpuDevice
 
 DESCRIBED = {"parameters": 10**6, "layers": 2, "hidden": 64, "heads": 4, "vocabulary": 1000, "context_length": 512}
 MIB = 1 << 20
@@ -129,7 +132,8 @@ def test_a_memory_limit_is_about_what_the_process_allocates_itself(clock: Clock)
 def test_a_preview_leaves_no_trace(clock: Clock) -> None:
     residency = books(clock, 100)
     residency.place(1, Place.RESIDENT)
-    footprint, decisions = residency.preview([wanted(1)], wanted(0, starting=True))
+    footprint, decisions, placement = residency.preview([wanted(1)], wanted(0, starting=True))
+    assert placement == ""
     assert footprint.total > 10 * MIB
     assert [one.action for one in decisions] == ["unload", "wait"]
     assert not residency.decisions
@@ -190,3 +194,145 @@ def test_the_box_keeps_memory_for_itself() -> None:
 def test_a_process_that_is_gone_takes_nothing() -> None:
     assert proportional_bytes(os.getpid()) > MIB
     assert proportional_bytes(2**22 - 3) == 0
+
+
+GIB = 1 << 30
+BIG = {
+    **{"parameters": 7_000_000_000, "layers": 32, "hidden": 4096, "heads": 32, "kv_heads": 8, "key_width": 256},
+    **{"feed_forward": 14336, "vocabulary": 32000, "quantisation": "Q8_0"},
+}
+
+
+def generates(number: int, *, layers: int = -1, starting: bool = False) -> Wanted:
+    plain = wanted(number, starting=starting, size=7 * GIB)
+    return dataclasses.replace(plain, options=t.ServingOptions(gpu_layers=layers), description=BIG)
+
+
+def card(free: int, *, total: int = 16, name: str = "CUDA0", shared: bool = False) -> Sighting:
+    device = GpuDevice(
+        name=name, backend="CUDA", description="a card", total=total * GIB, free=free * GIB, shared=shared
+    )
+    return Sighting(plugged=True, devices=(device,))
+
+
+def roomy(clock: Clock, sighting: Sighting) -> Residency:
+    residency = books(clock, 10**6)
+    residency.see(sighting)
+    return residency
+
+
+def test_layers_go_to_the_gpu_and_the_decision_says_so(clock: Clock) -> None:
+    residency = roomy(clock, card(15))
+    [load] = residency.decide([generates(1, starting=True)])
+    assert load.action == "load"
+    assert "of CUDA0, which leaves" in load.why
+    assert residency.placement_of(1).layers == 33
+    view = residency.view(generates(1))
+    assert view.placement.startswith("all 33 layers on CUDA0 (")
+    assert (view.gpu, view.gpu_layers) == ("CUDA0", 33)
+    assert view.predicted.device > 7 * GIB > view.predicted.total
+    assert residency.member(generates(1)).device_needs == view.predicted.device
+
+
+def test_the_second_takes_what_the_first_left_and_keeps_it_while_it_is_in_memory(clock: Clock) -> None:
+    residency = roomy(clock, card(12))
+    both = [generates(1), generates(2)]
+    assert [one.action for one in residency.decide(both)] == ["load", "load"]
+    first, second = residency.placement_of(1), residency.placement_of(2)
+    assert first.layers == 33
+    assert 0 < second.layers < 33
+    assert "as many as fit into" in second.why
+    residency.place(1, Place.RESIDENT)
+    residency.place(2, Place.RESIDENT)
+    residency.see(card(0))
+    residency.decide(both)
+    assert (residency.placement_of(1), residency.placement_of(2)) == (first, second)
+    assert residency.gpus()[0][0].used == sum(residency.member(one).device_needs for one in both)
+
+
+def test_a_number_of_layers_is_not_cut_down_but_waits_for_room(clock: Clock) -> None:
+    residency = roomy(clock, card(12))
+    residency.decide([generates(1)])
+    residency.place(1, Place.RESIDENT)
+    asked = generates(2, layers=99, starting=True)
+    assert [(one.action, one.revision) for one in residency.decide([generates(1), asked])] == [
+        ("unload", 1),
+        ("wait", 2),
+    ]
+    assert residency.placement_of(2).why.startswith("all 33 layers")
+
+
+def test_without_a_gpu_every_number_of_layers_is_served_by_the_processor(clock: Clock) -> None:
+    residency = roomy(clock, Sighting(plugged=True))
+    for layers in (-1, 0, 20):
+        needs, _, placement = residency.preview([], generates(0, layers=layers))
+        assert needs == predict(generates(0), residency.settings)
+        assert placement.startswith("on the processor")
+    assert residency.preview([], wanted(0))[2] == "on the processor, as encoders are"
+
+
+def test_what_others_take_of_a_gpu_is_not_serving_s(clock: Clock) -> None:
+    residency = roomy(clock, card(15))
+    residency.decide([generates(1)])
+    needs = residency.member(generates(1)).device_needs
+    residency.place(1, Place.RESIDENT)
+    assert residency.gpus_to_look_at()
+    device = GpuDevice(name="CUDA0", backend="CUDA", description="a card", total=16 * GIB, free=14 * GIB - needs)
+    residency.see(Sighting(plugged=True, devices=(device,)))
+    assert residency.room().devices == {"CUDA0": 14 * GIB - (128 << 20)}
+    assert not residency.gpus_to_look_at(older_than=10)
+    clock.now += 11
+    assert residency.gpus_to_look_at(older_than=10)
+
+
+def test_what_an_engine_took_of_a_gpu_is_compared_with_its_prediction(clock: Clock) -> None:
+    residency = roomy(clock, card(15))
+    residency.adopt(generates(1), layers=33, gpu="CUDA0")
+    residency.place(1, Place.RESIDENT)
+    assert residency.to_greet() == [1]
+    info = Info(
+        version=4,
+        name="m",
+        digest="d",
+        context=1,
+        cells=1,
+        slots=1,
+        vocabulary=1,
+        chat=False,
+        parameters=1,
+        model="m",
+        build="b",
+        pid=1,
+        gpu="CUDA0",
+        gpu_layers=33,
+        gpu_bytes=8 * GIB,
+    )
+    residency.greeted(1, info)
+    assert residency.to_greet() == []
+    view = residency.view(generates(1))
+    assert view.gpu_measured == 8 * GIB
+    assert view.gpu_error == pytest.approx(8 * GIB / (view.predicted.device - (512 << 20)) - 1)
+
+
+def test_an_engine_that_fails_on_a_gpu_comes_back_on_the_processor_unless_its_layers_were_asked_for(
+    clock: Clock,
+) -> None:
+    residency = roomy(clock, card(15))
+    auto, fixed = generates(1), generates(2, layers=2)
+    residency.decide([auto, fixed])
+    assert not residency.falls_back(fixed, "exit status -11")
+    assert residency.falls_back(auto, "exit status -11")
+    assert "with layers on CUDA0 its engine failed (exit status -11)" in residency.decisions[-1].why
+    residency.decide([auto, fixed])
+    assert residency.placement_of(1).layers == 0
+    assert (
+        residency.view(auto).placement == "on the processor: with layers on CUDA0 its engine failed (exit status -11)"
+    )
+    assert not residency.falls_back(auto, "again")
+
+
+def test_a_gpu_in_the_processor_takes_main_memory(clock: Clock) -> None:
+    residency = roomy(clock, card(15, shared=True))
+    residency.decide([generates(1)])
+    member, predicted = residency.member(generates(1)), residency.view(generates(1)).predicted
+    assert member.needs == predicted.total + predicted.saved + predicted.device

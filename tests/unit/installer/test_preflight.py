@@ -127,7 +127,7 @@ def test_silent_tang_stops_only_the_first_run(name: str, level: Level) -> None:
 def test_graphics_cards_are_named_and_not_used() -> None:
     (line,) = [finding for finding in preflight(machine("gpu_server")) if finding.what == "graphics"]
     assert line.level is Level.OK
-    assert "NVIDIA 0x2330: found and not used" in line.found
+    assert "NVIDIA 0x2330: found; used where the bundle brings" in line.found
 
 
 @pytest.mark.parametrize("source", ["file", "laid down", "account"])

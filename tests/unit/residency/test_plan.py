@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from hypothesis import given, settings
@@ -139,3 +140,60 @@ def test_words() -> None:
         "2 h",
         "2 d",
     )
+
+
+def on_gpu(revision: int, vram: int, place: Place = Place.RESIDENT, device: str = "CUDA0", **more: Any) -> Member:
+    return member(revision, 1, place, device=device, device_needs=vram * GIB, **more)
+
+
+def said(*members: Member, **devices: int) -> list[Decision]:
+    room = Room(budget=8 * GIB, available=100 * GIB, devices={name: size * GIB for name, size in devices.items()})
+    return decide(members, room, NOW)
+
+
+def test_a_model_needs_room_in_main_memory_and_on_its_device() -> None:
+    [load] = said(on_gpu(1, 3), on_gpu(2, 4, Place.ABSENT, home=True), CUDA0=8)
+    assert load.why == (
+        "needs 1.0 GiB, which leaves 6.0 GiB of serving's memory; and 4.0 GiB of CUDA0, which leaves 1.0 GiB there"
+    )
+    [wait] = said(on_gpu(1, 3), on_gpu(2, 6, Place.ABSENT, home=True), CUDA0=8)
+    assert (wait.action, wait.why) == ("wait", "needs 6.0 GiB of CUDA0, 5.0 GiB are free; loads when asked for")
+
+
+def test_only_those_on_the_short_device_leave_and_it_is_named() -> None:
+    asked = on_gpu(9, 6, Place.ABSENT, asked=True)
+    unload, wait = said(on_gpu(1, 3, used=9), on_gpu(2, 3, device="CUDA1", used=1), member(3), asked, CUDA0=8, CUDA1=8)
+    assert (unload.revision, unload.why) == (1, "least recently used (17 min ago); frees 3.0 GiB of CUDA0 for m9")
+    assert wait.action == "wait"
+
+
+def test_what_no_device_can_hold_is_refused_in_words() -> None:
+    [refusal] = said(on_gpu(9, 9, Place.ABSENT, asked=True), CUDA0=8)
+    assert (refusal.action, refusal.why) == ("refuse", "needs 9.0 GiB of CUDA0; serving may use 8.0 GiB there")
+    [gone] = said(on_gpu(9, 1, Place.ABSENT, asked=True))
+    assert (gone.action, gone.why) == ("refuse", "needs 1.0 GiB of CUDA0; serving may use 0 MiB there")
+    [held] = said(on_gpu(1, 3, pinned=True), on_gpu(9, 6, Place.ABSENT, asked=True), CUDA0=8)
+    assert held.why.endswith("8.0 GiB there, of which pinned models hold 3.0 GiB")
+    [busy] = said(on_gpu(1, 3, active=1, since=NOW), on_gpu(9, 6, Place.ABSENT, asked=True), CUDA0=8)
+    assert busy.why == "needs 6.0 GiB of CUDA0 and has to wait: what is in memory is pinned, loading or answering"
+
+
+@settings(deadline=None)
+@given(
+    members_of,
+    st.lists(st.tuples(st.sampled_from(["", "A", "B"]), st.integers(0, 8)), min_size=8, max_size=8),
+    st.integers(0, 20),
+    st.integers(0, 20),
+)
+def test_loads_exceed_no_memory(members: list[Member], devices: list[tuple[str, int]], main: int, gpu: int) -> None:
+    placed = [
+        dataclasses.replace(entry, device=device, device_needs=needs if device else 0)
+        for entry, (device, needs) in zip(members, devices, strict=False)
+    ]
+    known = {entry.revision: entry for entry in placed}
+    decisions = decide(placed, Room(budget=main, available=main, devices={"A": gpu, "B": gpu}), NOW)
+    for device in ("A", "B"):
+        loads = [known[entry.revision] for entry in decisions if entry.action == "load"]
+        taken = sum(entry.device_needs for entry in placed if entry.place != Place.ABSENT and entry.device == device)
+        if coming := sum(entry.device_needs for entry in loads if entry.device == device):
+            assert taken + coming <= gpu

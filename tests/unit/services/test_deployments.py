@@ -239,14 +239,15 @@ def deploy_as(ctx: Context, ref: str, **change: Any) -> int:
 def test_options_are_kept_from_version_to_version_and_come_back_with_a_rollback(
     ctx: Context, served: tuple[str, str, str]
 ) -> None:
-    first = deploy_as(ctx, served[0], threads=2, context=512)
-    second = deploy_as(ctx, served[1], threads=3)
+    first = deploy_as(ctx, served[0], threads=2, context=512, gpu_layers=20)
+    second = deploy_as(ctx, served[1], threads=3, gpu_layers=0)
     assert (options(ctx, first).threads, options(ctx, second)) == (
         2,
-        t.ServingOptions(kind="generate", threads=3, context=512),
+        t.ServingOptions(kind="generate", threads=3, context=512, gpu_layers=0),
     )
     back = deployments.roll_back(ctx, "chat", t.RollBack()).revision
     assert options(ctx, back) == options(ctx, first)
+    assert options(ctx, back).gpu_layers == 20
 
 
 def test_another_option_is_another_revision_and_the_same_ones_are_not(
@@ -265,6 +266,8 @@ def test_another_option_is_another_revision_and_the_same_ones_are_not(
         ({"context": 3}, "deploy.options"),
         ({"memory_limit": 1000}, "deploy.options"),
         ({"shortens": True}, "deploy.options"),
+        ({"gpu_layers": -2}, "deploy.options"),
+        ({"gpu_layers": 10_000}, "deploy.options"),
         ({"categories": {"a": "b"}}, "deploy.options"),
         ({"kind": "classify"}, "deploy.kind"),
         ({"kind": "dance"}, "deploy.kind"),

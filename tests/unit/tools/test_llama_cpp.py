@@ -36,7 +36,7 @@ def test_everything_of_a_recipe_decides_the_build() -> None:
 
 def test_edit_of_a_source_that_has_changed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "CMakeLists.txt").write_text("set(A ON CACHE\n  add(one)\n  add(two TWO)\n  add(three)\n")
-    llama_cpp._apply(Edit(file="CMakeLists.txt", pattern=r"(?m)^ *add\((one|two)\b.*\)$", times=2), tmp_path)
+    llama_cpp.apply(Edit(file="CMakeLists.txt", pattern=r"(?m)^ *add\((one|two)\b.*\)$", times=2), tmp_path)
     assert (tmp_path / "CMakeLists.txt").read_text() == "set(A ON CACHE\n\n\n  add(three)\n"
     with pytest.raises(SetupFailure, match="has 0 times what is changed 1 times"):
-        llama_cpp._apply(Edit(file="CMakeLists.txt", pattern=r"set\(B"), tmp_path)
+        llama_cpp.apply(Edit(file="CMakeLists.txt", pattern=r"set\(B"), tmp_path)

@@ -114,6 +114,30 @@ def test_collects_builds_and_verifies(
     assert not is_current(tmp_path / "inputs", request)
 
 
+def test_gpu_backends_come_with_a_lock_of_their_own(request_: Request, tmp_path: Path) -> None:
+    make_wheel(request_.checkout / "built", "intramuros_llama_cuda")
+    (request_.checkout / "tools" / "build_gpu_backend.py").write_text(
+        'import sys\nprint(f"built/intramuros_llama_{sys.argv[1]}-1.0-py3-none-any.whl")\n'
+    )
+    request = replace(request_, gpus=("cuda",))
+    inputs = collect(tmp_path / "inputs", request, say=_nobody)
+    wheel = "wheels/intramuros_llama_cuda-1.0-py3-none-any.whl"
+    assert (inputs.files[wheel].kind, inputs.files[wheel].origin.given) == (Kind.WHEEL, "llama.cpp")
+    lock = (tree_of(tmp_path / "inputs") / "requirements" / "gpu.lock").read_text()
+    assert lock == lock_of(tree_of(tmp_path / "inputs") / wheel)
+    assert is_current(tmp_path / "inputs", request)
+    assert not is_current(tmp_path / "inputs", request_)
+
+
+def test_gpu_backend_that_cannot_be_built_says_why(request_: Request, tmp_path: Path) -> None:
+    (request_.checkout / "tools" / "build_gpu_backend.py").write_text(
+        'import sys\nsys.exit("FAILED: Missing: nvcc.")\n'
+    )
+    with pytest.raises(Unavailable, match=r"The cuda backend could not be built: FAILED: Missing: nvcc\.") as refused:
+        collect(tmp_path / "inputs", replace(request_, gpus=("cuda",)), say=_nobody)
+    assert refused.value.code == "bundle.gpu"
+
+
 def test_wheel_with_another_hash_leaves_no_collection(request_: Request, tmp_path: Path) -> None:
     folder = make_inputs(tmp_path / "inputs")  # there was a whole one before
     lock = request_.checkout / "requirements" / "base.lock"
