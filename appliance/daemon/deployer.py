@@ -10,31 +10,25 @@ import asyncio
 import contextlib
 import shutil
 import signal
-import sys
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
 
 from appliance.api import types as t
-from appliance.daemon.engine_command import command_of, engine_arguments, engine_module, layers_given
+from appliance.daemon.engine_command import command_of, layers_given
 from appliance.daemon.engine_probe import greet, load, prove
+from appliance.daemon.engine_units import EngineUnits, engine_name
 from appliance.daemon.gateway_unit import gateway_holds, gateway_state, publish_table
-from appliance.daemon.gpus import gpu_environment, look
+from appliance.daemon.gpus import look
 from appliance.daemon.residency import Residency, Wanted, footprint_view
 from appliance.daemon.supervisor import Supervisor, Unit, UnitSpec
+from appliance.daemon.wanted_revisions import wanted_revisions
 from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.errors import IntramurosError
 from appliance.kernel.terminal import harmless
 from appliance.residency.plan import Place
 from appliance.services import deployments as service
 from appliance.services.context import Context
-from appliance.services.profiles import profile_of
-from appliance.services.served_draft import draft_description
-from appliance.services.serving_options import Artifact, artifact_of, options_of, policy_of
-from appliance.store.schema import deployments, models, revisions
 
 _START_PATIENCE = 300.0
 _TRIES = 3
@@ -53,7 +47,7 @@ class Deployer:
     def __init__(self, ctx: Context, supervisor: Supervisor, *, prefix: tuple[str, ...]) -> None:
         self._ctx = ctx
         self._supervisor = supervisor
-        self._prefix = prefix
+        self._units = EngineUnits(ctx.appliance, prefix=prefix)
         self._wake = asyncio.Event()
         self._residency = Residency(ctx.appliance.settings)
         self._waits: dict[int, float] = {}
@@ -107,10 +101,10 @@ class Deployer:
 
     def unit_of(self, revision: int) -> Unit | None:
         """Return the engine of a revision."""
-        return self._supervisor.get(_name(revision))
+        return self._supervisor.get(engine_name(revision))
 
     async def _reconcile(self) -> None:
-        live, starting = await asyncio.to_thread(self._wanted)
+        live, starting = await asyncio.to_thread(wanted_revisions, self._ctx.appliance.database)
         self._members = (*live, *starting)
         known = {wanted.number: wanted for wanted in self._members}
         await self._look_at_gpus()
@@ -145,7 +139,7 @@ class Deployer:
         self._residency.observe(state)
         pids = {}
         for number in {*known, *running}:
-            unit = self._supervisor.get(_name(number))
+            unit = self._supervisor.get(engine_name(number))
             if number in self._draining:
                 self._residency.place(number, Place.LEAVING)
             elif unit is None or number not in running:
@@ -158,14 +152,14 @@ class Deployer:
                 self._residency.place(number, Place.LOADING)
         await asyncio.to_thread(self._residency.measure, pids)
         for number in self._residency.to_greet():
-            if (info := await greet(self._socket(number), timeout=1.0)) is not None:
+            if (info := await greet(self._units.socket(number), timeout=1.0)) is not None:
                 self._residency.greeted(number, info)
-        left = {number: self._supervisor.get(_name(number)) for number in running - known.keys()}
+        left = {number: self._supervisor.get(engine_name(number)) for number in running - known.keys()}
         return {number: unit.view().memory_bytes for number, unit in left.items() if unit is not None}
 
     async def _look_at_gpus(self, *, older_than: float | None = None) -> None:
         if self._residency.gpus_to_look_at(older_than=older_than):
-            self._residency.see(await asyncio.to_thread(look, self._prefix))
+            self._residency.see(await asyncio.to_thread(look, self._units.prefix))
 
     def _waited_too_long(self, number: int) -> bool:
         now = asyncio.get_running_loop().time()
@@ -176,7 +170,7 @@ class Deployer:
         if wanted.number in self._draining:
             return
         self._waits.pop(wanted.number, None)
-        spec = await asyncio.to_thread(self._spec, wanted)
+        spec = await asyncio.to_thread(self._spec_of, wanted)
         unit = self._supervisor.ensure(spec)
         self._residency.place(wanted.number, Place.LOADING)
         if wanted.number not in self._starting:
@@ -189,9 +183,9 @@ class Deployer:
         """Wait until a live revision's engine answers. One that cannot come back in gives its place up for a while."""
         reason = await self._reason_it_failed(unit, wanted, proving=False)
         if reason and self._residency.falls_back(wanted, reason):
-            await self._supervisor.stop(_name(wanted.number), patience=5.0)
+            await self._supervisor.stop(engine_name(wanted.number), patience=5.0)
         elif reason and wanted.number in self._parked():
-            await self._supervisor.stop(_name(wanted.number), patience=5.0)
+            await self._supervisor.stop(engine_name(wanted.number), patience=5.0)
             self._residency.block(wanted.number, reason)
         self.wake()
 
@@ -268,9 +262,9 @@ class Deployer:
         return sum(member.needs for member in members if member.place != Place.ABSENT)
 
     async def _engine_load(self, number: int) -> t.EngineLoad | None:
-        if self._supervisor.get(_name(number)) is None:
+        if self._supervisor.get(engine_name(number)) is None:
             return None
-        state = await load(self._socket(number), timeout=1.0)
+        state = await load(self._units.socket(number), timeout=1.0)
         if state is None:
             return None
         return t.EngineLoad(
@@ -309,7 +303,7 @@ class Deployer:
         """Bring one revision up and move the traffic to it; on failure what was live stays."""
         reason = await self._reason_it_failed(unit, wanted, proving=True)
         if reason and self._residency.falls_back(wanted, reason):
-            await self._supervisor.stop(_name(wanted.number), patience=5.0)
+            await self._supervisor.stop(engine_name(wanted.number), patience=5.0)
             self.wake()
             return
         if reason:
@@ -329,7 +323,7 @@ class Deployer:
                         return self._last_words(wanted) or unit.detail
                     await asyncio.sleep(_POLL)
             if proving:
-                await prove(self._socket(wanted.number))
+                await prove(self._units.socket(wanted.number))
         except TimeoutError:
             return f"the engine was not ready within {_START_PATIENCE:.0f} s"
         except IntramurosError as error:
@@ -343,7 +337,7 @@ class Deployer:
         return f"{reason}, with layers on {gpu}: look at its driver, or deploy with --gpu-layers 0"
 
     def _last_words(self, wanted: Wanted) -> str:
-        log = self._ctx.appliance.paths.logs / f"{_name(wanted.number)}.log"
+        log = self._ctx.appliance.paths.logs / f"{engine_name(wanted.number)}.log"
         try:
             lines = log.read_text(errors="replace").strip().splitlines()
         except FileNotFoundError:
@@ -356,8 +350,8 @@ class Deployer:
         deadline = loop.time() + self._ctx.appliance.settings.drain_timeout
         while loop.time() < deadline and await self._is_busy(number):
             await asyncio.sleep(_POLL)
-        await self._supervisor.stop(_name(number), patience=30.0)
-        self._socket(number).unlink(missing_ok=True)
+        await self._supervisor.stop(engine_name(number), patience=30.0)
+        self._units.socket(number).unlink(missing_ok=True)
         self.wake()
         for folder in (self._ctx.appliance.paths.worker_model(number), self._ctx.appliance.paths.worker_cache(number)):
             shutil.rmtree(folder, ignore_errors=True)
@@ -365,125 +359,25 @@ class Deployer:
     async def _is_busy(self, number: int) -> bool:
         if await asyncio.to_thread(gateway_holds, self._ctx.appliance.paths, number):
             return True
-        state = await load(self._socket(number))
+        state = await load(self._units.socket(number))
         return state is not None and (state.active > 0 or state.waiting > 0)
+
+    def _spec_of(self, wanted: Wanted) -> UnitSpec:
+        return self._units.spec(wanted, self._residency.placement_of(wanted.number))
 
     def _running_numbers(self) -> set[int]:
         """Return the engines that run, those of a former daemon adopted: with their own way to be started again."""
-        specs = {_name(wanted.number): wanted for wanted in self._members}
+        specs = {engine_name(wanted.number): wanted for wanted in self._members}
         for name, who in self._supervisor.adoptable("engine-").items():
             wanted = specs.get(name)
             number = int(name.removeprefix("engine-"))
             if wanted is not None:
                 layers, gpu = layers_given(command_of(who.pid))
                 self._residency.adopt(wanted, layers=layers, gpu=gpu)
-            self._supervisor.ensure(self._stray(number) if wanted is None else self._spec(wanted))
+            self._supervisor.ensure(self._units.stray(number) if wanted is None else self._spec_of(wanted))
         named = [view.name for view in self._supervisor.views() if view.name.startswith("engine-")]
         return {int(name.removeprefix("engine-")) for name in named}
-
-    def _wanted(self) -> tuple[list[Wanted], list[Wanted]]:
-        query = (
-            select(
-                revisions, models.c.name, models.c.version, models.c.files, models.c.description, deployments.c.policy
-            )
-            .join(models, models.c.id == revisions.c.model_id)
-            .join(deployments, deployments.c.name == revisions.c.deployment)
-            .where(deployments.c.removed_at == "")
-        )
-        with self._ctx.appliance.database.read() as connection:
-            live = connection.execute(query.where(deployments.c.live_revision == revisions.c.number)).all()
-            starting = connection.execute(query.where(revisions.c.state == "starting")).all()
-            return (
-                [_wanted(connection, row, starting=False) for row in live],
-                [_wanted(connection, row, starting=True) for row in starting],
-            )
-
-    def _spec(self, wanted: Wanted) -> UnitSpec:
-        settings = self._ctx.appliance.settings
-        socket, cache = self._socket(wanted.number), self._ctx.appliance.paths.worker_cache(wanted.number)
-        argv = (
-            *self._prefix,
-            *(sys.executable, "-I", "-m", engine_module(wanted.options.kind)),
-            *("--model", str(self._model_path(wanted))),
-            *("--digest", wanted.artifact.digest),
-            *("--socket", str(socket)),
-            *("--name", wanted.ref),
-            *engine_arguments(
-                settings,
-                wanted.options,
-                wanted.profile,
-                cache=cache,
-                placement=self._residency.placement_of(wanted.number),
-            ),
-            *self._adapter_arguments(wanted),
-            *self._draft_arguments(wanted),
-        )
-        return UnitSpec(
-            name=_name(wanted.number),
-            argv=argv,
-            environment={"GOMP_SPINCOUNT": str(settings.engine_spin_count), **gpu_environment()},
-            is_ready=lambda: _answers(self._ctx.appliance.paths.worker_socket(wanted.number)),
-        )
-
-    def _adapter_arguments(self, wanted: Wanted) -> list[str]:
-        blob = self._ctx.appliance.paths.blob
-        named = sorted(wanted.options.adapters.items())
-        return [f"--adapter={label}={entry.digest}={blob(entry.digest)}" for label, entry in named]
-
-    def _draft_arguments(self, wanted: Wanted) -> list[str]:
-        draft = wanted.options.draft
-        if draft is None:
-            return []
-        return [f"--draft={self._ctx.appliance.paths.blob(draft.digest)}", f"--draft-digest={draft.digest}"]
-
-    def _model_path(self, wanted: Wanted) -> Path:
-        """Where the engine finds its model: a blob, or a folder of links to blobs."""
-        if not wanted.artifact.files:
-            return self._ctx.appliance.paths.blob(wanted.artifact.digest)
-        folder = self._ctx.appliance.paths.worker_model(wanted.number)
-        self._ctx.appliance.blobs.link_folder(wanted.artifact.files, folder)
-        return folder
-
-    def _stray(self, number: int) -> UnitSpec:
-        """An engine left by a former daemon that no revision wants any more: adopted only to be drained."""
-        return UnitSpec(
-            name=_name(number),
-            argv=("false",),
-            is_ready=lambda: _answers(self._ctx.appliance.paths.worker_socket(number)),
-            restart=False,
-        )
-
-    def _socket(self, number: int) -> Path:
-        return self._ctx.appliance.paths.worker_socket(number)
-
-
-def _name(number: int) -> str:
-    return f"engine-{number}"
 
 
 def _forget(tasks: dict[int, asyncio.Task[None]], number: int, _task: asyncio.Task[None]) -> None:
     tasks.pop(number, None)
-
-
-async def _answers(socket: Path) -> bool:
-    return await greet(socket) is not None
-
-
-def _loaded(row: Row[Any]) -> Artifact:
-    return artifact_of(row, options_of(row).kind)
-
-
-def _wanted(connection: Connection, row: Row[Any], *, starting: bool) -> Wanted:
-    options = options_of(row)
-    return Wanted(
-        number=row.number,
-        starting=starting,
-        deployment=row.deployment,
-        ref=f"{row.name}@{row.version}",
-        artifact=_loaded(row),
-        profile=profile_of(connection, _loaded(row).digest),
-        options=options,
-        policy=policy_of(row),
-        description=row.description,
-        draft=draft_description(connection, options.draft),
-    )

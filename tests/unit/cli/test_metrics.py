@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from appliance.api import types as t
 from appliance.cli.main import main
 from appliance.cli.metrics import lines
+from tests.factories.resident import resident
 
 _VIEW = t.StatusView(
     version="1",
@@ -63,23 +64,7 @@ def test_the_figures_are_what_the_status_says() -> None:
 
 
 def test_memory_for_serving_is_told_by_deployment() -> None:
-    part = t.FootprintView(weights=1, cache=1, compute=1, process=1, total=4)
-    chat = t.ResidentView(
-        deployment="chat",
-        revision=3,
-        model="m@1",
-        kind="generate",
-        state="resident",
-        pinned=False,
-        idle_timeout=0,
-        used=0,
-        active=0,
-        waiting=2,
-        predicted=part,
-        measured=5,
-        error=0.25,
-        note="",
-    )
+    chat = resident(revision=3, waiting=2, measured=5, error=0.25)
     values = _values(_VIEW, None, t.ServingView(budget=10, used=5, available=7, models=(chat,), decisions=()))
     assert (values["intramuros_serving_budget_bytes", ""], values["intramuros_serving_used_bytes", ""]) == (10, 5)
     names = ("resident", "predicted_bytes", "measured_bytes", "streams", "queue")

@@ -6,23 +6,9 @@ from msgspec.structs import replace
 
 from appliance.api import types as t
 from appliance.cli.serving import serving_text
+from tests.factories.resident import resident
 
-CHAT = t.ResidentView(
-    deployment="chat",
-    revision=1,
-    model="m@1",
-    kind="generate",
-    state="resident",
-    pinned=False,
-    idle_timeout=0,
-    used=0,
-    active=0,
-    waiting=0,
-    predicted=t.FootprintView(weights=1, cache=1, compute=1, process=1, total=4),
-    measured=0,
-    error=None,
-    note="",
-)
+CHAT = resident()
 VIEW = t.ServingView(budget=8 << 30, used=1 << 30, available=6 << 30, models=(CHAT,), decisions=())
 CARD = t.GpuView(name="CUDA0", description="a card", total=8 << 30, free=6 << 30, budget=7 << 30, used=2 << 30)
 

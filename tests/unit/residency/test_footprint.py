@@ -9,19 +9,7 @@ from appliance.residency.footprint import (
     shape_of,
     torch_encoder,
 )
-
-SEVEN_BILLION = {
-    "parameters": 7_000_000_000,
-    "layers": 32,
-    "hidden": 4096,
-    "heads": 32,
-    "kv_heads": 8,
-    "key_width": 256,
-    "feed_forward": 14336,
-    "vocabulary": 32000,
-    "context_length": 32768,
-    "quantisation": "Q8_0",
-}
+from tests.factories.model_shapes import SEVEN_BILLION
 
 
 def test_the_cache_is_two_bytes_for_each_number_of_key_and_value() -> None:

@@ -5,20 +5,9 @@ from hypothesis import strategies as st
 
 from appliance.residency.footprint import MIB, Footprint, OnDevice, Shape, generator, shape_of
 from appliance.residency.offload import layers_of, most_layers, offloaded
+from tests.factories.model_shapes import SEVEN_BILLION
 
-SHAPE = shape_of(
-    {
-        "parameters": 7_000_000_000,
-        "layers": 32,
-        "hidden": 4096,
-        "heads": 32,
-        "kv_heads": 8,
-        "key_width": 256,
-        "feed_forward": 14336,
-        "vocabulary": 32000,
-        "quantisation": "Q4_0",
-    }
-)
+SHAPE = shape_of(SEVEN_BILLION | {"quantisation": "Q4_0"})
 FILE = 4 << 30
 
 
