@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from tests.boxes.conftest import ADMINISTRATOR, Rig
-from tests.boxes.rig import images
 from tests.boxes.rig.commands import Outcome, run
 from tests.boxes.rig.images import BOX, Recipe
 from tests.boxes.rig.network import remove_network
@@ -84,7 +83,7 @@ class Guarded:
 def guarded(make_rig: Callable[[], Rig]) -> Iterator[Guarded]:
     rig = make_rig()
     box = rig.box(
-        layers=(images.tree(rig.cache, _RECIPE),),
+        layers=(rig.tree(_RECIPE),),
         shared=((_ROOT, "/opt/source"), (Path(site.getsitepackages()[0]), "/opt/site")),
     )
     box.sh(

@@ -91,9 +91,16 @@ OUTSIDER = Recipe(
 
 def tree(cache: Path, recipe: Recipe) -> Path:
     """Return the folder with a Debian system made from a recipe."""
-    return (
-        entry(cache / "boxes", f"{recipe.name}-{recipe.digest}", lambda folder: _debootstrap(recipe, folder)) / "root"
-    )
+    return entry(cache / "boxes", _name(recipe), lambda folder: _debootstrap(recipe, folder)) / "root"
+
+
+def is_made(cache: Path, recipe: Recipe) -> bool:
+    """Tell whether the tree is there already."""
+    return (cache / "boxes" / _name(recipe)).is_dir()
+
+
+def _name(recipe: Recipe) -> str:
+    return f"{recipe.name}-{recipe.digest}"
 
 
 def disk(cache: Path, recipe: Recipe) -> Path:
