@@ -206,7 +206,7 @@ def test_bad_input_gets_one_line_with_a_stable_code(box: Box, arguments: tuple[s
 
 def test_a_cancelled_job_can_be_resumed(box: Box) -> None:
     box.verb("dataset", "import", "example:handbook", "--name", "handbook")
-    small = ("--set", "layers=1", "--set", "hidden_size=32", "--set", "intermediate_size=64", "--set", "steps=40")
+    small = ("--set", "layers=1", "--set", "hidden_size=32", "--set", "intermediate_size=64", "--set", "steps=200")
     queued = box.verb("train", "seed", "--corpus", "handbook", *small, "--set", "checkpoint_seconds=0", "--detach")
     wait_for(
         lambda: any(line["event"]["type"] == "checkpoint" for line in box.verb("job", "log", queued["id"])["events"]),

@@ -48,6 +48,14 @@ def test_commands_say_when_they_change(role: str) -> None:
             assert "changed_when" in task or "creates" in action, f"{role}: {task['name']}"
 
 
+def test_trial_port_of_ssh_is_none_that_an_outgoing_connection_is_given() -> None:
+    port = yaml.safe_load((_ROLES / "ssh" / "defaults" / "main.yml").read_text())["ssh_trial_port"]
+    (given,) = re.findall(
+        r'net\.ipv4\.ip_local_port_range: "(\d+) \d+"', (_ROLES / "kernel" / "vars" / "main.yml").read_text()
+    )
+    assert 1024 < port < int(given)
+
+
 def test_risky_roles_run_between_arming_and_proof() -> None:
     play = yaml.safe_load((ROOT / "playbooks" / "phase-access.yml").read_text())[0]
     entries = [
