@@ -107,9 +107,8 @@ def fire_at(box: Box, process: subprocess.Popen[bytes], chance: random.Random) -
         victims = ["daemon", "gateway", "engine-"]
         chance.shuffle(victims)
         victims.sort(key=lambda victim: kills[victim])
-        if kills.total() < 4 * _KILLS:
-            hit = next((victim for victim in victims if box.kill(victim)), None)
-            kills.update([hit] if hit else [])
+        hit = next((victim for victim in victims if kills[victim] < 2 * _KILLS and box.kill(victim)), None)
+        kills.update([hit] if hit else [])
         if time.monotonic() > next_job and box.kill("job-"):
             kills["job-"] += 1
             next_job = time.monotonic() + chance.uniform(25, 45)
