@@ -211,7 +211,7 @@ def test_a_cancelled_job_can_be_resumed(box: Box) -> None:
     wait_for(
         lambda: any(line["event"]["type"] == "checkpoint" for line in box.verb("job", "log", queued["id"])["events"]),
         what="the first checkpoint",
-        timeout=60,
+        timeout=120,
     )
     box.verb("job", "cancel", queued["id"])
     wait_for(lambda: box.verb("job", "show", queued["id"])["job"]["state"] == "cancelled", what="cancelled")

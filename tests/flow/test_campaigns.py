@@ -102,7 +102,7 @@ def _trains(box: Box) -> bool:
 
 def rested(box: Box, name: str) -> t.CampaignDetail:
     """Return a campaign once it has ended or waits for a person."""
-    wait_for(lambda: campaign(box, name).campaign.state != "running", what="it rests", timeout=200)
+    wait_for(lambda: campaign(box, name).campaign.state != "running", what="it rests", timeout=400)
     return campaign(box, name)
 
 
