@@ -18,8 +18,14 @@ import numpy as np
 
 from appliance.conversion.parity_llama import LlamaModel
 from appliance.kernel.errors import InternalError
-from appliance.weights.llama_loading import LIBRARY
+from appliance.weights.llama_loading import function
 
+_operation: Final = function("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
+_name_of: Final = function("ggml_get_name", ctypes.c_char_p, ctypes.c_void_p)
+_size_of: Final = function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)
+_copy: Final = function(
+    "ggml_backend_tensor_get", None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t
+)
 _F32: Final = 0
 _NAME: Final = 64
 Numbers = np.ndarray[Any, np.dtype[np.float32]]
@@ -54,21 +60,13 @@ class _Collector:
         self.sums: dict[str, np.ndarray[Any, np.dtype[np.float64]]] = {}
         self.counts: dict[str, int] = {}
         self.failure: str = ""
-        LIBRARY.ggml_op_name.restype = ctypes.c_char_p
-        LIBRARY.ggml_op_name.argtypes = [ctypes.c_int]
-        LIBRARY.ggml_get_name.restype = ctypes.c_char_p
-        LIBRARY.ggml_get_name.argtypes = [ctypes.c_void_p]
-        LIBRARY.ggml_nbytes.restype = ctypes.c_size_t
-        LIBRARY.ggml_nbytes.argtypes = [ctypes.c_void_p]
-        LIBRARY.ggml_backend_tensor_get.restype = None
-        LIBRARY.ggml_backend_tensor_get.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t]
         self.callback = llama_cpp.ggml_backend_sched_eval_callback(self._node)
 
     def _node(self, pointer: int, ask: bool, _user: Any) -> bool:
         if self.failure:
             return not ask
         tensor = ctypes.cast(pointer, ctypes.POINTER(_Tensor)).contents
-        if tensor.name != (LIBRARY.ggml_get_name(pointer) or b""):
+        if tensor.name != (_name_of(pointer) or b""):
             self.failure = "its tensors are laid out differently from what is known"
             return not ask
         wanted = self._is_product(tensor)
@@ -78,7 +76,7 @@ class _Collector:
         return wanted if ask else True
 
     def _is_product(self, tensor: _Tensor) -> bool:
-        if LIBRARY.ggml_op_name(tensor.op) != b"MUL_MAT" or not tensor.src[0] or not tensor.src[1]:
+        if _operation(tensor.op) != b"MUL_MAT" or not tensor.src[0] or not tensor.src[1]:
             return False
         matrix, given = tensor.src[0].contents, tensor.src[1].contents
         return bool(matrix.name.endswith(b".weight") and given.type == _F32)
@@ -86,12 +84,12 @@ class _Collector:
     def _add(self, tensor: _Tensor) -> None:
         matrix, given = tensor.src[0].contents, tensor.src[1].contents
         columns, rows = int(given.ne[0]), int(given.ne[1] * given.ne[2] * given.ne[3])
-        size = LIBRARY.ggml_nbytes(ctypes.addressof(given))
+        size = _size_of(ctypes.addressof(given))
         if size != 4 * columns * rows or matrix.ne[0] != columns:
             self.failure = f"the input of {matrix.name.decode(errors='replace')} is no plain matrix"
             return
         values = np.empty((rows, columns), np.float32)
-        LIBRARY.ggml_backend_tensor_get(ctypes.addressof(given), values.ctypes.data, 0, size)
+        _copy(ctypes.addressof(given), values.ctypes.data, 0, size)
         name = matrix.name.decode()
         squares = np.square(values.astype(np.float64)).sum(axis=0)
         self.sums[name] = self.sums.get(name, 0.0) + squares

@@ -59,7 +59,7 @@ class Footprint:
     process: int
     saved: int = 0
     draft: int = 0
-    device: OnDevice = field(default_factory=lambda: OnDevice())
+    device: OnDevice = field(default_factory=OnDevice)
 
     @property
     def total(self) -> int:

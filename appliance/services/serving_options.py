@@ -12,6 +12,7 @@ from appliance.api import types as t
 from appliance.catalog.purpose import KINDS, kind_of
 from appliance.jobs.spec import FileEntry, manifest_digest
 from appliance.kernel.errors import BadInput
+from appliance.residency.offload import AUTO
 from appliance.services.jobs import encoder_part
 from appliance.services.records import file_entries, ref_of, served_gguf
 from appliance.services.served_adapters import find_adapters
@@ -19,7 +20,6 @@ from appliance.services.served_draft import find_draft
 
 _LEAST_MEMORY: Final = 64 << 20
 _CATEGORY_LIMIT: Final = 256
-_AUTO_LAYERS: Final = -1
 _MOST_LAYERS: Final = 9999
 _SERVABLE: Final = {
     "generate": ("generate", "embed"),
@@ -118,8 +118,8 @@ def _check(row: Row[Any], options: t.ServingOptions) -> None:
         raise _wrong("adapters", options.kind, "a deployment of kind generate")
     if options.draft and options.kind != "generate":
         raise _wrong("a draft model", options.kind, "a deployment of kind generate")
-    if not _AUTO_LAYERS <= options.gpu_layers <= _MOST_LAYERS:
-        raise _wrong("layers on a GPU", options.gpu_layers, f"-1 (as many as fit) to {_MOST_LAYERS}")
+    if not AUTO <= options.gpu_layers <= _MOST_LAYERS:
+        raise _wrong("layers on a GPU", options.gpu_layers, f"{AUTO} (as many as fit) to {_MOST_LAYERS}")
     if options.gpu_layers > 0 and options.kind != "generate":
         raise _wrong("layers on a GPU", options.kind, "a deployment of kind generate")
     if not options.categories:

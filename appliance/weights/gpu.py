@@ -80,8 +80,3 @@ def gpus(registry: Registry) -> tuple[GpuDevice, ...]:
         )
         (integrated if device.shared else dedicated).append(device)
     return tuple(dedicated or integrated)
-
-
-def roomiest(devices: tuple[GpuDevice, ...]) -> GpuDevice | None:
-    """Return the device with the most free memory, the first of equals."""
-    return max(devices, key=lambda device: device.free, default=None)

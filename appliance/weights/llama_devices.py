@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from appliance.kernel.errors import Unavailable
 from appliance.weights.gpu import GpuDevice, Properties, gpus
-from appliance.weights.llama_loading import LIBRARY, start_llama
+from appliance.weights.llama_loading import function, start_llama
 
 _ROOM_FOR_MORE: Final = 64
 
@@ -34,11 +34,11 @@ class Ggml:
     def properties(self) -> Iterator[Properties]:
         """Every device; the free memory is that of now."""
         start_llama()
-        count = _call("ggml_backend_dev_count", ctypes.c_size_t)
-        handle = _call("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
-        fill = _call("ggml_backend_dev_get_props", None, ctypes.c_void_p, ctypes.POINTER(_Properties))
-        registry = _call("ggml_backend_dev_backend_reg", ctypes.c_void_p, ctypes.c_void_p)
-        name_of = _call("ggml_backend_reg_name", ctypes.c_char_p, ctypes.c_void_p)
+        count = function("ggml_backend_dev_count", ctypes.c_size_t)
+        handle = function("ggml_backend_dev_get", ctypes.c_void_p, ctypes.c_size_t)
+        fill = function("ggml_backend_dev_get_props", None, ctypes.c_void_p, ctypes.POINTER(_Properties))
+        registry = function("ggml_backend_dev_backend_reg", ctypes.c_void_p, ctypes.c_void_p)
+        name_of = function("ggml_backend_reg_name", ctypes.c_char_p, ctypes.c_void_p)
         for index in range(count()):
             device = handle(index)
             found = _Properties()
@@ -76,14 +76,8 @@ def require_gpu(name: str) -> GpuDevice:
 @functools.cache
 def device_list(name: str) -> Any:
     """Return what `llama_model_params.devices` points to for one device: it must live as long as the parameters."""
-    by_name = _call("ggml_backend_dev_by_name", ctypes.c_void_p, ctypes.c_char_p)
+    by_name = function("ggml_backend_dev_by_name", ctypes.c_void_p, ctypes.c_char_p)
     return (ctypes.c_void_p * 2)(by_name(name.encode()), None)
-
-
-def _call(name: str, result: Any, *arguments: Any) -> Any:
-    function = LIBRARY[name]  # an object of its own, so that nobody else's types are changed
-    function.restype, function.argtypes = result, arguments
-    return function
 
 
 def _text(value: bytes | None) -> str:

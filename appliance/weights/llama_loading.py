@@ -19,9 +19,6 @@ from typing import Any, Final
 
 import llama_cpp
 
-LIBRARY: Final[Any] = llama_cpp.llama_cpp._lib
-"""llama.cpp's library. Names of ggml's libraries, which the binding lacks, are found through it."""
-
 _BACKENDS: Final = Path(llama_cpp.__file__).parent / "backends"
 _CHOSEN: Final = re.compile(r"/libggml-cpu-(\w+)\.so$", re.MULTILINE)
 _BROKEN: Final = b"AMX_INT8 = 1"
@@ -29,13 +26,18 @@ _NO_DEVICES: Final = (ctypes.c_void_p * 1)(None)
 """Without a list of devices llama.cpp computes long prompts on a GPU even for a model that has no layers there."""
 
 
+def function(name: str, result: Any, *arguments: Any) -> Any:
+    """Return a function of llama.cpp's or ggml's libraries that the binding lacks, with its types (ctypes)."""
+    found = llama_cpp.llama_cpp._lib[name]  # an object of its own, so that nobody else's types are changed
+    found.restype, found.argtypes = result, arguments
+    return found
+
+
 @functools.cache
 def start_llama() -> None:
     """Initialise llama.cpp for this process; its log has been directed by then. Later calls do nothing."""
     if _BACKENDS.is_dir():
-        load = LIBRARY.ggml_backend_load_all_from_path
-        load.argtypes, load.restype = [ctypes.c_char_p], None
-        load(os.fsencode(_BACKENDS))
+        function("ggml_backend_load_all_from_path", None, ctypes.c_char_p)(os.fsencode(_BACKENDS))
     llama_cpp.llama_backend_init()
 
 

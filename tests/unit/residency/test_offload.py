@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.residency.footprint import MIB, Footprint, OnDevice, Shape, generator, shape_of
-from appliance.residency.offload import layers_of, most_layers, offloaded
+from appliance.residency.offload import AUTO, Gpu, layers_of, most_layers, offloaded, place
 from tests.factories.model_shapes import SEVEN_BILLION
 
 SHAPE = shape_of(SEVEN_BILLION | {"quantisation": "Q4_0"})
@@ -54,3 +54,9 @@ def test_what_leaves_one_memory_is_in_the_other(layers: int, free: int) -> None:
     assert offloaded(alone(), SHAPE, layers=fitting, backend="CUDA").device.total <= free
     if fitting < 33:
         assert offloaded(alone(), SHAPE, layers=max(2, fitting + 1), backend="CUDA").device.total > free
+
+
+def test_the_roomiest_device_is_taken_the_first_of_equals() -> None:
+    gpus = [Gpu(name=f"CUDA{number}", backend="CUDA", free=free << 30) for number, free in enumerate((5, 80, 80))]
+    assert place(alone(), SHAPE, asked=AUTO, gpus=gpus).gpu == "CUDA1"
+    assert place(alone(), SHAPE, asked=AUTO, gpus=()).layers == 0

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from appliance.weights.gpu import Kind, Properties, gpus, roomiest
+from appliance.weights.gpu import Kind, Properties, gpus
 
 
 def device(name: str, kind: Kind = Kind.GPU, *, card: str = "", free: int = 4, total: int = 8) -> Properties:
@@ -41,8 +41,6 @@ def test_the_processors_gpu_counts_where_there_is_no_other() -> None:
     assert alone.shared
 
 
-def test_free_is_never_more_than_there_is_and_the_roomiest_is_taken() -> None:
+def test_free_is_never_more_than_there_is() -> None:
     found = gpus(FakeRegistry(device("A0", free=5), device("A1", free=99), device("A2", free=8)))
     assert [one.free for one in found] == [5, 8, 8]
-    assert roomiest(found) == found[1]
-    assert roomiest(()) is None
