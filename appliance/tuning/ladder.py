@@ -52,8 +52,13 @@ class Speed(msgspec.Struct, frozen=True, kw_only=True):
     """one stream"""
     answers: float
     """all streams together"""
-    build: str = ""
-    """of llama.cpp, with the kernels it took"""
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What one measurement of speed tells; `build` is llama.cpp's, with the kernels it took."""
+
+    speed: Speed
+    build: str
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +69,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     ubatch: int
     speed: Speed
+    build: str
     bandwidth_share: float
     peak_share: float
 

@@ -22,7 +22,7 @@ import msgspec
 
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import IntegrityFailure, IntramurosError
-from appliance.tuning.ladder import Roofline, Speed
+from appliance.tuning.ladder import Roofline, Run, Speed
 
 _DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
 _READ: Final = 256 << 20
@@ -77,7 +77,7 @@ def quantise(source: str, target: str, ftype: str, threads: str) -> dict[str, in
     return {"size": Path(target).stat().st_size}
 
 
-def speed(model: str, threads: str, ubatch: str, prompt: str, answer: str, streams: str, repeats: str) -> Speed:
+def speed(model: str, threads: str, ubatch: str, prompt: str, answer: str, streams: str, repeats: str) -> Run:
     """Read prompts and generate with one setting; nothing is sampled, so that only the model is measured."""
     import llama_cpp
 
@@ -128,7 +128,7 @@ def speed(model: str, threads: str, ubatch: str, prompt: str, answer: str, strea
         llama_cpp.llama_memory_clear(memory, True)
         found.append(generate(lines, 0))
         best = [max(old, new) for old, new in zip(best, found, strict=True)]
-    return Speed(prompt=best[0], answer=best[1], answers=best[2], build=build())
+    return Run(speed=Speed(prompt=best[0], answer=best[1], answers=best[2]), build=build())
 
 
 def _best(act: Callable[[], Any]) -> float:

@@ -26,7 +26,7 @@ from appliance.tuning.ladder import (
     Measurement,
     Parameters,
     Roofline,
-    Speed,
+    Run,
     best,
     parse,
     score,
@@ -98,21 +98,22 @@ class _Ladder:
         for threads in self._threads:
             for ubatch in self._parameters.ubatches:
                 asked = (self._parameters.prompt, self._parameters.answer, self._parameters.streams)
-                speed = self._measure(
-                    Speed,
+                run = self._measure(
+                    Run,
                     "speed",
                     str(path),
                     *map(str, (threads, ubatch, *asked, self._parameters.repeats)),
                     told=f"{name}, {threads} threads, batch {ubatch}",
                 )
-                bandwidth, peak = share(speed, size=size, parameters=self._weights, roofline=rooflines[threads])
+                bandwidth, peak = share(run.speed, size=size, parameters=self._weights, roofline=rooflines[threads])
                 found.append(
                     Measurement(
                         format=name,
                         size=size,
                         threads=threads,
                         ubatch=ubatch,
-                        speed=speed,
+                        speed=run.speed,
+                        build=run.build,
                         bandwidth_share=round(bandwidth, 4),
                         peak_share=round(peak, 4),
                     )
@@ -177,7 +178,7 @@ class _Ladder:
             f"{speed.answer:.1f}, {self._parameters.streams} streams {speed.answers:.1f} tokens/s.",
             f"Roofline at {mine.threads} threads: {roof.bandwidth / 1e9:.1f} GB/s, "
             f"{max(roof.peak_f32, roof.peak_bf16) / 1e9:.0f} GFLOP/s; reached {mine.bandwidth_share:.0%} and "
-            f"{mine.peak_share:.0%}; {speed.build}.",
+            f"{mine.peak_share:.0%}; {mine.build}.",
         )
         for text in lines:
             self._workspace.emit(Note(text=text))

@@ -11,7 +11,7 @@ from appliance.tuning.ladder import Measurement, Parameters, Roofline, Speed, be
 def measured(threads: int, ubatch: int, tokens: float, form: str = "Q8_0") -> Measurement:
     speed = Speed(prompt=tokens * 4, answer=tokens, answers=tokens * 2)
     return Measurement(
-        format=form, size=1, threads=threads, ubatch=ubatch, speed=speed, bandwidth_share=0, peak_share=0
+        format=form, size=1, threads=threads, ubatch=ubatch, speed=speed, build="", bandwidth_share=0, peak_share=0
     )
 
 
