@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -75,10 +76,12 @@ def resident_bytes(pid: int) -> int:
 
 
 def free_port() -> int:
-    """Return a TCP port on the loopback address that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port nobody uses and no outgoing connection is given: it stays free until it is used."""
+    lowest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(lowest_outgoing - 8_000, lowest_outgoing)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def accepts(port: int) -> bool:

@@ -229,7 +229,7 @@ def start_encrypted_box(
     data = rig.folder / "data.raw"
     shutil.copytree(installed.folder / "tang", rig.folder / "tang")
     run(["cp", "--sparse=always", installed.folder / "data.raw", data])
-    server = TangServer(rig=rig, keys=rig.folder / "tang", tree=images.tree(rig.cache, TANG))
+    server = TangServer(rig=rig, keys=rig.folder / "tang", tree=rig.tree(TANG))
     machine = rig.machine(
         octet=20,
         memory_mib=_MEMORY_MIB,
@@ -262,7 +262,7 @@ def start_other_box(box: EncryptedBox, installed: InstalledMachine) -> QemuBox:
 
 def _prepared_disk(rig: Rig, bundle: Bundle) -> Path:
     """Return a folder with a disk that has the installer and packages of Debian, put there by a container."""
-    box = rig.box("prepared", layers=(images.tree(rig.cache, images.MACHINE),), shared=((bundle.medium, MEDIUM),))
+    box = rig.box("prepared", layers=(rig.tree(images.MACHINE),), shared=((bundle.medium, MEDIUM),))
     prepare(box, bundle)
     defaults = (bundle.medium / "playbooks" / "roles" / "base" / "defaults" / "main.yml").read_text()
     packages = " ".join(yaml.safe_load(defaults)["base_packages"])
@@ -282,7 +282,7 @@ def _install(rig: Rig, bundle: Bundle, folder: Path) -> None:
         (folder / file.name).chmod(0o600)
     outsider = rig.outsider(shared=((bundle.medium, MEDIUM),))
     install_client(outsider)
-    tang = TangServer(rig=rig, keys=rig.folder / "tang", tree=images.tree(rig.cache, TANG))
+    tang = TangServer(rig=rig, keys=rig.folder / "tang", tree=rig.tree(TANG))
     tang.make_keys()
     tang.start()
     data = blank_disk(rig.folder / "data.raw", _DATA_GIB)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,14 +59,14 @@ def test_drift_fails_the_daily_check_and_is_seen(rig: Rig, installed: Installed)
 
 @pytest.mark.boxes
 @pytest.mark.timeout(4 * 3600)
-def test_referees_on_a_hardened_machine(rig: Rig, bundle: Bundle, box_cache: Path) -> None:
+def test_referees_on_a_hardened_machine(rig: Rig, bundle: Bundle) -> None:
     """OpenSCAP and Lynis before and after our hardening alone, for a site that names a time and a log server.
 
     A machine without KVM is ten times slower. So the system is scanned as it was and hardened once as a container; then
     its disk is booted as a machine and hardened again, which adds what no container has (audit, GRUB's menu, the
     kernel's settings), and is scanned after a boot with the arguments that GRUB's menu names.
     """
-    box = rig.box(layers=(images.tree(box_cache, images.SERVER),), shared=((bundle.medium, MEDIUM),))
+    box = rig.box(layers=(rig.tree(images.SERVER),), shared=((bundle.medium, MEDIUM),))
     wishes = Wishes(address=box.address, public_key=rig.public_key, enabled=False, lifeline_seconds=3600)
     server = f'["{rig.network.router}"]'
     named = answers(wishes).replace("[network]\n", f"[network]\nntp = {server}\nsyslog = {server}\n")

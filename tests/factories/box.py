@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +15,7 @@ from typing import Any
 
 from appliance.daemon.marks import find
 from appliance.kernel.paths import StatePaths
+from benchmarks.processes import free_port
 
 _TIMEOUT = 240.0
 
@@ -111,15 +109,6 @@ def refusal(finished: subprocess.CompletedProcess[str]) -> Refused:
     lines = [line for line in finished.stderr.splitlines() if line.startswith("{")]
     assert lines, f"no problem document in: {finished.stderr!r}"
     return Refused(json.loads(lines[-1]), finished.returncode)
-
-
-def free_port() -> int:
-    """Return a TCP port nobody uses and no outgoing connection is given: it stays free until it is used."""
-    lowest_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(lowest_outgoing - 8_000, lowest_outgoing)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.factories.box import Box, Refused, free_port, run_verb, running_box, wait_for
+from benchmarks.processes import free_port
+from tests.factories.box import Box, Refused, run_verb, running_box, wait_for
 from tests.factories.tiny_llama import make_tiny_gguf, make_tiny_llama
 
 

@@ -23,7 +23,8 @@ from appliance.daemon.gateway_unit import gateway_state
 from appliance.kernel.canonical import sha256_hex
 from appliance.kernel.durable import write_file
 from appliance.kernel.paths import StatePaths
-from tests.factories.box import free_port, wait_for
+from benchmarks.processes import free_port
+from tests.factories.box import wait_for
 
 _PATIENCE = 60.0
 

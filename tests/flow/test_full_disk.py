@@ -13,7 +13,8 @@ import pytest
 from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import StorageFailure
 from benchmarks import job_runs
-from tests.factories.box import Box, Refused, free_port, run_verb, running_box, wait_for
+from benchmarks.processes import free_port
+from tests.factories.box import Box, Refused, run_verb, running_box, wait_for
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
 

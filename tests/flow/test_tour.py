@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 
 from appliance.daemon.sandbox import network_prefix
-from tests.factories.box import Box, free_port, run_verb
+from benchmarks.processes import free_port
+from tests.factories.box import Box, run_verb
 
 _KILLS = 20
 _VICTIMS = ("daemon", "gateway", "engine-", "job-")

@@ -11,7 +11,6 @@ import base64
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -110,9 +109,10 @@ def provide(cache: Path, source: llama_cpp.Source, build_lock: Path, backend: Ba
     log = cache / f"{backend}-backend.log"
     _require(recipe, log)
     options = (*_OPTIONS, *recipe.options)
-    decides = (*options, *(edit.text or edit.pattern for edit in recipe.edits))
+    decides = llama_cpp.Recipe(options=options, edits=recipe.edits).decides
     build = llama_cpp.describe_build(source, options=decides, processor="x86-64")
-    build = replace(build, compiler=f"{build.compiler}; {_version_of(recipe.compiler)}")
+    kernels = " ".join(llama_cpp.version_of(recipe.compiler).split())
+    build = replace(build, compiler=f"{build.compiler}; {kernels}")
 
     def make(folder: Path) -> None:
         with llama_cpp.build_environment(build_lock) as tools, tempfile.TemporaryDirectory() as name:
@@ -189,14 +189,6 @@ def _require(recipe: Recipe, log: Path) -> None:
     if missing or shutil.which(recipe.compiler) is None:
         lacking = ", ".join(missing) or recipe.compiler
         raise SetupFailure(f"Missing from the system: {lacking}.", hint=recipe.hint)
-
-
-def _version_of(program: str) -> str:
-    try:
-        outcome = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise SetupFailure(f"{program} does not start: {error}.") from error
-    return " ".join(outcome.stdout.split())
 
 
 def _digest(content: bytes) -> str:

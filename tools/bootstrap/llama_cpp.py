@@ -186,7 +186,8 @@ def provide(cache: Path, source: Source, build_lock: Path, variant: Variant = Va
 
 def describe_build(source: Source, *, options: tuple[str, ...], processor: str = "") -> Build:
     """Describe what this machine makes of the source with these options; `processor` says for which others."""
-    return Build(sdist=source.sha256, processor=processor or processor_flags(), compiler=_compiler(), options=options)
+    compiler = version_of(os.environ.get("CXX", "c++")).splitlines()[0]
+    return Build(sdist=source.sha256, processor=processor or processor_flags(), compiler=compiler, options=options)
 
 
 @contextmanager
@@ -287,11 +288,9 @@ def _wheel_in(folder: Path) -> Path:
     return wheels[0]
 
 
-def _compiler() -> str:
-    """Return the first line with which the C++ compiler presents itself."""
-    name = os.environ.get("CXX", "c++")
+def version_of(program: str) -> str:
+    """Return how a compiler presents itself. Raises SetupFailure when it does not start."""
     try:
-        outcome = subprocess.run([name, "--version"], capture_output=True, text=True, check=True)
+        return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        raise SetupFailure(f"The compiler {name} does not start: {error}.") from error
-    return outcome.stdout.splitlines()[0]
+        raise SetupFailure(f"The compiler {program} does not start: {error}.") from error

@@ -118,22 +118,19 @@ def run(workspace: Workspace) -> dict[str, Any]:
     for name, value in metrics.items():
         workspace.emit(Metric(name=name, value=value))
     workspace.emit(Progress(phase="done", fraction=1.0, step=result.steps, steps=steps, loss=result.loss))
-    return (
-        folder.describe_folder(workspace.output)
-        | best_figures(result, measured_on="validation")
-        | {
-            "head": "TokenClassification",
-            "context_length": length,
-            "labels": list(labels),
-            "metrics": metrics | {f"f1_{name}": label["f1"] for name, label in figures["labels"].items()},
-            "examples": len(training),
-            "heldout": len(heldout),
-            "steps": result.steps,
-            "final_loss": round(result.loss, 6),
-            "cpu_seconds": round(result.cpu_seconds, 3),
-            "job_seconds": round(time.monotonic() - started, 3),
-        }
-    )
+    return folder.describe_folder(workspace.output) | {
+        "head": "TokenClassification",
+        "context_length": length,
+        "labels": list(labels),
+        "metrics": metrics | {f"f1_{name}": label["f1"] for name, label in figures["labels"].items()},
+        "examples": len(training),
+        "heldout": len(heldout),
+        "steps": result.steps,
+        **best_figures(result, measured_on="validation"),
+        "final_loss": round(result.loss, 6),
+        "cpu_seconds": round(result.cpu_seconds, 3),
+        "job_seconds": round(time.monotonic() - started, 3),
+    }
 
 
 def _read(data: Path, recipe: TagRecipe) -> tuple[tuple[TaggedText, ...], tuple[TaggedText, ...], tuple[str, ...]]:
