@@ -19,6 +19,7 @@ import pytest
 
 from installer import leftovers, run_journal
 from installer.places import Places
+from tests.factories.tiny_playbooks import write_playbooks
 from tests.quality.sources import ROOT
 
 _KILLS = 6
@@ -80,13 +81,8 @@ class Box:
 def box(tmp_path: Path) -> Iterator[Box]:
     root = Path(tempfile.mkdtemp(prefix="intramuros-test-", dir="/dev/shm"))
     playbooks, out = tmp_path / "playbooks", tmp_path / "out"
-    for folder in (playbooks / "tasks", out):
-        folder.mkdir(parents=True)
-    shutil.copy(ROOT / "playbooks" / "tasks" / "mark_end.yml", playbooks / "tasks")
-    for name in _PHASES:
-        (playbooks / f"phase-{name}.yml").write_text(_PHASE.format(name=name, out=out))
-    imports = "".join(f"- ansible.builtin.import_playbook: phase-{name}.yml\n" for name in _PHASES)
-    (playbooks / "site.yml").write_text(f"---\n{imports}")
+    out.mkdir()
+    write_playbooks(playbooks, {name: _PHASE.format(name=name, out=out) for name in _PHASES})
     yield Box(root, playbooks, out)
     for run in run_journal.list_runs(Places(root=root).runs):
         leftovers.end(run.head.run, grace=0)

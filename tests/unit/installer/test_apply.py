@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from installer.places import Places
 from installer.plan import Plan, make_plan
 from installer.playbooks import read_book
 from installer.secrets import STORAGE_PASSPHRASE, STORAGE_RECOVERY_KEY
-from tests.quality.sources import ROOT
+from tests.factories.tiny_playbooks import write_playbooks
 from tests.unit.installer.complete_answers import complete_answers
 
 _LUKS = {"mode": "luks", "device": "/dev/vdb", "unlock": ["passphrase"]}
@@ -79,12 +78,7 @@ def out(tmp_path: Path) -> Path:
 @pytest.fixture
 def plan(tmp_path: Path, out: Path) -> Make:
     folder = tmp_path / "playbooks"
-    (folder / "tasks").mkdir(parents=True)
-    shutil.copy(ROOT / "playbooks" / "tasks" / "mark_end.yml", folder / "tasks")
-    for name in ("storage", "record"):
-        (folder / f"phase-{name}.yml").write_text(_PHASE.format(name=name, out=out))
-    imports = [f"- ansible.builtin.import_playbook: phase-{name}.yml\n" for name in ("storage", "record")]
-    (folder / "site.yml").write_text("".join(imports))
+    write_playbooks(folder, {name: _PHASE.format(name=name, out=out) for name in ("storage", "record")})
 
     def make(answers: Answers) -> Plan:
         phases = read_book(folder, "site")
