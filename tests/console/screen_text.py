@@ -46,9 +46,10 @@ class Driver:
         strips = self.app.screen._compositor.render_strips(self.app.size)
         return "\n".join(strip.text.rstrip() for strip in strips)
 
-    async def press(self, *keys: str) -> None:
-        """Press keys one after the other."""
+    async def press(self, *keys: str, shows: str | tuple[str, ...] = ()) -> str:
+        """Press keys one after the other, wait until what they bring is there, and return the screen."""
         await self._pilot.press(*keys)
+        return await self.shows(*((shows,) if isinstance(shows, str) else shows))
 
     def burst(self, *keys: str) -> None:
         """Let keys arrive all at once, as from a fast hand on a slow machine."""

@@ -47,12 +47,9 @@ async def test_file_of_the_folder_is_offered_and_started(kind: str, folder: Path
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("9")
-        await console.shows("No search, k-fold or pipeline", label)
-        await console.press(key)
-        await console.shows(f"intramuros {kind} run {kind}.yaml")
-        await console.press("enter", *(("enter",) if kind == "kfold" else ()), "enter")
-        await console.shows("Campaign ", "Esc back")
+        await console.press("9", shows=("No search, k-fold or pipeline", label))
+        await console.press(key, shows=f"intramuros {kind} run {kind}.yaml")
+        await console.press("enter", *(("enter",) if kind == "kfold" else ()), "enter", shows=("Campaign ", "Esc back"))
     body = appliance.bodies[appliance.sent.index(("POST", f"/v1/campaigns/{kind}"))]
     assert (body.text, body.name) == (text, f"{kind}.yaml")
     assert getattr(body, "folds", 5) == 5
@@ -63,8 +60,9 @@ async def test_search_says_what_it_varies_and_what_its_runs_need_at_the_most() -
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("9", "n")
-        await console.shows("varies learning_rate 0.0001 to 0.01 (log); rank 4 16", "trials 8", "1,550 steps")
+        await console.press(
+            "9", "n", shows=("varies learning_rate 0.0001 to 0.01 (log); rank 4 16", "trials 8", "1,550 steps")
+        )
         check_golden("new_search", await console.shows("1.9 GiB of 21.0 GiB at the highest values"))
     plans = [body.parameters for sent, body in zip(appliance.sent, appliance.bodies, strict=True) if "plan" in sent[1]]
     assert plans[-2:] == [{}, {"learning_rate": 0.01, "rank": 16}]
@@ -104,8 +102,7 @@ async def test_refused_file_is_named_below_its_field_and_can_be_corrected(folder
     appliance.failures["POST /v1/campaigns/search"] = refused
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("9", "n")
-        await console.shows("1,550 steps")
+        await console.press("9", "n", shows="1,550 steps")
         await console.press("enter", "enter")
         rows = (await console.shows("search.file: search.yaml, line 4: rank: choices")).splitlines()
         field = next(at for at, row in enumerate(rows) if "File  " in row)
@@ -115,10 +112,8 @@ async def test_refused_file_is_named_below_its_field_and_can_be_corrected(folder
         appliance.failures.clear()
         await console.press(*["backspace"] * len("earch.yaml"))
         await console.until(lambda: "search.file" not in console.text)
-        await console.press(*".yaml")
-        await console.shows("intramuros search run s.yaml", "1,550 steps")
-        await console.press("enter", "enter")
-        await console.shows("Campaign seed@1 + faq@2")
+        await console.press(*".yaml", shows=("intramuros search run s.yaml", "1,550 steps"))
+        await console.press("enter", "enter", shows="Campaign seed@1 + faq@2")
 
 
 async def test_what_is_wrong_in_the_recipe_stands_below_the_file_before_it_starts() -> None:
@@ -126,8 +121,7 @@ async def test_what_is_wrong_in_the_recipe_stands_below_the_file_before_it_start
     appliance.failures["POST /v1/jobs/plan"] = NotFound("model.unknown", "There is no model faq@3.")
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("9", "f")
-        await console.shows("model.unknown: There is no model faq@3.")
+        await console.press("9", "f", shows="model.unknown: There is no model faq@3.")
 
 
 @pytest.mark.parametrize(
@@ -138,8 +132,7 @@ async def test_refused_folds_are_named_below_their_field(folds: str, refused: st
     appliance.failures["POST /v1/campaigns/kfold"] = BadInput("kfold.folds", "5 folds cannot be made.")
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("9", "f")
-        await console.shows("intramuros kfold run kfold.yaml -k 5")
+        await console.press("9", "f", shows="intramuros kfold run kfold.yaml -k 5")
         await console.press("enter", "backspace", folds, "enter", "enter")
         rows = (await console.shows(refused)).splitlines()
         field = next(at for at, row in enumerate(rows) if "Folds  " in row)
@@ -150,12 +143,11 @@ async def test_refused_folds_are_named_below_their_field(folds: str, refused: st
 async def test_file_that_is_not_there_and_one_of_another_kind_are_told() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("9", "p")
-        await console.shows("2 steps: data, tune (train)")
-        await console.press(*["backspace"] * len("pipeline.yaml"), *"kfold.yaml")
-        await console.shows("holds        a recipe, not a pipeline")
-        await console.press("backspace", "enter", "enter")
-        await console.shows("yaml.not_found: There is no file kfold.yam.")
+        await console.press("9", "p", shows="2 steps: data, tune (train)")
+        await console.press(
+            *["backspace"] * len("pipeline.yaml"), *"kfold.yaml", shows="holds        a recipe, not a pipeline"
+        )
+        await console.press("backspace", "enter", "enter", shows="yaml.not_found: There is no file kfold.yam.")
 
 
 @pytest.mark.parametrize("name", ["~nobody-of-that-name/x.yaml", "x" * 300, "/", ""])
@@ -163,8 +155,7 @@ async def test_name_that_no_file_has_is_refused_and_the_dialog_lives(name: str) 
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("9", "p")
-        await console.shows("2 steps")
+        await console.press("9", "p", shows="2 steps")
         await console.press("ctrl+u")
         entry = console.app.screen.query_one("#field-file", Entry)
         entry.value = name
@@ -177,20 +168,17 @@ async def test_lost_service_is_told_as_ever() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("9", "p")
-        await console.shows("2 steps")
+        await console.press("9", "p", shows="2 steps")
         appliance.failures["POST /v1/campaigns/pipeline"] = Unavailable(
             "disk.full", "The disk is full.", hint="Free it."
         )
-        await console.press("enter", "enter")
-        await console.shows("Pipeline: disk.full", "The disk is full.")
+        await console.press("enter", "enter", shows=("Pipeline: disk.full", "The disk is full."))
 
 
 async def test_keys_that_arrive_at_once_are_taken_in_their_order() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("9", "f")
-        await console.shows("intramuros kfold run kfold.yaml -k 5")
+        await console.press("9", "f", shows="intramuros kfold run kfold.yaml -k 5")
         console.burst("backspace", "x", "left", "y", "enter", "backspace", "1", "2", "left", "backspace", "3")
         await console.shows("intramuros kfold run kfold.yamyx -k 32")
 
@@ -198,36 +186,28 @@ async def test_keys_that_arrive_at_once_are_taken_in_their_order() -> None:
 async def test_nobody_starts_one_without_the_role() -> None:
     async with running(FakeAppliance(roles=("auditor",))) as console:
         await console.shows("Health")
-        await console.press("9")
-        await console.shows("(n new search)")
-        await console.press("n")
-        await console.shows("needs the role admin or data_scientist or operator")
+        await console.press("9", shows="(n new search)")
+        await console.press("n", shows="needs the role admin or data_scientist or operator")
 
 
 async def planned(console: Driver, *, bar: str = "f k-fold") -> None:
     """Go to the plan of a run."""
     await console.shows("Health")
-    await console.press("5")
-    await console.shows("Low-rank adapters")
-    await console.press("n")
-    await console.shows("choose one")
+    await console.press("5", shows="Low-rank adapters")
+    await console.press("n", shows="choose one")
     for chosen in ("Up/Down: 3", "intramuros train lora --base faq@3 --data faq@2"):
-        await console.press("enter")
-        await console.shows(chosen)
+        await console.press("enter", shows=chosen)
         await console.press("enter", "down")
         await console.until(lambda: "From" not in console.text and "The same" not in console.text)
-    await console.press("p")
-    await console.shows(bar, "v vary")
+    await console.press("p", shows=(bar, "v vary"))
 
 
 async def test_planned_run_becomes_a_kfold() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await planned(console)
-        await console.press("f")
-        await console.shows("intramuros kfold lora --base faq@3 --data faq@2 -k 5")
-        await console.press("backspace", "3", "enter", "enter")
-        await console.shows("Campaign banking@1")
+        await console.press("f", shows="intramuros kfold lora --base faq@3 --data faq@2 -k 5")
+        await console.press("backspace", "3", "enter", "enter", shows="Campaign banking@1")
     body = appliance.bodies[appliance.sent.index(("POST", "/v1/campaigns/kfold"))]
     assert (body.text, body.folds) == (fake_data.PLAN.file, 3)
 
@@ -236,17 +216,16 @@ async def test_planned_run_becomes_a_search() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await planned(console)
-        await console.press("v")
-        await console.shows("varies learning_rate 0.0003 to 0.03 (log)", "1,550 steps")
+        await console.press("v", shows=("varies learning_rate 0.0003 to 0.03 (log)", "1,550 steps"))
         check_golden("vary", console.text)
-        await console.press(*" rank=4,")
-        await console.shows("learning_rate=0.0003..0.03:log --vary rank=4, --trials 20")
+        await console.press(*" rank=4,", shows="learning_rate=0.0003..0.03:log --vary rank=4, --trials 20")
         await console.press(*"16 x", "enter", "enter", "enter")
         rows = (await console.shows("search.vary: 'x' does not say which values a field may take.")).splitlines()
         field = next(at for at, row in enumerate(rows) if "Vary    " in row)
         assert "search.vary" in rows[field + 1]
-        await console.press("backspace", "backspace", "enter", "backspace", "enter", "enter")
-        await console.shows("Campaign seed@1 + faq@2")
+        await console.press(
+            "backspace", "backspace", "enter", "backspace", "enter", "enter", shows="Campaign seed@1 + faq@2"
+        )
     body = appliance.bodies[appliance.sent.index(("POST", "/v1/campaigns/search"))]
     seen = look_at(body.text)
     assert seen.told == ("varies learning_rate 0.0003 to 0.03 (log); rank 4 16", "trials 2, batch 2")
@@ -258,8 +237,7 @@ async def test_run_that_does_not_fit_becomes_no_kfold(monkeypatch: pytest.Monkey
     monkeypatch.setattr(fake_data, "PLAN", msgspec.structs.replace(fake_data.PLAN, memory=memory))
     async with running(FakeAppliance()) as console:
         await planned(console, bar="(f k-fold)")
-        await console.press("f")
-        await console.shows("k-fold: it does not fit in memory")
+        await console.press("f", shows="k-fold: it does not fit in memory")
 
 
 def test_line_mode_starts_one_too() -> None:

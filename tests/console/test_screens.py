@@ -46,8 +46,7 @@ async def test_screen_shows_what_it_is_for(name: str, size: tuple[int, int]) -> 
     keys, wanted = SCREENS[name]
     async with running(FakeAppliance(), size=size) as console:
         await console.shows("Newest audit events")
-        await console.press(*keys)
-        text = await console.shows(*wanted)
+        text = await console.press(*keys, shows=wanted)
         assert all(len(row) <= size[0] for row in text.splitlines())
         if size == (80, 24):
             check_golden(name, text)
@@ -70,8 +69,7 @@ async def test_campaign_screen_shows_what_it_is_for(name: str, size: tuple[int, 
     keys, wanted = CAMPAIGN_SCREENS[name]
     async with running(FakeAppliance().with_campaigns(), size=size) as console:
         await console.shows("Newest audit events")
-        await console.press(*keys)
-        text = await console.shows(*wanted)
+        text = await console.press(*keys, shows=wanted)
         assert all(len(row) <= size[0] for row in text.splitlines())
         if size == (80, 24):
             check_golden(name, text)
@@ -80,8 +78,7 @@ async def test_campaign_screen_shows_what_it_is_for(name: str, size: tuple[int, 
 async def test_tree_in_the_basic_look_is_ascii_only() -> None:
     async with running(FakeAppliance().with_campaigns(), choice=BASIC) as console:
         await console.shows("Newest audit events")
-        await console.press("2")
-        text = await console.shows("|- seed@1 on", "`- seed@1 on")
+        text = await console.press("2", shows=("|- seed@1 on", "`- seed@1 on"))
         assert text.isascii()
         check_golden("jobs_tree_basic", text)
 
@@ -90,26 +87,19 @@ async def test_search_is_opened_from_its_row_and_cancelled_as_a_whole() -> None:
     appliance = FakeAppliance().with_campaigns()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("2 of 8 done")
-        await console.press(" ")
-        await console.shows("mark: only runs are compared")
-        await console.press("enter")
-        await console.shows("Campaign seed@1 + faq@2", "(m to models)")
-        await console.press("C")
-        await console.shows("what runs seals a checkpoint", f"intramuros search cancel {SEARCH}")
-        await console.press("right", "enter")
-        await console.shows("is asked to stop")
+        await console.press("2", shows="2 of 8 done")
+        await console.press(" ", shows="mark: only runs are compared")
+        await console.press("enter", shows=("Campaign seed@1 + faq@2", "(m to models)"))
+        await console.press("C", shows=("what runs seals a checkpoint", f"intramuros search cancel {SEARCH}"))
+        await console.press("right", "enter", shows="is asked to stop")
         assert ("POST", f"/v1/campaigns/{SEARCH}/cancel") in appliance.sent
 
 
 async def test_rows_of_a_narrowed_tree_stand_alone() -> None:
     async with running(FakeAppliance().with_campaigns()) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("├ seed@1")
-        await console.press("/", *"seed@1 on", "enter")
-        await console.shows("1 of 2")
+        await console.press("2", shows="├ seed@1")
+        await console.press("/", *"seed@1 on", "enter", shows="1 of 2")
         assert "├" not in console.text
 
 
@@ -117,12 +107,9 @@ async def test_run_becomes_a_model_version() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("(m to models)")
-        await console.press("down", "down", "m")
-        await console.shows(f"intramuros model register run:{FINISHED}")
-        await console.press(*"faq", "enter", "enter", "enter")
-        await console.shows("Model faq@3")
+        await console.press("2", shows="(m to models)")
+        await console.press("down", "down", "m", shows=f"intramuros model register run:{FINISHED}")
+        await console.press(*"faq", "enter", "enter", "enter", shows="Model faq@3")
         sent = appliance.bodies[appliance.sent.index(("POST", "/v1/models/register"))]
         assert (sent.name, sent.run, sent.licence) == ("faq", f"run:{FINISHED}", "")
 
@@ -131,22 +118,19 @@ async def test_best_run_of_a_search_becomes_a_model_version() -> None:
     appliance = FakeAppliance().with_campaigns()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("9")
-        await console.shows("trial 2")
-        await console.press("down", "down", "down", "m")
-        await console.shows("To models", f"intramuros model register run:{FINISHED}")
+        await console.press("9", shows="trial 2")
+        await console.press(
+            "down", "down", "down", "m", shows=("To models", f"intramuros model register run:{FINISHED}")
+        )
 
 
 async def test_run_is_done_again_and_the_verdict_shown() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("1 of 4")
-        await console.press("down", "down", "v")
-        await console.shows(f"intramuros run rerun {FINISHED} --verify")
-        await console.press("enter")
-        await console.shows("all 7 files have the same SHA-256")
+        await console.press("2", shows="1 of 4")
+        await console.press("down", "down", "v", shows=f"intramuros run rerun {FINISHED} --verify")
+        await console.press("enter", shows="all 7 files have the same SHA-256")
         assert ("POST", f"/v1/runs/{FINISHED}/verify") in appliance.sent
 
 
@@ -155,8 +139,7 @@ async def test_basic_look_is_ascii_only(name: str) -> None:
     keys, wanted = SCREENS[name]
     async with running(FakeAppliance(), choice=BASIC) as console:
         await console.shows("Newest audit events")
-        await console.press(*keys)
-        text = await console.shows(*wanted)
+        text = await console.press(*keys, shows=wanted)
         assert text.isascii()
         check_golden(f"{name}_basic", text)
 
@@ -178,8 +161,7 @@ async def test_basic_look_is_ascii_only(name: str) -> None:
 async def test_empty_list_says_what_to_do_next(key: str, wanted: str) -> None:
     async with running(FakeAppliance(empty=True)) as console:
         await console.shows("none yet")
-        await console.press(key)
-        await console.shows(wanted)
+        await console.press(key, shows=wanted)
         await console.press("enter", "i", "y")  # nothing under the cursor: nothing happens
         await console.shows(wanted)
 
@@ -188,8 +170,7 @@ async def test_home_never_asks_for_the_trail_without_the_role() -> None:
     appliance = FakeAppliance(roles=("operator",))
     async with running(appliance) as console:
         await console.shows("Only an administrator or an auditor")
-        await console.press("7")
-        await console.shows("audit: needs the role admin or auditor")
+        await console.press("7", shows="audit: needs the role admin or auditor")
         assert not [path for _, path in appliance.sent if path.startswith("/v1/audit")]
 
 
@@ -197,37 +178,28 @@ async def test_action_without_the_role_is_dimmed_and_says_why() -> None:
     appliance = FakeAppliance(roles=("auditor",))
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("4")
-        await console.shows("(V roll back)", "(D deploy)")
-        await console.press("V")
-        await console.shows("roll back: needs the role admin or operator")
+        await console.press("4", shows=("(V roll back)", "(D deploy)"))
+        await console.press("V", shows="roll back: needs the role admin or operator")
         assert all(method == "GET" for method, _ in appliance.sent)
 
 
 async def test_action_that_does_not_fit_the_state_says_why() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("(u resume)")
-        await console.press("u")
-        await console.shows("resume: the job is running")
+        await console.press("2", shows="(u resume)")
+        await console.press("u", shows="resume: the job is running")
 
 
 async def test_roll_back_needs_more_than_enter() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("4")
-        await console.shows("faq@3")
-        await console.press("V")
-        await console.shows("assistant goes back from faq@3 to faq@2", "intramuros rollback assistant")
-        await console.press("enter")
-        await console.shows("Nothing was changed")
+        await console.press("4", shows="faq@3")
+        await console.press("V", shows=("assistant goes back from faq@3 to faq@2", "intramuros rollback assistant"))
+        await console.press("enter", shows="Nothing was changed")
         assert ("POST", "/v1/deployments/assistant/rollback") not in appliance.sent
-        await console.press("V")
-        await console.shows(">[ Back ]<")
-        await console.press("right", "enter")
-        await console.shows("assistant is going back to faq@2")
+        await console.press("V", shows=">[ Back ]<")
+        await console.press("right", "enter", shows="assistant is going back to faq@2")
         assert ("POST", "/v1/deployments/assistant/rollback") in appliance.sent
 
 
@@ -235,13 +207,12 @@ async def test_deploy_sends_the_chosen_version() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("4")
-        await console.shows("faq@3")
-        await console.press("D")
-        await console.shows("intramuros deploy faq@3 --as assistant")
+        await console.press("4", shows="faq@3")
+        await console.press("D", shows="intramuros deploy faq@3 --as assistant")
         await console.shows("needs 1.4 GiB; serving has 3.0 GiB free")
-        await console.press("enter", "down", "enter", "enter", "enter", "right", "enter")
-        await console.shows("assistant is switching to faq@2")
+        await console.press(
+            "enter", "down", "enter", "enter", "enter", "right", "enter", shows="assistant is switching to faq@2"
+        )
         sent = appliance.bodies[appliance.sent.index(("POST", "/v1/deployments/assistant/deploy"))]
         assert (sent.model, sent.override, sent.options.draft, len(sent.request_id)) == ("faq@2", "", None, 26)
 
@@ -250,14 +221,10 @@ async def test_draft_that_cannot_guess_is_blamed_before_it_is_agreed_to() -> Non
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("4")
-        await console.shows("faq@3")
-        await console.press("D")
-        await console.shows("serving has 3.0 GiB free")
-        await console.press("enter", "enter", *"faq@3")
-        await console.shows("A model cannot guess for itself.")
-        await console.press("backspace", "2")
-        await console.shows("200 MiB of it for the draft", "--draft faq@2")
+        await console.press("4", shows="faq@3")
+        await console.press("D", shows="serving has 3.0 GiB free")
+        await console.press("enter", "enter", *"faq@3", shows="A model cannot guess for itself.")
+        await console.press("backspace", "2", shows=("200 MiB of it for the draft", "--draft faq@2"))
         assert ("POST", "/v1/deployments/assistant/deploy") not in appliance.sent
 
 
@@ -265,15 +232,11 @@ async def test_remove_wants_the_name_typed() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("1")
-        await console.shows("faq@3")
-        await console.press("down", "X")
-        await console.shows("Type its name to agree", "intramuros model remove faq@2")
-        await console.press("f", "a", "q", "enter", "right", "enter")
-        await console.shows("Type faq@2 to agree")
+        await console.press("1", shows="faq@3")
+        await console.press("down", "X", shows=("Type its name to agree", "intramuros model remove faq@2"))
+        await console.press("f", "a", "q", "enter", "right", "enter", shows="Type faq@2 to agree")
         assert not [method for method, _ in appliance.sent if method == "DELETE"]
-        await console.press("up", "@", "2", "enter", "enter")
-        await console.shows("faq@2 is removed")
+        await console.press("up", "@", "2", "enter", "enter", shows="faq@2 is removed")
         assert ("DELETE", "/v1/models/faq@2") in appliance.sent
 
 
@@ -281,27 +244,18 @@ async def test_run_is_filled_in_planned_and_started() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("5")
-        await console.shows("Low-rank adapters")
-        await console.press("n")
-        await console.shows("choose one")
-        await console.press("p")
-        await console.shows("choose base and data")
-        await console.press("enter")
-        await console.shows("Up/Down: 3")
-        await console.press("enter", "down", "enter")
-        await console.shows("intramuros train lora --base faq@3 --data faq@2")
-        await console.press("enter", "down", "down", "enter")
-        await console.shows("It takes 1 to 256", "[ Change ]")
+        await console.press("5", shows="Low-rank adapters")
+        await console.press("n", shows="choose one")
+        await console.press("p", shows="choose base and data")
+        await console.press("enter", shows="Up/Down: 3")
+        await console.press("enter", "down", "enter", shows="intramuros train lora --base faq@3 --data faq@2")
+        await console.press("enter", "down", "down", "enter", shows=("It takes 1 to 256", "[ Change ]"))
         await console.press("backspace", "backspace", "8", "enter")
         await console.until(lambda: "It takes" not in console.text)
-        await console.press("p")
-        await console.shows("1.9 GiB of 21.0 GiB available", "1,550", "138 held out")
+        await console.press("p", shows=("1.9 GiB of 21.0 GiB available", "1,550", "138 held out"))
         check_golden("plan", console.text)
-        await console.press("s")
-        await console.shows("intramuros train lora --base faq@3 --data faq@2 --set rank=8")
-        await console.press("enter")
-        await console.shows("Job faq@3 on faq@2")
+        await console.press("s", shows="intramuros train lora --base faq@3 --data faq@2 --set rank=8")
+        await console.press("enter", shows="Job faq@3 on faq@2")
         sent = appliance.bodies[appliance.sent.index(("POST", "/v1/jobs"))]
         assert (sent.kind, sent.inputs, sent.parameters) == (
             "train.lora",
@@ -313,37 +267,27 @@ async def test_run_is_filled_in_planned_and_started() -> None:
 async def test_value_out_of_range_is_refused_and_the_old_one_stays() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("5")
-        await console.shows("Low-rank adapters")
-        await console.press("n")
-        await console.shows("choose one")
-        await console.press("down", "down", "down", "enter")
-        await console.shows("It takes 1 to 256")
-        await console.press("0", "0", "0", "enter")
-        await console.shows("rank cannot be '16000'. It takes >= 1, <= 256.", "--data DATA ")
+        await console.press("5", shows="Low-rank adapters")
+        await console.press("n", shows="choose one")
+        await console.press("down", "down", "down", "enter", shows="It takes 1 to 256")
+        await console.press(
+            "0", "0", "0", "enter", shows=("rank cannot be '16000'. It takes >= 1, <= 256.", "--data DATA ")
+        )
         await console.press("backspace", "backspace", "backspace")
         await console.until(lambda: "rank cannot be" not in console.text)
-        await console.press("0", "0", "0", "escape")
-        await console.shows("16               16")
+        await console.press("0", "0", "0", "escape", shows="16               16")
 
 
 async def test_form_left_by_a_digit_is_there_again() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("5")
-        await console.shows("Low-rank adapters")
-        await console.press("n")
-        await console.shows("choose one")
-        await console.press("enter")
-        await console.shows("Up/Down: 3")
-        await console.press("enter")
-        await console.shows("base                          faq@3")
-        await console.press("8")
-        await console.shows("intranet")
-        await console.press("5")
-        await console.shows("Low-rank adapters")
-        await console.press("n")
-        await console.shows("base                          faq@3", "As you left it; n begins afresh.")
+        await console.press("5", shows="Low-rank adapters")
+        await console.press("n", shows="choose one")
+        await console.press("enter", shows="Up/Down: 3")
+        await console.press("enter", shows="base                          faq@3")
+        await console.press("8", shows="intranet")
+        await console.press("5", shows="Low-rank adapters")
+        await console.press("n", shows=("base                          faq@3", "As you left it; n begins afresh."))
         await console.press("n")
         await console.until(lambda: console.text.count("choose one") == 2)
 
@@ -354,28 +298,20 @@ async def test_run_that_does_not_fit_cannot_be_started(monkeypatch: pytest.Monke
     monkeypatch.setattr(fake_data, "PLAN", plan)
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("5")
-        await console.shows("Low-rank adapters")
-        await console.press("down", "n")
-        await console.shows("teacher")
-        await console.press("enter")
-        await console.shows("Up/Down: 3")
-        await console.press("enter", "p")
-        await console.shows("it does not fit", "batch_size 4 would need", "(s start)")
-        await console.press("s")
-        await console.shows("start: it does not fit in memory")
+        await console.press("5", shows="Low-rank adapters")
+        await console.press("down", "n", shows="teacher")
+        await console.press("enter", shows="Up/Down: 3")
+        await console.press("enter", "p", shows=("it does not fit", "batch_size 4 would need", "(s start)"))
+        await console.press("s", shows="start: it does not fit in memory")
 
 
 async def test_data_set_is_checked_and_the_job_is_shown() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("3")
-        await console.shows("faq@2")
-        await console.press("c")
-        await console.shows("intramuros dataset check faq@2 --near 0.85")
-        await console.press("enter", "enter", "enter")
-        await console.shows("Job faq@3 on faq@2")
+        await console.press("3", shows="faq@2")
+        await console.press("c", shows="intramuros dataset check faq@2 --near 0.85")
+        await console.press("enter", "enter", "enter", shows="Job faq@3 on faq@2")
         assert ("POST", "/v1/datasets/faq@2/check") in appliance.sent
 
 
@@ -383,12 +319,9 @@ async def test_data_set_is_split_with_what_was_filled_in() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("3")
-        await console.shows("faq@2")
-        await console.press("d")
-        await console.shows("--train 80 --heldout 20 --by hash")
-        await console.press("enter", "down", "enter", "enter", "enter", "enter", "enter")
-        await console.shows("Job faq@3 on faq@2")
+        await console.press("3", shows="faq@2")
+        await console.press("d", shows="--train 80 --heldout 20 --by hash")
+        await console.press("enter", "down", "enter", "enter", "enter", "enter", "enter", shows="Job faq@3 on faq@2")
         sent = appliance.bodies[appliance.sent.index(("POST", "/v1/datasets/faq@2/split"))]
         assert (sent.by, sent.train, sent.heldout, sent.drop_near) == ("stratified", 80, 20, 0.0)
 
@@ -396,58 +329,42 @@ async def test_data_set_is_split_with_what_was_filled_in() -> None:
 async def test_data_set_in_use_is_not_removed_and_says_why() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("3", "enter")
-        await console.shows("(X remove)")
-        await console.press("X")
-        await console.shows("remove: it is used by faq@2")
+        await console.press("3", "enter", shows="(X remove)")
+        await console.press("X", shows="remove: it is used by faq@2")
 
 
 async def test_runs_are_compared_only_when_marked() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("1 of 4")
-        await console.press("=")
-        await console.shows("mark two runs or more")
-        await console.press(" ", " ")
-        await console.shows("2 marked", "*▸ RUN")
-        await console.press("up", "up", " ")
-        await console.shows("1 marked")
+        await console.press("2", shows="1 of 4")
+        await console.press("=", shows="mark two runs or more")
+        await console.press(" ", " ", shows=("2 marked", "*▸ RUN"))
+        await console.press("up", "up", " ", shows="1 marked")
 
 
 async def test_two_models_are_compared_on_a_data_set() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("1")
-        await console.shows("faq@3")
-        await console.press("=")
-        await console.shows("Compare faq@3", "Up/Down: 3")
-        await console.press("down", "enter", "enter", "down", "enter")
-        await console.shows("worse", "0.913, 0.87 on 230 rows")
+        await console.press("1", shows="faq@3")
+        await console.press("=", shows=("Compare faq@3", "Up/Down: 3"))
+        await console.press("down", "enter", "enter", "down", "enter", shows=("worse", "0.913, 0.87 on 230 rows"))
 
 
 async def test_try_shows_answer_and_timings() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("4")
-        await console.shows("faq@3")
-        await console.press("t")
-        await console.shows("Prompt")
-        await console.press(*"Where?", "enter")
-        await console.shows("Building B.", "80 ms", "21 in, 4 out")
-        await console.press("escape")
-        await console.shows("Serve")
+        await console.press("4", shows="faq@3")
+        await console.press("t", shows="Prompt")
+        await console.press(*"Where?", "enter", shows=("Building B.", "80 ms", "21 in, 4 out"))
+        await console.press("escape", shows="Serve")
 
 
 async def test_new_key_shows_its_secret_once() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("8")
-        await console.shows("intranet")
-        await console.press("n")
-        await console.shows("New key")
-        await console.press(*"web", *["enter"] * 6)
-        await console.shows("im-secret-shown-once")
+        await console.press("8", shows="intranet")
+        await console.press("n", shows="New key")
+        await console.press(*"web", *["enter"] * 6, shows="im-secret-shown-once")
         await console.press("escape")
         await console.until(lambda: "im-secret" not in console.text)
 
@@ -455,52 +372,37 @@ async def test_new_key_shows_its_secret_once() -> None:
 async def test_chain_is_verified_on_request() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("7")
-        await console.shows("1204")
-        await console.press("v")
-        await console.shows("The chain is whole", "19 signatures")
+        await console.press("7", shows="1204")
+        await console.press("v", shows=("The chain is whole", "19 signatures"))
 
 
 async def test_audit_can_be_narrowed_and_paged() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("7")
-        await console.shows("1 of 100")
-        await console.press("o")
-        await console.shows("1 of 200")
-        await console.press("a")
-        await console.shows("action: key.create", "1 of 40")
-        await console.press("a")
-        await console.shows("1 of 100")
+        await console.press("7", shows="1 of 100")
+        await console.press("o", shows="1 of 200")
+        await console.press("a", shows=("action: key.create", "1 of 40"))
+        await console.press("a", shows="1 of 100")
 
 
 async def test_filter_narrows_and_escape_ends_it() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("1 of 4")
-        await console.press("/", *"fail", "enter")
-        await console.shows("filter: fail", "1 of 1", "support-mails")
-        await console.press("enter")
-        await console.shows("dataset.encoding: mails.csv is not UTF-8")
-        await console.press("escape")
-        await console.shows("filter: fail")
-        await console.press("escape")
-        await console.shows("of 4")
-        await console.press("/", *"zzz")
-        await console.shows("No row has this text")
-        await console.press("escape")
-        await console.shows("of 4")
+        await console.press("2", shows="1 of 4")
+        await console.press("/", *"fail", "enter", shows=("filter: fail", "1 of 1", "support-mails"))
+        await console.press("enter", shows="dataset.encoding: mails.csv is not UTF-8")
+        await console.press("escape", shows="filter: fail")
+        await console.press("escape", shows="of 4")
+        await console.press("/", *"zzz", shows="No row has this text")
+        await console.press("escape", shows="of 4")
 
 
 async def test_sort_goes_through_the_columns() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("1")
-        await console.shows("faq@3")
-        await console.press("s")
-        text = await console.shows("by model")
+        await console.press("1", shows="faq@3")
+        text = await console.press("s", shows="by model")
         assert text.index("faq@2") < text.index("faq@3") < text.index("seed@1")
 
 
@@ -524,11 +426,9 @@ async def test_running_job_is_followed_by_long_poll_and_left_alone_when_covered(
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("2", "enter")
-        await console.shows("15 min left")
+        await console.press("2", "enter", shows="15 min left")
         await console.until(lambda: appliance.long_polls == 1, "one long poll")
-        await console.press("escape")
-        await console.shows("Created")
+        await console.press("escape", shows="Created")
         assert appliance.long_polls == 1
 
 
@@ -536,11 +436,9 @@ async def test_finished_job_shows_its_figures_and_is_not_polled() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("2", "down", "down", "enter")
-        await console.shows("2 h 00 min", "tokens 1,200,345", FINISHED)
+        await console.press("2", "down", "down", "enter", shows=("2 h 00 min", "tokens 1,200,345", FINISHED))
         assert appliance.long_polls == 0
-        await console.press("l")
-        await console.shows("adapter.safetensors")
+        await console.press("l", shows="adapter.safetensors")
 
 
 async def test_refused_deed_shows_code_and_hint() -> None:
@@ -550,14 +448,10 @@ async def test_refused_deed_shows_code_and_hint() -> None:
     )
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("1")
-        await console.shows("faq@2")
-        await console.press("down", "p")
-        await console.shows("intramuros model promote faq@2 --to prod")
-        await console.press("enter", "enter")
-        await console.shows("gate.exact_match", "below 0.9", "Train longer")
-        await console.press("escape")
-        await console.shows("2 of 3")
+        await console.press("1", shows="faq@2")
+        await console.press("down", "p", shows="intramuros model promote faq@2 --to prod")
+        await console.press("enter", "enter", shows=("gate.exact_match", "below 0.9", "Train longer"))
+        await console.press("escape", shows="2 of 3")
 
 
 async def test_failing_list_shows_its_error_and_the_console_lives() -> None:
@@ -567,24 +461,19 @@ async def test_failing_list_shows_its_error_and_the_console_lives() -> None:
     )
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("1")
-        await console.shows("store.broken", "See the log.")
+        await console.press("1", shows=("store.broken", "See the log."))
         appliance.failures.clear()
-        await console.press("r")
-        await console.shows("faq@3")
+        await console.press("r", shows="faq@3")
 
 
 async def test_lost_service_shows_a_banner_until_it_is_back() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("4")
-        await console.shows("assistant")
+        await console.press("4", shows="assistant")
         appliance.away = True
-        await console.press("r")
-        await console.shows("FAIL  No control service: models still answer", "(V roll back)", "assistant")
-        await console.press("V")
-        await console.shows("FAIL  No control service")
+        await console.press("r", shows=("FAIL  No control service: models still answer", "(V roll back)", "assistant"))
+        await console.press("V", shows="FAIL  No control service")
         appliance.away = False
         await console.press("r")
         await console.until(lambda: "No control service" not in console.text)
@@ -599,8 +488,7 @@ async def test_small_terminal_says_so_and_recovers() -> None:
         await console.press("4", "X")
         await console.resize(80, 24)
         await console.shows("Health")
-        await console.press("1", "down")
-        await console.shows("2 of 3")
+        await console.press("1", "down", shows="2 of 3")
 
 
 async def test_every_place_can_be_opened_at_a_tiny_size() -> None:
@@ -623,30 +511,24 @@ async def test_look_can_be_changed_and_back(choice: Choice) -> None:
 async def test_palette_finds_and_does() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("4")
-        await console.shows("assistant")
-        await console.press(":", *"roll b", "enter")
-        await console.shows("Roll back assistant")
+        await console.press("4", shows="assistant")
+        await console.press(":", *"roll b", "enter", shows="Roll back assistant")
 
 
 async def test_q_at_home_asks_and_escape_stays() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("q")
-        await console.shows("Leave the console?")
-        await console.press("enter")
-        await console.shows("Health")
+        await console.press("q", shows="Leave the console?")
+        await console.press("enter", shows="Health")
         await console.press("escape")
         assert console.app.is_running
-        await console.press("ctrl+c")
-        await console.shows("Ctrl+Q leaves the console")
+        await console.press("ctrl+c", shows="Ctrl+Q leaves the console")
 
 
 async def test_escape_at_home_never_asks() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("escape", "1")
-        await console.shows("Models")
+        await console.press("escape", "1", shows="Models")
 
 
 async def test_hostile_text_cannot_reach_the_terminal() -> None:
@@ -662,8 +544,7 @@ async def test_hostile_text_cannot_reach_the_terminal() -> None:
     )
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("2")
-        text = await console.shows("[2Jgone [bold]x")
+        text = await console.press("2", shows="[2Jgone [bold]x")
         assert "\x1b" not in text
         assert "\u202e" not in text
 
@@ -672,22 +553,17 @@ async def test_cursor_stays_on_its_thing_when_the_list_changes() -> None:
     appliance = FakeAppliance()
     async with running(appliance) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("1 of 4")
-        await console.press("down", "down", "down")
-        await console.shows("4 of 4")
+        await console.press("2", shows="1 of 4")
+        await console.press("down", "down", "down", shows="4 of 4")
         appliance.jobs = appliance.jobs[1:]
-        await console.press("r")
-        await console.shows("3 of 3")
-        await console.press("y")
-        await console.shows(FAILED)
+        await console.press("r", shows="3 of 3")
+        await console.press("y", shows=FAILED)
 
 
 async def test_hardware_cursor_follows_the_row() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("1 of 4")
+        await console.press("2", shows="1 of 4")
         await console.press("down")
         await console.until(lambda: console.app.cursor_position.y == 4)
 
@@ -695,8 +571,7 @@ async def test_hardware_cursor_follows_the_row() -> None:
 async def test_only_changed_lines_are_sent_again() -> None:
     async with running(FakeAppliance()) as console:
         await console.shows("Health")
-        await console.press("2")
-        await console.shows("1 of 4")
+        await console.press("2", shows="1 of 4")
         listing = console.app.screen.query_one("#body", Listing)
         assert not listing.changed_rows(listing.lines_now())
         listing.cursor = 1

@@ -50,8 +50,7 @@ async def test_whole_way_with_an_encrypted_disk(size: tuple[int, int], draft: Pa
         await settled(driver, "admin", size, "Account", "SSH key 2", "made when it is missing")
         await driver.press(*"pat", "enter", "enter", "enter", "enter", "enter")
         await settled(driver, "network", size, "Administrators", "192.0.2.0/24")
-        await driver.press("pagedown")
-        await driver.shows("Encryption")
+        await driver.press("pagedown", shows="Encryption")
         await driver.press("right", "down", "f2", "down", "down", "down", "space")
         await settled(driver, "storage", size, "[x] passphrase", DISK, "Passphrase file")
         await driver.press("pagedown")
@@ -74,8 +73,13 @@ async def test_whole_way_with_an_encrypted_disk(size: tuple[int, int], draft: Pa
         await driver.press("enter")
         await settled(driver, "typed_back", size, "group 3", "group 7")
         assert not any(group in driver.text for group in KEY.split("-"))
-        await driver.press(*KEY.split("-")[2], "enter", *KEY.split("-")[6], "enter")
-        await driver.shows("LIFELINE: old state returns in 142 s", "base: Install packages")
+        await driver.press(
+            *KEY.split("-")[2],
+            "enter",
+            *KEY.split("-")[6],
+            "enter",
+            shows=("LIFELINE: old state returns in 142 s", "base: Install packages"),
+        )
         await settled(driver, "run", size, "Firewall, SSH and PAM", "33 %")
         fake.gate.set()
         await settled(driver, "report", size, "The box is installed", "https://box-7:8443/v1", "evidence")
@@ -97,8 +101,7 @@ async def test_basic_look_is_ascii_only(name: str, draft: Path) -> None:
     async with wizard(fake, draft, choice=BASIC) as driver:
         await driver.shows("The box is ready")
         if name == "box":
-            await driver.press("enter")
-            await driver.shows("Host name")
+            await driver.press("enter", shows="Host name")
         elif name == "review":
             await to_review(driver, fake)
         assert driver.text.isascii()
@@ -111,19 +114,16 @@ async def test_box_that_is_not_fit_is_not_installed(draft: Path) -> None:
     async with wizard(fake, draft) as driver:
         await driver.shows("FAIL", "2.1 GiB free", "Free 10 GiB", "1 thing must be mended first")
         fake.findings = FINE
-        await driver.press("r")
-        await driver.shows("The box is ready")
+        await driver.press("r", shows="The box is ready")
         fake.findings = (*FINE, BROKEN)
-        await driver.press("r")
-        await driver.shows("1 thing must be mended first")
+        await driver.press("r", shows="1 thing must be mended first")
         app = driver.app
         assert isinstance(app, Wizard)
         app.visit.texts["admin.user"] = "pat"
         fake.secrets["admin_password_hash"] = SECRET
         app.go("review")
         await driver.shows("Plan", "(A apply)")
-        await driver.press("A")
-        await driver.shows("the box is not ready: disk")
+        await driver.press("A", shows="the box is not ready: disk")
         assert not fake.begun
 
 
@@ -134,29 +134,30 @@ async def test_bundle_that_fails_to_verify_stops_at_the_first_screen(draft: Path
     )
     async with wizard(fake, draft) as driver:
         await driver.shows("bundle.altered", "not what was signed", "(Enter go on)")
-        await driver.press("enter")
-        await driver.shows("the box could not be looked at")
+        await driver.press("enter", shows="the box could not be looked at")
 
 
 async def test_what_is_wrong_is_said_below_its_question_and_blocks_the_plan(draft: Path) -> None:
     fake = FakeInstaller()
     async with wizard(fake, draft) as driver:
         await driver.shows("The box is")
-        await driver.press("enter")
-        await driver.shows("Host name")
-        await driver.press("end", " ", "b", "enter", "enter", "enter")
-        await driver.shows("must be letters, digits and dashes", "1 answer not right", "PgDn goes on")
-        await driver.press("pagedown")
-        await driver.shows("Account")
-        await driver.press("enter")
-        await driver.shows("is needed")
+        await driver.press("enter", shows="Host name")
+        await driver.press(
+            "end",
+            " ",
+            "b",
+            "enter",
+            "enter",
+            "enter",
+            shows=("must be letters, digits and dashes", "1 answer not right", "PgDn goes on"),
+        )
+        await driver.press("pagedown", shows="Account")
+        await driver.press("enter", shows="is needed")
         for _ in range(6):
             await driver.press("pagedown")
         await driver.shows("Not right yet", "The box, Host name: must be letters", "Administrator, Account: is needed")
-        await driver.press("A")
-        await driver.shows("2 answers are not right yet, first: Host name")
-        await driver.press("f")
-        await driver.shows("box-7 b")
+        await driver.press("A", shows="2 answers are not right yet, first: Host name")
+        await driver.press("f", shows="box-7 b")
         await driver.press("end", "backspace", "backspace")
         await driver.until(lambda: "must be" not in driver.text)
 
@@ -164,10 +165,8 @@ async def test_what_is_wrong_is_said_below_its_question_and_blocks_the_plan(draf
 async def test_contradiction_is_shown_at_its_field_and_ends_when_it_is_mended(draft: Path) -> None:
     async with wizard(FakeInstaller(), draft) as driver:
         await driver.shows("The box is")
-        await driver.press("enter", "pagedown", "pagedown")
-        await driver.shows("Administrators")
-        await driver.press("end", *", 10.0.0.1/8")
-        await driver.shows("entry 2: 10.0.0.1/8 has host bits set")
+        await driver.press("enter", "pagedown", "pagedown", shows="Administrators")
+        await driver.press("end", *", 10.0.0.1/8", shows="entry 2: 10.0.0.1/8 has host bits set")
         await driver.press(*("backspace",) * len(", 10.0.0.1/8"))
         await driver.until(lambda: "host bits" not in driver.text)
 
@@ -175,34 +174,34 @@ async def test_contradiction_is_shown_at_its_field_and_ends_when_it_is_mended(dr
 async def test_going_back_loses_nothing_and_questions_follow_answers(draft: Path) -> None:
     async with wizard(FakeInstaller(), draft) as driver:
         await driver.shows("The box is")
-        await driver.press("enter", "pagedown", "pagedown", "pagedown")
-        await driver.shows("Encryption")
+        await driver.press("enter", "pagedown", "pagedown", "pagedown", shows="Encryption")
         assert "Device" not in driver.text
-        await driver.press("right")
-        await driver.shows("Device", "Opened by")
-        await driver.press("down", *"/dev/vdx", "down", "down", "down", "right", "right", "space")
-        await driver.shows("Tang server 1", "Tang addresses")
-        await driver.press("escape")
-        await driver.shows("Administrators")
-        await driver.press("pagedown")
-        await driver.shows("/dev/vdx", "[x] tang")
+        await driver.press("right", shows=("Device", "Opened by"))
+        await driver.press(
+            "down",
+            *"/dev/vdx",
+            "down",
+            "down",
+            "down",
+            "right",
+            "right",
+            "space",
+            shows=("Tang server 1", "Tang addresses"),
+        )
+        await driver.press("escape", shows="Administrators")
+        await driver.press("pagedown", shows=("/dev/vdx", "[x] tang"))
         await driver.press("up", "up", "up", "up", "left")
         await driver.until(lambda: "Device" not in driver.text)
-        await driver.press("right")
-        await driver.shows("/dev/vdx", "[x] tang")
+        await driver.press("right", shows=("/dev/vdx", "[x] tang"))
 
 
 async def test_offers_are_filled_in_one_by_one(draft: Path) -> None:
     async with wizard(FakeInstaller(), draft) as driver:
         await driver.shows("The box is")
-        await driver.press("enter", "pagedown", "pagedown", "pagedown")
-        await driver.shows("Encryption")
-        await driver.press("right", "down", "f2")
-        await driver.shows(f"Device             {DISK}")
-        await driver.press("f2")
-        await driver.shows("Device             /dev/disk/by-id/virtio-other")
-        await driver.press("up", "f2")
-        await driver.shows("The box offers nothing here")
+        await driver.press("enter", "pagedown", "pagedown", "pagedown", shows="Encryption")
+        await driver.press("right", "down", "f2", shows=f"Device             {DISK}")
+        await driver.press("f2", shows="Device             /dev/disk/by-id/virtio-other")
+        await driver.press("up", "f2", shows="The box offers nothing here")
 
 
 async def test_pasted_keys_become_rows_and_garbage_is_dropped(draft: Path) -> None:
@@ -210,8 +209,7 @@ async def test_pasted_keys_become_rows_and_garbage_is_dropped(draft: Path) -> No
     fake.suggestions.pop("admin.authorized_keys")
     async with wizard(fake, draft) as driver:
         await driver.shows("The box is")
-        await driver.press("enter", "pagedown")
-        await driver.shows("SSH key 1")
+        await driver.press("enter", "pagedown", shows="SSH key 1")
         await driver.press("down")
         visit = driver.app.visit  # type: ignore[attr-defined]
         await fill(driver, f"{SSH_KEY}\n\n  {SSH_KEY}2 \r\n")
@@ -227,15 +225,13 @@ async def test_pasted_keys_become_rows_and_garbage_is_dropped(draft: Path) -> No
 async def test_answers_are_kept_while_typed_and_taken_up_after_a_kill(draft: Path) -> None:
     async with wizard(FakeInstaller(), draft) as driver:
         await driver.shows("The box is")
-        await driver.press("enter", "pagedown")
-        await driver.shows("Account")
+        await driver.press("enter", "pagedown", shows="Account")
         await driver.press(*"pat")
         await driver.until(lambda: draft.exists() and 'user = "pat"' in draft.read_text())
         assert tomllib.loads(draft.read_text())["admin"]["user"] == "pat"
     async with wizard(FakeInstaller(), draft) as driver:
         await driver.shows("Your answers of an earlier visit were kept")
-        await driver.press("enter", "pagedown")
-        await driver.shows("Account            pat")
+        await driver.press("enter", "pagedown", shows="Account            pat")
 
 
 async def test_answers_that_cannot_be_kept_are_told(draft: Path) -> None:
@@ -260,23 +256,19 @@ async def test_secrets_have_to_match_and_are_never_shown(draft: Path) -> None:
         for _ in range(6):
             await driver.press("pagedown")
         await driver.shows("Password for sudo", "At least 14 characters")
-        await driver.press(*"short", "enter", *"short", "enter")
-        await driver.shows("is shorter than 14 characters")
+        await driver.press(*"short", "enter", *"short", "enter", shows="is shorter than 14 characters")
         await fill(driver, SECRET)
         await driver.press("enter")
         await fill(driver, f"{SECRET}x")
-        await driver.press("enter")
-        await driver.shows("was not typed the same twice")
+        await driver.press("enter", shows="was not typed the same twice")
         assert "horse" not in driver.text
         assert not fake.secrets
         for _ in range(2):
             await fill(driver, SECRET)
             await driver.press("enter")
         await driver.shows("Plan")
-        await driver.press("escape")
-        await driver.shows("It was typed already")
-        await driver.press("enter", "enter")
-        await driver.shows("Plan")
+        await driver.press("escape", shows="It was typed already")
+        await driver.press("enter", "enter", shows="Plan")
         assert fake.secrets == {"admin_password_hash": SECRET}
 
 
@@ -284,19 +276,13 @@ async def test_apply_asks_and_back_is_chosen_first(draft: Path) -> None:
     fake = FakeInstaller()
     async with wizard(fake, draft) as driver:
         await to_review(driver, fake)
-        await driver.press("A")
-        await driver.shows(">[ Back ]<")
-        await driver.press("enter")
-        await driver.shows("Nothing was changed")
-        await driver.press("A")
-        await driver.shows(">[ Back ]<")
-        await driver.press("escape")
-        await driver.shows("Nothing was changed")
+        await driver.press("A", shows=">[ Back ]<")
+        await driver.press("enter", shows="Nothing was changed")
+        await driver.press("A", shows=">[ Back ]<")
+        await driver.press("escape", shows="Nothing was changed")
         assert not fake.begun
-        await driver.press("A")
-        await driver.shows(">[ Back ]<")
-        await driver.press("right", "enter")
-        await driver.shows("The box is installed")
+        await driver.press("A", shows=">[ Back ]<")
+        await driver.press("right", "enter", shows="The box is installed")
         assert len(fake.begun) == 1
 
 
@@ -304,12 +290,9 @@ async def test_device_has_to_be_named_before_it_is_wiped(draft: Path) -> None:
     fake = FakeInstaller()
     async with wizard(fake, draft) as driver:
         await to_review(driver, fake, luks=True)
-        await driver.press("A")
-        await driver.shows("Type the device")
-        await driver.press(*"yes", "enter", "right", "enter")
-        await driver.shows(f"Type {DISK} to agree")
-        await driver.press("escape")
-        await driver.shows("Nothing was changed")
+        await driver.press("A", shows="Type the device")
+        await driver.press(*"yes", "enter", "right", "enter", shows=f"Type {DISK} to agree")
+        await driver.press("escape", shows="Nothing was changed")
         assert not fake.begun
 
 
@@ -319,17 +302,14 @@ async def test_recovery_key_is_asked_until_it_is_right(draft: Path) -> None:
         await to_review(driver, fake, luks=True)
         await driver.press("A")
         await fill(driver, DISK)
-        await driver.press("enter", "right", "enter")
-        await driver.shows(KEY.split("-")[0])
-        await driver.press("enter")
-        await driver.shows("group 3")
-        await driver.press(*"nonsense", "enter", *KEY.split("-")[6], "enter")
-        await driver.shows("That is not what the key says")
+        await driver.press("enter", "right", "enter", shows=KEY.split("-")[0])
+        await driver.press("enter", shows="group 3")
+        await driver.press(*"nonsense", "enter", *KEY.split("-")[6], "enter", shows="That is not what the key says")
         assert fake.laid is None
-        await driver.press("escape")
-        await driver.shows(KEY.split("-")[0])
-        await driver.press("enter", *KEY.split("-")[2], "enter", *KEY.split("-")[6].upper(), "enter")
-        await driver.shows("The box is installed")
+        await driver.press("escape", shows=KEY.split("-")[0])
+        await driver.press(
+            "enter", *KEY.split("-")[2], "enter", *KEY.split("-")[6].upper(), "enter", shows="The box is installed"
+        )
         assert fake.laid == KEY
 
 
@@ -337,11 +317,11 @@ async def test_failed_run_is_told_and_can_be_tried_again(draft: Path) -> None:
     fake = FakeInstaller(stop_after=2)
     async with wizard(fake, draft) as driver:
         await to_review(driver, fake)
-        await driver.press("A", "right", "enter")
-        await driver.shows("It did not finish", "run.failed", "Run it again", "events.jsonl")
+        await driver.press(
+            "A", "right", "enter", shows=("It did not finish", "run.failed", "Run it again", "events.jsonl")
+        )
         check_golden("wizard_failed", driver.text)
-        await driver.press("r")
-        await driver.shows("Plan")
+        await driver.press("r", shows="Plan")
         await driver.press("ctrl+q")
     assert driver.app.return_value == LEFT
 
@@ -350,8 +330,7 @@ async def test_leaving_a_failed_run_says_so_by_the_exit_code(draft: Path) -> Non
     fake = FakeInstaller(stop_after=1)
     async with wizard(fake, draft) as driver:
         await to_review(driver, fake)
-        await driver.press("A", "right", "enter")
-        await driver.shows("It did not finish")
+        await driver.press("A", "right", "enter", shows="It did not finish")
         await driver.press("enter")
     assert driver.app.return_value == FAILED
 
@@ -361,18 +340,13 @@ async def test_run_can_be_stopped_and_its_log_read(draft: Path) -> None:
     fake.gate.clear()
     async with wizard(fake, draft) as driver:
         await to_review(driver, fake)
-        await driver.press("A", "right", "enter")
-        await driver.shows("Firewall, SSH and PAM", "base: Install packages")
-        await driver.press("l")
-        await driver.shows("changed: base: Install packages")
-        await driver.press("l", "S")
-        await driver.shows("Stop the installation?", ">[ Stay ]<")
+        await driver.press("A", "right", "enter", shows=("Firewall, SSH and PAM", "base: Install packages"))
+        await driver.press("l", shows="changed: base: Install packages")
+        await driver.press("l", "S", shows=("Stop the installation?", ">[ Stay ]<"))
         await driver.press("enter")
         assert not fake.stopped
-        await driver.press("S")
-        await driver.shows(">[ Stay ]<")
-        await driver.press("right", "enter")
-        await driver.shows("run.stopped", "it was cancelled")
+        await driver.press("S", shows=">[ Stay ]<")
+        await driver.press("right", "enter", shows=("run.stopped", "it was cancelled"))
         assert fake.stopped
 
 
@@ -381,12 +355,9 @@ async def test_leaving_a_run_asks_and_the_run_goes_on(draft: Path) -> None:
     fake.gate.clear()
     async with wizard(fake, draft) as driver:
         await to_review(driver, fake)
-        await driver.press("A", "right", "enter")
-        await driver.shows("base: Install packages")
-        await driver.press("escape")
-        await driver.shows("Installing")
-        await driver.press("ctrl+q")
-        await driver.shows("Leave while it installs?")
+        await driver.press("A", "right", "enter", shows="base: Install packages")
+        await driver.press("escape", shows="Installing")
+        await driver.press("ctrl+q", shows="Leave while it installs?")
         await driver.press("right", "enter")
     assert driver.app.return_value == LEFT
     assert not fake.stopped
@@ -419,8 +390,7 @@ async def test_error_of_the_installer_is_told_and_the_wizard_stays(draft: Path) 
         app.visit.texts["admin.user"] = "pat"
         app.go("review")
         await driver.shows("storage.full", "No space left.", "Free some.")
-        await driver.press("escape")
-        await driver.shows("(A apply)")
+        await driver.press("escape", shows="(A apply)")
 
 
 async def test_every_stage_survives_a_tiny_terminal(draft: Path) -> None:
@@ -445,17 +415,12 @@ async def test_every_stage_survives_a_tiny_terminal(draft: Path) -> None:
 async def test_help_and_look(draft: Path) -> None:
     async with wizard(FakeInstaller(), draft) as driver:
         await driver.shows("✓ OK")
-        await driver.press("f4")
-        await driver.shows("+ OK")
-        await driver.press("f1")
-        await driver.shows("Keys", "check again")
+        await driver.press("f4", shows="+ OK")
+        await driver.press("f1", shows=("Keys", "check again"))
         await driver.press("escape")
-        await driver.press("ctrl+c")
-        await driver.shows("Ctrl+Q leaves; what was typed is kept")
-        await driver.press("enter")
-        await driver.shows("Host name")
-        await driver.press("f1")
-        await driver.shows("Between questions")
+        await driver.press("ctrl+c", shows="Ctrl+Q leaves; what was typed is kept")
+        await driver.press("enter", shows="Host name")
+        await driver.press("f1", shows="Between questions")
 
 
 async def test_mono_uses_its_theme(draft: Path) -> None:
