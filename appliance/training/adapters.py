@@ -16,6 +16,8 @@ from torch import nn
 
 from appliance.kernel.errors import BadInput
 from appliance.training.base_model import load_base
+from appliance.training.recipes.dpo import DpoRecipe
+from appliance.training.recipes.lora import LoraRecipe
 from appliance.training.runtime import derive_seed
 
 
@@ -27,6 +29,11 @@ class AdapterShape:
     alpha: float
     dropout: float
     targets: tuple[str, ...] = ()
+
+
+def shape_of(recipe: LoraRecipe | DpoRecipe) -> AdapterShape:
+    """Return the adapter that a recipe asks for."""
+    return AdapterShape(rank=recipe.rank, alpha=recipe.alpha, dropout=recipe.dropout, targets=recipe.targets)
 
 
 def adapt(base: Any, shape: AdapterShape, *, seed: int) -> Any:

@@ -12,15 +12,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.jobs.workspace import Workspace
 from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Metric, Note, Progress
 from appliance.training import adapters, export
 from appliance.training.base_model import Base, load_base
 from appliance.training.chat import EncodedPreferences, encode_preferences
-from appliance.training.checkpoint import CheckpointStore
-from appliance.training.fitting import Work, fit
-from appliance.training.loop import Supervision
+from appliance.training.fit_task import fit_in
+from appliance.training.fitting import Work
 from appliance.training.memory_watch import MemoryWatch
 from appliance.training.merge import merge
 from appliance.training.plan import shape_of_folder
@@ -64,7 +63,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
     rows, kept_aside = known[: len(training.pairs)], known[len(training.pairs) :]
 
     # Before its first step an adapter changes nothing, so the base's figures are the reference in either case.
-    model = adapters.adapt(base.model, _shape(recipe), seed=spec.seed) if recipe.rank else base.model
+    model = adapters.adapt(base.model, adapters.shape_of(recipe), seed=spec.seed) if recipe.rank else base.model
     together = partial(collate, padding=base.padding)
     sampler = BucketSampler(
         rows,
@@ -81,16 +80,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
         heldout=_in_batches(kept_aside, recipe.batch_size, together),
         steps=recipe.epochs * sampler.steps_per_epoch,
     )
-    result = fit(
-        work,
-        recipe,
-        seed=spec.seed,
-        store=CheckpointStore(workspace.checkpoints, fingerprint=spec.run_id),
-        supervision=Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
-        watch=watch,
-    )
-    if not result.finished:
-        raise Interrupted
+    result = fit_in(workspace, work, recipe, watch)
     summary: dict[str, Any] = {"examples": len(training.pairs), "too_long": training.too_long} | watch.figures()
     workspace.emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=work.steps))
     if recipe.rank:
@@ -143,9 +133,3 @@ def _with_reference(
 
 def _in_batches(rows: Sequence[Referenced], batch_size: int, together: Any) -> list[PairBatch]:
     return [together(rows[start : start + batch_size]) for start in range(0, len(rows), batch_size)]
-
-
-def _shape(recipe: DpoRecipe) -> adapters.AdapterShape:
-    return adapters.AdapterShape(
-        rank=recipe.rank, alpha=recipe.alpha, dropout=recipe.dropout, targets=tuple(recipe.targets)
-    )

@@ -11,10 +11,12 @@ from typing import Any, Generic, TypeVar
 
 from appliance.kernel.events import Note
 from appliance.training.checkpoint import CheckpointStore
+from appliance.training.conversations import Conversations
 from appliance.training.loop import LoopResult, LoopSettings, Measuring, Sampler, Supervision, train
 from appliance.training.memory_watch import MemoryWatch, Sized
-from appliance.training.objective import Objective, mean_loss
+from appliance.training.objective import NextToken, Objective, mean_loss
 from appliance.training.recipes.base import OnBase, Recipe
+from appliance.training.sampler import Batch, ChatSampler, in_batches
 from appliance.training.schedule import Schedule
 
 S = TypeVar("S", bound=Sized)
@@ -29,6 +31,22 @@ class Work(Generic[S]):
     objective: Objective[S]
     heldout: Sequence[S]
     steps: int
+
+
+def next_tokens(
+    model: Any, rows: Conversations, recipe: OnBase, *, epochs: int, seed: int, padding: int
+) -> Work[Batch]:
+    """Return the work of learning each next token of the rows."""
+    sampler = ChatSampler(
+        rows.training, seed=seed, batch_size=recipe.batch_size, accumulation=recipe.accumulation, padding=padding
+    )
+    return Work(
+        model=model,
+        sampler=sampler,
+        objective=NextToken(),
+        heldout=in_batches(rows.heldout, batch_size=recipe.batch_size, padding=padding),
+        steps=epochs * sampler.steps_per_epoch,
+    )
 
 
 def fit(

@@ -9,22 +9,20 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.jobs.workspace import Workspace
 from appliance.kernel.events import Progress
 from appliance.training import adapters, export
 from appliance.training.base_model import Base, load_base
-from appliance.training.checkpoint import CheckpointStore
 from appliance.training.conversations import Conversations, read_conversations
-from appliance.training.fitting import Work, fit
-from appliance.training.loop import Supervision
+from appliance.training.fit_task import fit_in
+from appliance.training.fitting import next_tokens
 from appliance.training.memory_watch import MemoryWatch
 from appliance.training.merge import Merged, merge
-from appliance.training.objective import NextToken
 from appliance.training.plan import shape_of_folder
 from appliance.training.recipes.lora import LoraRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import prepare
-from appliance.training.sampler import ChatSampler, in_batches
+from appliance.training.sampler import in_batches
 from appliance.training.summary import heldout_figures, summarise
 
 _PROBES = 16
@@ -47,33 +45,10 @@ def run(workspace: Workspace) -> dict[str, Any]:
     )
     rows = read_conversations(base.tokenizer, workspace.input("dataset"), recipe, seed=spec.seed, emit=workspace.emit)
     watch = MemoryWatch(shape_of_folder(base.folder), rows.load_of(recipe), workspace.emit)
-    shape = _shape(recipe)
-    adapted = adapters.adapt(base.model, shape, seed=spec.seed)
+    adapted = adapters.adapt(base.model, adapters.shape_of(recipe), seed=spec.seed)
     adapter_parameters = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
-    sampler = ChatSampler(
-        rows.training,
-        seed=spec.seed,
-        batch_size=recipe.batch_size,
-        accumulation=recipe.accumulation,
-        padding=base.padding,
-    )
-    work = Work(
-        model=adapted,
-        sampler=sampler,
-        objective=NextToken(),
-        heldout=in_batches(rows.heldout, batch_size=recipe.batch_size, padding=base.padding),
-        steps=recipe.epochs * sampler.steps_per_epoch,
-    )
-    result = fit(
-        work,
-        recipe,
-        seed=spec.seed,
-        store=CheckpointStore(workspace.checkpoints, fingerprint=spec.run_id),
-        supervision=Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
-        watch=watch,
-    )
-    if not result.finished:
-        raise Interrupted
+    work = next_tokens(adapted, rows, recipe, epochs=recipe.epochs, seed=spec.seed, padding=base.padding)
+    result = fit_in(workspace, work, recipe, watch)
     memory = watch.figures()
 
     workspace.emit(Progress(phase="merge", fraction=0.98, step=result.steps, steps=work.steps))
@@ -88,15 +63,9 @@ def run(workspace: Workspace) -> dict[str, Any]:
     return summary | {"job_seconds": round(time.monotonic() - started, 3)}
 
 
-def _shape(recipe: LoraRecipe) -> adapters.AdapterShape:
-    return adapters.AdapterShape(
-        rank=recipe.rank, alpha=recipe.alpha, dropout=recipe.dropout, targets=tuple(recipe.targets)
-    )
-
-
 def _merge(base: Base, adapted: Any, rows: Conversations, recipe: LoraRecipe) -> Merged:
     """Merge into the base as it was given, whatever it was held in while learning."""
     exact = adapted
     if recipe.base_precision != "float32":
-        exact = adapters.take_over(adapted, base.folder, _shape(recipe))
+        exact = adapters.take_over(adapted, base.folder, adapters.shape_of(recipe))
     return merge(exact, in_batches(rows.training[:_PROBES], batch_size=recipe.batch_size, padding=base.padding))

@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 
-from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.jobs.workspace import Workspace
 from appliance.kernel.canonical import digest_of
 from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Progress
 from appliance.training import export
-from appliance.training.checkpoint import CheckpointStore
+from appliance.training.fit_task import train_in
 from appliance.training.fitting import settings_of
-from appliance.training.loop import Supervision, train
 from appliance.training.objective import NextToken
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.recipes.seed import SeedRecipe
@@ -47,17 +46,9 @@ def run(workspace: Workspace) -> dict[str, Any]:
         accumulation=recipe.accumulation,
     )
     # The tokenizer is trained anew in each attempt; weights for another one must never be taken up.
-    store = CheckpointStore(workspace.checkpoints, fingerprint=digest_of([spec.run_id, tokenizer.to_str()]))
-    result = train(
-        model,
-        sampler,
-        settings_of(recipe, steps=recipe.steps, seed=spec.seed),
-        store,
-        Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
-        objective=NextToken(),
-    )
-    if not result.finished:
-        raise Interrupted
+    fingerprint = digest_of([spec.run_id, tokenizer.to_str()])
+    settings = settings_of(recipe, steps=recipe.steps, seed=spec.seed)
+    result = train_in(workspace, model, sampler, settings, objective=NextToken(), fingerprint=fingerprint)
 
     workspace.emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=recipe.steps))
     export.write_model(model, workspace.output)

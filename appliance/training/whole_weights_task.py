@@ -5,19 +5,16 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.jobs.workspace import Workspace
 from appliance.kernel.events import Progress
 from appliance.training import export
 from appliance.training.base_model import Base
-from appliance.training.checkpoint import CheckpointStore
 from appliance.training.conversations import Conversations
-from appliance.training.fitting import Work, fit
-from appliance.training.loop import Supervision
+from appliance.training.fit_task import fit_in
+from appliance.training.fitting import next_tokens
 from appliance.training.memory_watch import MemoryWatch
-from appliance.training.objective import NextToken
 from appliance.training.plan import shape_of_folder
 from appliance.training.recipes.base import OnBase
-from appliance.training.sampler import ChatSampler, in_batches
 from appliance.training.summary import heldout_figures, summarise
 
 
@@ -26,32 +23,9 @@ def train_whole(
 ) -> dict[str, Any]:
     """Train every weight on the rows and write the result. Raises what the loop raises, and Interrupted."""
     started = time.monotonic()
-    spec = workspace.spec
     watch = MemoryWatch(shape_of_folder(base.folder), rows.load_of(recipe), workspace.emit)
-    sampler = ChatSampler(
-        rows.training,
-        seed=spec.seed,
-        batch_size=recipe.batch_size,
-        accumulation=recipe.accumulation,
-        padding=base.padding,
-    )
-    work = Work(
-        model=base.model,
-        sampler=sampler,
-        objective=NextToken(),
-        heldout=in_batches(rows.heldout, batch_size=recipe.batch_size, padding=base.padding),
-        steps=epochs * sampler.steps_per_epoch,
-    )
-    result = fit(
-        work,
-        recipe,
-        seed=spec.seed,
-        store=CheckpointStore(workspace.checkpoints, fingerprint=spec.run_id),
-        supervision=Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
-        watch=watch,
-    )
-    if not result.finished:
-        raise Interrupted
+    work = next_tokens(base.model, rows, recipe, epochs=epochs, seed=workspace.spec.seed, padding=base.padding)
+    result = fit_in(workspace, work, recipe, watch)
     workspace.emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=work.steps))
     summary = summarise(base.model, vocabulary=len(base.tokenizer), result=result) | rows.figures() | watch.figures()
     summary |= heldout_figures(base.model, work.heldout, work.objective, workspace.emit)

@@ -42,10 +42,20 @@ class LoadedModel:
 
 def load_model(folder: Path) -> LoadedModel:
     """Load tokenizer and weights. Raises IntegrityFailure (`model.unreadable`)."""
+    model, tokenizer = from_folder(AutoModelForCausalLM, folder)
+    return LoadedModel(model=model, tokenizer=tokenizer)
+
+
+def from_folder(kind: Any, folder: Path, *, leftovers: bool = False) -> tuple[Any, Any]:
+    """Return model (in evaluation mode) and tokenizer by a class of transformers' Auto kind.
+
+    `leftovers`: whether the file may have tensors that the model does not use. Raises IntegrityFailure
+    (`model.unreadable`).
+    """
     transformers_logging.disable_progress_bar()
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        model, loading = kind.from_pretrained(
             folder,
             dtype=torch.float32,
             local_files_only=True,
@@ -55,10 +65,10 @@ def load_model(folder: Path) -> LoadedModel:
         )
     except _UNREADABLE as error:
         raise unreadable(f"{type(error).__name__}: {str(error)[:200]}") from error
-    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+    for problem in ("missing_keys", "mismatched_keys", *(() if leftovers else ("unexpected_keys",))):
         if loading[problem]:
             raise unreadable(f"{problem.replace('_', ' ')}: {sorted(map(str, loading[problem]))[:3]}")
-    return LoadedModel(model=model.eval(), tokenizer=tokenizer)
+    return model.eval(), tokenizer
 
 
 def unreadable(reason: str) -> IntegrityFailure:

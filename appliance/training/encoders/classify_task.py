@@ -17,7 +17,6 @@ from torch import Tensor
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.canonical import digest_of
 from appliance.kernel.events import Metric, Note, Progress
-from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders import folder
 from appliance.training.encoders.baseline import Baseline, fit_baseline
 from appliance.training.encoders.batches import labelled_batch
@@ -27,8 +26,9 @@ from appliance.training.encoders.report import Measured, guessing, measure, writ
 from appliance.training.encoders.validation import rows_to_learn
 from appliance.training.encoders.vectors import Numbers, frozen_vectors, scores_of
 from appliance.training.encoders.verdict import Comparison, compare
+from appliance.training.fit_task import supervision_of, train_in
 from appliance.training.fitting import settings_of
-from appliance.training.loop import LoopResult, Supervision, train
+from appliance.training.loop import LoopResult
 from appliance.training.recipes.classify import ClassifyRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import derive_seed, prepare
@@ -112,10 +112,6 @@ def _classify(workspace: Workspace) -> dict[str, Any]:
     return described | _summary(methods, comparison, chosen, figures, data, result, seconds=time.monotonic() - started)
 
 
-def _supervision(workspace: Workspace) -> Supervision:
-    return Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested)
-
-
 def _encode(workspace: Workspace, loaded: LoadedEncoder, data: LabelledData, *, length: int) -> _Texts:
     training = encode_texts(loaded.tokenizer, [row.text for row in data.training], max_length=length)
     heldout = encode_texts(loaded.tokenizer, [row.text for row in data.heldout], max_length=length)
@@ -139,7 +135,7 @@ def _baseline(
         loaded,
         [*texts.training, *texts.heldout],
         directory=workspace.checkpoints,
-        supervision=_supervision(workspace),
+        supervision=supervision_of(workspace),
         fingerprint=digest_of([workspace.spec.run_id, list(data.labels)]),
         share=(0.02, end * 0.7),
     )
@@ -186,22 +182,19 @@ def _finetune(
         seed=seed,
     )
     objective = LabelOfText(_weights(recipe, texts.numbers, labels=len(data.labels)))
-    result = train(
+    result = train_in(
+        workspace,
         classifier,
         rows.sampler,
         settings_of(recipe, steps=recipe.epochs * rows.sampler.steps_per_epoch, seed=seed),
-        CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
-        _supervision(workspace),
         objective=objective,
         measuring=rows.measuring(recipe, classifier, objective),
     )
-    if not result.finished:
-        raise Interrupted
     scores = scores_of(
         classifier,
         texts.heldout,
         padding=loaded.padding,
-        supervision=_supervision(workspace),
+        supervision=supervision_of(workspace),
         phase="measure",
         share=(0.98, 0.98),
     )

@@ -22,7 +22,6 @@ from appliance.kernel.durable import write_file
 from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Metric, Note, Progress
 from appliance.training import export
-from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders import folder
 from appliance.training.encoders.batches import TextBatch
 from appliance.training.encoders.labelled import Span, TaggedText, read_tagged
@@ -30,8 +29,8 @@ from appliance.training.encoders.objective import LabelOfToken
 from appliance.training.encoders.report import FOLDER
 from appliance.training.encoders.spans import labels_of, score, spans_of, tag_names, token_tags
 from appliance.training.encoders.validation import rows_to_learn
+from appliance.training.fit_task import train_in
 from appliance.training.fitting import settings_of
-from appliance.training.loop import Supervision, train
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.recipes.tag import TagRecipe
 from appliance.training.runtime import derive_seed, prepare
@@ -95,17 +94,14 @@ def run(workspace: Workspace) -> dict[str, Any]:
 
     rows = rows_to_learn(recipe, [len(row.tokens) for row in encoded[: len(training)]], batch, seed=spec.seed)
     steps = recipe.epochs * rows.sampler.steps_per_epoch
-    result = train(
+    result = train_in(
+        workspace,
         model,
         rows.sampler,
         settings_of(recipe, steps=steps, seed=spec.seed),
-        CheckpointStore(workspace.checkpoints, fingerprint=spec.run_id),
-        Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
         objective=LabelOfToken(),
         measuring=rows.measuring(recipe, model, LabelOfToken()),
     )
-    if not result.finished:
-        raise Interrupted
 
     found = _tag(workspace, model, encoded[len(training) :], labels, padding=loaded.padding)
     wanted = [tuple(span for span in row.spans if span.label in labels) for row in heldout]

@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from appliance.training import export
 from appliance.training.base_model import load_base
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.conversations import read_conversations
-from appliance.training.fitting import Work, fit
+from appliance.training.fitting import fit, next_tokens
 from appliance.training.loop import Supervision
 from appliance.training.memory_watch import MemoryWatch
 from appliance.training.objective import NextToken, mean_loss
@@ -42,7 +43,7 @@ from appliance.training.ranks.sharding import whole
 from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import peak_memory, prepare
-from appliance.training.sampler import Batch, ChatSampler, in_batches
+from appliance.training.sampler import Batch
 from appliance.training.summary import summarise
 
 _PR_SET_PDEATHSIG = 1
@@ -92,26 +93,14 @@ def _train(workspace: Workspace) -> dict[str, Any] | None:
         gradient_checkpointing=recipe.gradient_checkpointing,
     )
     rows = read_conversations(base.tokenizer, workspace.input("dataset"), recipe, seed=spec.seed, emit=emit)
-    sampler = ChatSampler(
-        rows.training,
-        seed=spec.seed,
-        batch_size=recipe.batch_size,
-        accumulation=recipe.accumulation,
-        padding=base.padding,
-    )
     for layer in base.model.model.layers:
         fully_shard(layer)
     fully_shard(base.model)
     folder = workspace.checkpoints / f"rank-{rank}"
     store = CheckpointStore(folder, fingerprint=f"{spec.run_id}/{rank}/{world}")
     _agree_on_a_step(store)
-    work = Work(
-        model=base.model,
-        sampler=sampler,
-        objective=_Share(rank, world),
-        heldout=(),
-        steps=recipe.epochs * sampler.steps_per_epoch,
-    )
+    alone = next_tokens(base.model, rows, recipe, epochs=recipe.epochs, seed=spec.seed, padding=base.padding)
+    work = replace(alone, objective=_Share(rank, world), heldout=())  # measured once, at the end
     watch = MemoryWatch(
         shape_of_folder(base.folder), rows.load_of(recipe), emit, measure=_peak_memory, available=_available_memory()
     )
@@ -120,8 +109,7 @@ def _train(workspace: Workspace) -> dict[str, Any] | None:
     if not result.finished:
         return None
     emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=work.steps))
-    heldout = in_batches(rows.heldout, batch_size=recipe.batch_size, padding=base.padding)
-    loss = mean_loss(base.model, heldout, NextToken()) if heldout else None
+    loss = mean_loss(base.model, alone.heldout, alone.objective) if alone.heldout else None
     memory = watch.figures()
     weights = {}
     for name, piece in base.model.state_dict().items():

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.jobs.workspace import Workspace
 from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Metric, Note, Progress
-from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders import folder
 from appliance.training.encoders.batches import RowSampler, TextBatch, labelled_batch
 from appliance.training.encoders.labelled import LabelledData, read_classification
@@ -22,13 +21,13 @@ from appliance.training.encoders.objective import Counting
 from appliance.training.encoders.report import Measured, measure, write_report
 from appliance.training.encoders.vectors import BATCH, scores_of
 from appliance.training.encoders.verdict import Comparison, compare
+from appliance.training.fit_task import supervision_of, train_in
 from appliance.training.fitting import settings_of
-from appliance.training.loop import Supervision, train
 from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.runtime import derive_seed
 from appliance.training.sealed_chunks import by_length, sealed_chunks
 from appliance.training.shrink.quality import with_labels
-from appliance.training.shrink.student import student_from
+from appliance.training.shrink.student_task import before_learning
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, encode_texts, load_classifier, load_encoder, padded
 from appliance.weights.head import HeadConfig, has_head, read_config
 
@@ -59,7 +58,7 @@ def distil(workspace: Workspace, recipe: DistilRecipe) -> dict[str, Any]:
     taught = _answers(workspace, teacher, training, padding=loaded.padding)
     whole = _measure(workspace, teacher, heldout, data, loaded.padding, phase="teacher")
 
-    source = _source(workspace, recipe)
+    source = before_learning(workspace, recipe)
     student, own = _student(source, teacher, config, seed=workspace.spec.seed)
     if (source / "tokenizer.json").read_bytes() != (workspace.input("teacher") / "tokenizer.json").read_bytes():
         # The student reads the same texts in its own pieces.
@@ -106,17 +105,6 @@ def distil(workspace: Workspace, recipe: DistilRecipe) -> dict[str, Any]:
     }
 
 
-def _source(workspace: Workspace, recipe: DistilRecipe) -> Path:
-    """Return the student's folder before it learns: the base, or some of the teacher's layers."""
-    if "base" in workspace.spec.inputs:
-        return workspace.input("base")
-    return student_from(workspace.input("teacher"), workspace.scratch, recipe)
-
-
-def _supervision(workspace: Workspace) -> Supervision:
-    return Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested)
-
-
 def _answers(
     workspace: Workspace, teacher: TextClassifier, encoded: Sequence[Sequence[int]], *, padding: int
 ) -> Tensor:
@@ -132,7 +120,7 @@ def _answers(
     found = sealed_chunks(
         workspace.checkpoints,
         "answers",
-        supervision=_supervision(workspace),
+        supervision=supervision_of(workspace),
         fingerprint=workspace.spec.run_id,
         count=len(chunks),
         compute=compute,
@@ -186,18 +174,8 @@ def _train(
     sampler = RowSampler(
         [len(row) for row in encoded], build, seed=seed, batch_size=recipe.batch_size, accumulation=recipe.accumulation
     )
-    steps = recipe.epochs * sampler.steps_per_epoch
-    result = train(
-        student,
-        sampler,
-        settings_of(recipe, steps=steps, seed=seed),
-        CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
-        _supervision(workspace),
-        objective=_Taught(recipe),
-    )
-    if not result.finished:
-        raise Interrupted
-    return result
+    settings = settings_of(recipe, steps=recipe.epochs * sampler.steps_per_epoch, seed=seed)
+    return train_in(workspace, student, sampler, settings, objective=_Taught(recipe))
 
 
 class _Taught(Counting):
@@ -233,7 +211,7 @@ def _measure(
         classifier,
         encoded,
         padding=padding,
-        supervision=_supervision(workspace),
+        supervision=supervision_of(workspace),
         phase=phase,
         share=(0.2, 0.2),
     )

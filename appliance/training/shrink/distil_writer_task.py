@@ -8,28 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.jobs.workspace import Workspace
 from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Metric, Note, Progress
 from appliance.training import export
 from appliance.training.base_model import Base, load_base
-from appliance.training.checkpoint import CheckpointStore
 from appliance.training.encoders.batches import RowSampler
 from appliance.training.encoders.folder import describe_folder
 from appliance.training.encoders.objective import Counting
+from appliance.training.fit_task import supervision_of, train_in
 from appliance.training.fitting import settings_of
-from appliance.training.loop import LoopResult, Supervision, train
+from appliance.training.loop import LoopResult
 from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.sampler import IGNORED, Example, pad
 from appliance.training.sealed_chunks import by_length, sealed_chunks
 from appliance.training.shrink.quality import perplexity, writing_examples
-from appliance.training.shrink.student import student_from
+from appliance.training.shrink.student_task import before_learning
 
 _CHUNK = 64
 _BATCH = 8
@@ -61,7 +60,7 @@ class _TaughtBatch:
 def distil(workspace: Workspace, recipe: DistilRecipe) -> dict[str, Any]:
     """Teach a student and write it. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted."""
     workspace.emit(Progress(phase="load"))
-    source = _source(workspace, recipe)
+    source = before_learning(workspace, recipe)
     teacher, student = load_base(workspace.input("teacher")), load_base(source)
     _require_same_tokens(teacher, student)
     data = workspace.input("dataset")
@@ -138,17 +137,6 @@ def _require_same_tokens(teacher: Base, student: Base) -> None:
         )
 
 
-def _source(workspace: Workspace, recipe: DistilRecipe) -> Path:
-    """Return the student's folder before it learns: the base, or some of the teacher's layers."""
-    if "base" in workspace.spec.inputs:
-        return workspace.input("base")
-    return student_from(workspace.input("teacher"), workspace.scratch, recipe)
-
-
-def _supervision(workspace: Workspace) -> Supervision:
-    return Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested)
-
-
 def _answers(
     workspace: Workspace, recipe: DistilRecipe, teacher: Any, examples: Sequence[Example], *, padding: int
 ) -> list[_Answers]:
@@ -169,7 +157,7 @@ def _answers(
     found = sealed_chunks(
         workspace.checkpoints,
         "answers",
-        supervision=_supervision(workspace),
+        supervision=supervision_of(workspace),
         fingerprint=workspace.spec.run_id,
         count=len(chunks),
         compute=compute,
@@ -211,18 +199,8 @@ def _train(
         batch_size=recipe.batch_size,
         accumulation=recipe.accumulation,
     )
-    steps = recipe.epochs * sampler.steps_per_epoch
-    result = train(
-        student,
-        sampler,
-        settings_of(recipe, steps=steps, seed=seed),
-        CheckpointStore(workspace.checkpoints, fingerprint=workspace.spec.run_id),
-        _supervision(workspace),
-        objective=_Taught(recipe),
-    )
-    if not result.finished:
-        raise Interrupted
-    return result
+    settings = settings_of(recipe, steps=recipe.epochs * sampler.steps_per_epoch, seed=seed)
+    return train_in(workspace, student, sampler, settings, objective=_Taught(recipe))
 
 
 class _Taught(Counting):

@@ -13,7 +13,7 @@ from typing import Any
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.events import Metric, Note, Progress
 from appliance.training.encoders.folder import describe_classifier, describe_folder
-from appliance.training.loop import Supervision
+from appliance.training.fit_task import supervision_of
 from appliance.training.recipes.prune import PruneRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import prepare
@@ -52,7 +52,7 @@ def _prune(workspace: Workspace) -> dict[str, Any]:
         return load_subject(
             folder,
             workspace.input("dataset"),
-            supervision=Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested),
+            supervision=supervision_of(workspace),
             rows=rows,
             max_length=recipe.max_length,
             batch_size=recipe.batch_size,

@@ -1,0 +1,52 @@
+"""Training inside a job: checkpoints and events go to its workspace, and whoever asks the job to stop interrupts it."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.training.checkpoint import CheckpointStore
+from appliance.training.fitting import Work, fit
+from appliance.training.loop import LoopResult, LoopSettings, Measuring, Sampler, Supervision, train
+from appliance.training.memory_watch import MemoryWatch, Sized
+from appliance.training.objective import Objective
+from appliance.training.recipes.base import OnBase
+
+S = TypeVar("S", bound=Sized)
+
+
+def supervision_of(workspace: Workspace) -> Supervision:
+    """Return who is told of a job's steps and may stop it."""
+    return Supervision(emit=workspace.emit, stop_requested=workspace.stop_requested)
+
+
+def store_of(workspace: Workspace, *, fingerprint: str = "") -> CheckpointStore:
+    """Return the job's checkpoints, taken up again only by a run of the same fingerprint (the run's own by default)."""
+    return CheckpointStore(workspace.checkpoints, fingerprint=fingerprint or workspace.spec.run_id)
+
+
+def fit_in(workspace: Workspace, work: Work[S], recipe: OnBase, watch: MemoryWatch) -> LoopResult:
+    """Fit by a recipe, as a job. Raises what `fit` raises, and Interrupted."""
+    store, supervision = store_of(workspace), supervision_of(workspace)
+    return _to_the_end(fit(work, recipe, seed=workspace.spec.seed, store=store, supervision=supervision, watch=watch))
+
+
+def train_in(
+    workspace: Workspace,
+    model: Any,
+    sampler: Sampler[S],
+    settings: LoopSettings,
+    *,
+    objective: Objective[S],
+    measuring: Measuring | None = None,
+    fingerprint: str = "",
+) -> LoopResult:
+    """Run the loop, as a job. Raises what the loop raises, and Interrupted."""
+    store, supervision = store_of(workspace, fingerprint=fingerprint), supervision_of(workspace)
+    return _to_the_end(train(model, sampler, settings, store, supervision, objective=objective, measuring=measuring))
+
+
+def _to_the_end(result: LoopResult) -> LoopResult:
+    if not result.finished:
+        raise Interrupted
+    return result
