@@ -110,7 +110,7 @@ def undeploy(session: Session, name: str, yes: bool) -> None:
 @click.option("--max-tokens", default=128, show_default=True)
 @verb
 def ask(session: Session, name: str, prompt: str, max_tokens: int) -> None:
-    """Ask a deployment one question, from this box."""
+    """Ask a deployment, or one of its adapters as NAME:LABEL, one question, from this box."""
     answer = session.send(calls.try_prompt(name, t.TryPrompt(prompt=prompt, max_tokens=max_tokens)))
     session.show(answer, lambda: answer.text)
 

@@ -150,7 +150,7 @@ def convert(session: Session, ref: str, dtype: str, dataset: str, detach: bool) 
     job = session.send(calls.submit_job(t.SubmitJob(kind="convert.gguf", inputs=inputs, parameters={"dtype": dtype})))
     if not detach:
         job = follow(session, job)
-    session.show(job, lambda: f"run:{job.id} {job.state} {job.summary.get('parity', '')}")
+    session.show(job, lambda: _parity_text(job))
 
 
 @model.command()
@@ -271,6 +271,16 @@ def ladder_text(job: t.JobView) -> str:
     columns = ("RUNG", "BYTES", "SIZE", "PPL RATIO", "95 % INTERVAL", "SAME TOKENS", "READS", "GENERATES", "PARITY")
     told = f"f32: perplexity {job.summary['perplexity']:.4f} on {job.summary['measured_tokens']} tokens"
     return f"{head}\n{told} of {job.summary['data']}\n\n" + table(columns, rows, empty="no rungs")
+
+
+def _parity_text(job: t.JobView) -> str:
+    head = f"run:{job.id}  {job.state}"
+    if (found := job.summary.get("parity")) is None:
+        return head
+    return (
+        f"{head}\n  {found['tokens_equal']} of {found['tokens_total']} greedy tokens and {found['strings_equal']} of "
+        f"{found['strings']} tokenised strings are equal in both engines"
+    )
 
 
 def _adapter_text(job: t.JobView) -> str:

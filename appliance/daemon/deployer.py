@@ -10,7 +10,9 @@ import asyncio
 import contextlib
 import shutil
 import signal
+from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import msgspec
 
@@ -24,7 +26,7 @@ from appliance.daemon.residency import Residency, Wanted, footprint_view
 from appliance.daemon.supervisor import Supervisor, Unit, UnitSpec
 from appliance.daemon.wanted_revisions import wanted_revisions
 from appliance.kernel.clock import to_text, utc_now
-from appliance.kernel.errors import IntramurosError
+from appliance.kernel.errors import IntramurosError, Unavailable
 from appliance.kernel.terminal import harmless
 from appliance.residency.plan import Place
 from appliance.services import deployments as service
@@ -37,6 +39,8 @@ _POLL = 0.25
 _LOOK = 5.0
 _GPU_AGE = 10.0
 _TOLD = 10
+_GUEST_PATIENCE = 60.0
+_SEE_SERVING = "See `intramuros serving show`, or ask again."
 _LOOK_WHILE_OUT = 0.4
 """Seconds between two looks while a model is out of memory: a request that waits for it is noticed so soon."""
 
@@ -98,6 +102,22 @@ class Deployer:
                         with contextlib.suppress(TimeoutError):
                             async with asyncio.timeout(0.5):
                                 await self.changed.wait()
+
+    @contextlib.asynccontextmanager
+    async def in_memory(self, name: str, number: int) -> AsyncIterator[Path]:
+        """Bring a live revision into memory for a question, keep it there, and give its engine's socket.
+
+        Raises Unavailable `deployment.not_in_memory` when there is no room for it in time.
+        """
+        with self._residency.guest(number):
+            self.wake()
+            late = asyncio.get_running_loop().time() + _GUEST_PATIENCE
+            while number in (parked := self._parked()):
+                if parked[number] or asyncio.get_running_loop().time() > late:
+                    why = f": {parked[number]}" if parked[number] else " yet"
+                    raise Unavailable("deployment.not_in_memory", f"{name} is not in memory{why}.", hint=_SEE_SERVING)
+                await asyncio.sleep(_POLL)
+            yield self._units.socket(number)
 
     def unit_of(self, revision: int) -> Unit | None:
         """Return the engine of a revision."""

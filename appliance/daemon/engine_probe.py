@@ -75,8 +75,8 @@ async def prove(socket: Path) -> None:
     await answer(socket, prompt="Hello", max_tokens=1)
 
 
-async def answer(socket: Path, *, prompt: str, max_tokens: int, timeout: float = 120.0) -> TryAnswer:
-    """Ask one question, greedily. Raises Unavailable or BadInput."""
+async def answer(socket: Path, *, prompt: str, max_tokens: int, adapter: str = "", timeout: float = 120.0) -> TryAnswer:
+    """Ask one question, greedily, under an adapter or the model as it is. Raises Unavailable or BadInput."""
     info = await greet(socket)
     if info is None:
         raise Unavailable("engine.unreachable", "The engine does not answer.", hint="See `intramuros status`.")
@@ -86,15 +86,17 @@ async def answer(socket: Path, *, prompt: str, max_tokens: int, timeout: float =
             f"This deployment is of kind {info.kind}; only those of kind generate answer a prompt.",
             hint="Use the gateway's address for its kind; see the guide to serving.",
         )
-    return await _ask(socket, _submit(prompt, chat=info.chat, max_tokens=max_tokens), timeout=timeout)
+    asked = _submit(prompt, chat=info.chat, max_tokens=max_tokens, adapter=adapter)
+    return await _ask(socket, asked, timeout=timeout)
 
 
-def _submit(prompt: str, *, chat: bool, max_tokens: int) -> Submit:
+def _submit(prompt: str, *, chat: bool, max_tokens: int, adapter: str = "") -> Submit:
     return Submit(
         id=1,
         tenant=_TENANT,
         messages=(Message(role="user", content=prompt),) if chat else None,
         prompt=None if chat else prompt,
+        adapter=adapter,
         params=Sampling(max_tokens=max_tokens, temperature=0.0),
     )
 

@@ -6,9 +6,10 @@ after a restart: an engine that runs is in memory, and what was out comes in as 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -78,6 +79,8 @@ class _Record:
     placement: Placement = ON_PROCESSOR
     on_gpu: int = 0
     """bytes of the GPU that it is charged with while it is in memory"""
+    guests: int = 0
+    """questions of the daemon's own that wait for it or are being answered"""
     gpu_measured: int = 0
     greeted: bool = False
     off_gpu: str = ""
@@ -160,11 +163,22 @@ class Residency:
     def observe(self, state: GatewayState | None) -> None:
         """Take over what the gateway says of use and of requests that wait."""
         for record in self._records.values():
-            record.waiting = record.active = 0
+            record.waiting, record.active = record.guests, 0
         for number, seen in (state.revisions if state is not None else {}).items():
             record = self._record(int(number))
             record.used = max(record.used, seen.used)
-            record.waiting, record.active = seen.waiting, seen.active
+            record.waiting, record.active = seen.waiting + record.guests, seen.active
+
+    @contextlib.contextmanager
+    def guest(self, number: int) -> Iterator[None]:
+        """Want a revision in memory for a question that does not come through the gateway."""
+        record = self._record(number)
+        record.guests += 1
+        try:
+            yield
+        finally:
+            record.guests -= 1
+            record.used = self.clock()
 
     def place(self, number: int, place: Place) -> None:
         """Record where a revision is now."""

@@ -35,7 +35,7 @@ from appliance.daemon.gateway_unit import (
 from appliance.daemon.job_runner import JobRunner
 from appliance.daemon.sandbox import network_prefix
 from appliance.daemon.supervisor import Supervisor, resident_bytes
-from appliance.kernel.errors import BadInput, Conflict, Forbidden, IntramurosError, StorageFailure
+from appliance.kernel.errors import BadInput, Conflict, Forbidden, IntramurosError, NotFound, StorageFailure
 from appliance.kernel.events import Progress
 from appliance.kernel.notify import notify
 from appliance.kernel.sharing import open_to_groups
@@ -168,12 +168,20 @@ class Daemon:
         return tuple(await asyncio.gather(*(self._with_worker(view) for view in views)))
 
     async def try_prompt(self, ctx: Context, name: str, body: t.TryPrompt) -> t.TryAnswer:
-        """Ask the live engine of a deployment one question."""
-        view = await asyncio.to_thread(deployment_service.show, ctx, name)
-        live = next((entry.number for entry in view.revisions if entry.state == "live"), None)
+        """Ask the live engine of a deployment one question; `NAME:LABEL` asks under one of its adapters."""
+        deployed, _, adapter = name.partition(":")
+        view = await asyncio.to_thread(deployment_service.show, ctx, deployed)
+        live = next((entry for entry in view.revisions if entry.state == "live"), None)
         if live is None:
-            raise Conflict("deployment.not_live", f"{name} is not live.", hint="See `intramuros deployments`.")
-        return await answer(self._appliance.paths.worker_socket(live), prompt=body.prompt, max_tokens=body.max_tokens)
+            raise Conflict("deployment.not_live", f"{deployed} is not live.", hint="See `intramuros deployments`.")
+        if adapter and adapter not in live.options.adapters:
+            raise NotFound(
+                "deployment.no_adapter",
+                f"{deployed} is served without an adapter {adapter}.",
+                hint=f"It has {', '.join(live.options.adapters) or 'none'}; see `intramuros deployments`.",
+            )
+        async with self._deployer.in_memory(deployed, live.number) as endpoint:
+            return await answer(endpoint, prompt=body.prompt, adapter=adapter, max_tokens=body.max_tokens)
 
     async def serving(self, ctx: Context) -> t.ServingView:
         """Return who is in memory and why, with what each engine says of itself."""

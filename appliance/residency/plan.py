@@ -59,6 +59,10 @@ class Member:
         """Bytes that it needs of each memory."""
         return Counter({MAIN: self.needs, **({self.device: self.device_needs} if self.device_needs else {})})
 
+    def idle(self, now: float) -> float:
+        """Seconds since its last request, or since it came where it is if there was none."""
+        return now - max(self.used, self.since)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
@@ -105,7 +109,7 @@ def decide(members: Sequence[Member], room: Room, now: float) -> list[Decision]:
         if _is_idle(member, now):
             books.leaving.add(member.revision)
             books.note(
-                "unload", member, f"no request for {span(now - member.used)}, its limit is {span(member.idle_timeout)}"
+                "unload", member, f"no request for {span(member.idle(now))}, its limit is {span(member.idle_timeout)}"
             )
     books.coming = _sum(
         member for member in members if member.place == Place.LEAVING or member.revision in books.leaving
@@ -205,7 +209,7 @@ def _is_idle(member: Member, now: float) -> bool:
     return (
         member.place == Place.RESIDENT
         and not (member.pinned or member.asked or member.active)
-        and 0 < member.idle_timeout < now - max(member.used, member.since)
+        and 0 < member.idle_timeout < member.idle(now)
     )
 
 

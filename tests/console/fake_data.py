@@ -402,7 +402,10 @@ DEPLOYMENTS = (
                 state="live",
                 by="bruno",
                 at=at(hours=5),
-                options=t.ServingOptions(draft=t.ServedDraft(ref="faq-small@1", digest=digest("a"), size=1 << 27)),
+                options=t.ServingOptions(
+                    draft=t.ServedDraft(ref="faq-small@1", digest=digest("a"), size=1 << 27),
+                    adapters={"law": t.ServedAdapter(ref="faq-law@2", digest=digest("f"), size=1 << 20)},
+                ),
             ),
         ),
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.api.types import DeploymentView, ResidentView, RevisionView, TryAnswer
+from appliance.api.types import DeploymentView, ResidentView, RevisionView, ServingOptions, TryAnswer
 from tui import format as fmt
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
 
@@ -49,6 +49,7 @@ def deployment_lines(one: DeploymentView, look: Look) -> list[Line]:
         fact("state", state(one.state, look), f" {one.state}"),
         fact("model", Span(fmt.clean(one.model), Tone.STRONG), f"   revision {one.revision}"),
         *_draft(one),
+        *_adapters(one),
         fact("since", f"{fmt.moment(one.since)} UTC, {fmt.ago(one.since, look.now)}"),
         fact("roll back to", fmt.clean(one.previous) or "nothing: this is the first revision"),
     ]
@@ -72,7 +73,7 @@ def deployment_lines(one: DeploymentView, look: Look) -> list[Line]:
 
 def _draft(one: DeploymentView) -> list[Line]:
     """Who guesses tokens for it, how often it was right, and what it takes of the memory."""
-    draft = next((item.options.draft for item in one.revisions if item.state == "live"), None)
+    draft = _served(one).draft
     if draft is None:
         return []
     engine = one.resident.engine if one.resident else None
@@ -82,6 +83,19 @@ def _draft(one: DeploymentView) -> list[Line]:
         told = f"{right} of {fmt.count(engine.draft_model_drafted)} guessed tokens right"
     needs = f"   {fmt.size(one.resident.predicted.draft)}" if one.resident else ""
     return [fact("draft model", f"{fmt.clean(draft.ref)}   {told}{needs}")]
+
+
+def _adapters(one: DeploymentView) -> list[Line]:
+    """The names by which clients ask for its adapters, and which tunings they are."""
+    return [
+        fact("adapter" if not number else "", f"{fmt.clean(f'{one.name}:{label}')}   {fmt.clean(adapter.ref)}")
+        for number, (label, adapter) in enumerate(sorted(_served(one).adapters.items()))
+    ]
+
+
+def _served(one: DeploymentView) -> ServingOptions:
+    """How its live revision is served; the defaults while none is live."""
+    return next((item.options for item in one.revisions if item.state == "live"), ServingOptions())
 
 
 def _memory(one: DeploymentView) -> Span:

@@ -91,6 +91,26 @@ def test_one_that_had_to_wait_is_parked_and_loads_only_when_asked_for(clock: Clo
     ]
 
 
+def test_a_question_of_the_daemons_own_brings_a_model_in_and_keeps_it(clock: Clock) -> None:
+    residency = books(clock, 100)
+    member = wanted(1, idle_timeout=60)
+    residency.place(1, Place.RESIDENT)
+    clock.now += 120
+    told = residency.decide([member])
+    assert [(one.action, one.why) for one in told] == [("unload", "no request for 2 min, its limit is 1 min")]
+    residency.place(1, Place.ABSENT)
+    with residency.guest(1):
+        residency.observe(gateway())
+        assert [one.action for one in residency.decide([member])] == ["load"]
+        residency.place(1, Place.RESIDENT)
+        clock.now += 90
+        assert residency.decide([member]) == []
+    residency.observe(gateway())
+    assert residency.decide([member]) == []
+    clock.now += 61
+    assert [one.action for one in residency.decide([member])] == ["unload"]
+
+
 def test_a_refusal_is_told_to_clients_for_a_while_and_then_tried_again(clock: Clock) -> None:
     residency = books(clock, 100)
     residency.place(1, Place.RESIDENT)
