@@ -41,13 +41,20 @@ def _silent(_level: int, _text: bytes, _data: ctypes.c_void_p) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufFacts:
-    """What llama.cpp reads from the file. Lengths are in tokens."""
+    """What llama.cpp reads from the file, named as in a model's description. Lengths are in tokens, 0 where unsaid."""
 
     architecture: str
     parameters: int
     context_length: int
     vocabulary: int
     quantisation: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    key_width: int
+    """numbers in one key and one value of a head together"""
+    feed_forward: int
     chat_template: str
 
 
@@ -113,13 +120,20 @@ class LlamaModel:
     def facts(self) -> GgufFacts:
         """Return what the file says of itself, as llama.cpp understood it."""
         template = llama_cpp.llama_model_chat_template(self._model, None)
-        file_type = self._text("general.file_type")
+        file_type, architecture = self._text("general.file_type"), self._text("general.architecture")
+        attention = f"{architecture}.attention"
         return GgufFacts(
-            architecture=self._text("general.architecture"),
+            architecture=architecture,
             parameters=int(llama_cpp.llama_model_n_params(self._model)),
             context_length=int(llama_cpp.llama_model_n_ctx_train(self._model)),
             vocabulary=self._size,
             quantisation=_FILE_TYPES.get(file_type, file_type),
+            layers=int(llama_cpp.llama_model_n_layer(self._model)),
+            hidden=int(llama_cpp.llama_model_n_embd(self._model)),
+            heads=int(llama_cpp.llama_model_n_head(self._model)),
+            kv_heads=int(llama_cpp.llama_model_n_head_kv(self._model)),
+            key_width=self._number(f"{attention}.key_length") + self._number(f"{attention}.value_length"),
+            feed_forward=self._number(f"{architecture}.feed_forward_length"),
             chat_template=template.decode() if template else "",
         )
 
@@ -210,6 +224,10 @@ class LlamaModel:
         if not np.isfinite(logits).all():
             raise IntegrityFailure("conversion.not_finite", "The converted file's logits are not finite numbers.")
         return logits
+
+    def _number(self, key: str) -> int:
+        text = self._text(key)
+        return int(text) if text.isdecimal() else 0
 
     def _text(self, key: str) -> str:
         buffer = ctypes.create_string_buffer(256)

@@ -163,11 +163,11 @@ class Residency:
     def observe(self, state: GatewayState | None) -> None:
         """Take over what the gateway says of use and of requests that wait."""
         for record in self._records.values():
-            record.waiting, record.active = record.guests, 0
+            record.waiting = record.active = 0
         for number, seen in (state.revisions if state is not None else {}).items():
             record = self._record(int(number))
             record.used = max(record.used, seen.used)
-            record.waiting, record.active = seen.waiting + record.guests, seen.active
+            record.waiting, record.active = seen.waiting, seen.active
 
     @contextlib.contextmanager
     def guest(self, number: int) -> Iterator[None]:
@@ -257,7 +257,7 @@ class Residency:
             needs=max(predicted, record.measured),
             place=record.place,
             pinned=wanted.policy.pinned,
-            asked=wanted.starting or record.waiting > 0,
+            asked=wanted.starting or record.waiting + record.guests > 0,
             home=not record.unloaded,
             active=record.active,
             used=record.used,

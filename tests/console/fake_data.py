@@ -455,7 +455,13 @@ def plan_of_serving(name: str, model: str, *, draft: bool) -> t.PlanView:
         model=model,
         kind="generate",
         predicted=t.FootprintView(
-            weights=1 << 30, cache=1 << 28, compute=1 << 26, process=1 << 26, total=(1408 << 20) + more, draft=more
+            weights=1 << 30,
+            cache=1 << 28,
+            compute=1 << 26,
+            process=1 << 26,
+            total=(1408 << 20) + more,
+            saved=1 << 28,
+            draft=more,
         ),
         budget=4 << 30,
         used=1 << 30,

@@ -129,8 +129,8 @@ def test_choices_are_numbered_and_defaults_kept() -> None:
 
 def test_what_serving_would_need_is_said_before_it_is_agreed_to() -> None:
     appliance = FakeAppliance()
-    text = said(appliance, "4", "1", "D", "", "1", "2", "", "no")
-    assert "needs 1.6 GiB, 200 MiB of it for the draft; serving has 3.0 GiB free" in text
+    text = " ".join(said(appliance, "4", "1", "D", "", "1", "2", "", "no").split())
+    assert "needs 1.6 GiB, 200 MiB of it for the draft, and up to 256 MiB for saved prefixes; serving has 3.0" in text
     assert "load assistant: needs 1.4 GiB, 3 GiB are free" in text
     assert "intramuros deploy faq@3 --as assistant --draft faq@2" in text
     assert "A model cannot guess for itself." in said(appliance, "4", "1", "D", "", "1", "1", "", "y")

@@ -44,6 +44,7 @@ def test_a_tuning_is_served_as_its_adapter_and_comes_back_into_memory_when_asked
         box.verb("dataset", "import", "example:faq", "--name", "faq")
         base = box.verb("model", "convert", "tiny@1")["id"]
         box.verb("model", "register", f"run:{base}", "--name", "base")
+        assert box.verb("serving", "plan", "base@1", "--as", "base")["predicted"]["cache"] > 0
         tuned = box.verb("train", "lora", "--base", "tiny", "--data", "faq", *SHORT)["id"]
         proven = box.verb("model", "adapter", f"run:{tuned}")
         assert proven["summary"]["tokens_equal"] == proven["summary"]["tokens_total"] > 0

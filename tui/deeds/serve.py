@@ -45,10 +45,11 @@ async def preview_of_serving(session: Session, target: Target, answers: Answers)
     plan = await session.send(calls.plan_deploy(answers["name"], asked))
     need, free = plan.predicted, fmt.size(max(0, plan.budget - plan.used))
     draft = f", {fmt.size(need.draft)} of it for the draft" if need.draft else ""
+    saved = f", and up to {fmt.size(need.saved)} for saved prefixes" if need.saved else ""
     then = tuple(f"{one.action} {one.deployment}: {one.why}" for one in plan.decisions[:2])
     layers = (fact("layers", fmt.clean(plan.placement)),) if plan.placement else ()
-    memory = fact("memory", f"needs {fmt.size(need.total)}{draft}; serving has {free} free")
-    return (memory, *layers, *said("then", then))
+    memory = said("memory", (f"needs {fmt.size(need.total)}{draft}{saved}; serving has {free} free",))
+    return (*memory, *layers, *said("then", then))
 
 
 def _can_roll_back(target: Target) -> str:

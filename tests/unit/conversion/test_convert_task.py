@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from appliance.catalog.model_folder import inspect_model
 from appliance.conversion.convert_task import run
 from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import BadInput, IntegrityFailure, IntramurosError
@@ -32,17 +34,15 @@ def fail(directory: Path, model: Path, parameters: dict[str, Any]) -> tuple[Intr
     return failure.value, [path.name for path in workspace.output.iterdir()]
 
 
-def test_the_summary_has_the_figures_and_the_facts(converted: Converted) -> None:
+def test_the_summary_has_the_figures_and_describes_the_file_as_an_import_would(converted: Converted) -> None:
     summary = dict(converted.summary)
-    parity = summary.pop("parity")
-    assert summary == {
-        "architecture": "llama",
-        "parameters": 123_200,
-        "context_length": CONTEXT,
-        "vocabulary": VOCABULARY,
-        "quantisation": "F32",
-        "gguf_bytes": (converted.output / "model.gguf").stat().st_size,
-    }
+    parity, size = summary.pop("parity"), summary.pop("gguf_bytes")
+    file = converted.output / "model.gguf"
+    described = msgspec.to_builtins(inspect_model(file).description)
+    assert summary == {name: described[name] for name in summary}
+    assert summary.keys() >= {"layers", "hidden", "heads", "kv_heads", "key_width", "feed_forward"}  # what memory needs
+    assert (summary["parameters"], summary["context_length"], summary["vocabulary"]) == (123_200, CONTEXT, VOCABULARY)
+    assert (summary["quantisation"], size) == ("F32", file.stat().st_size)
     assert parity["passed"] is True
     assert parity["prompts"] == 8 + 4 + 4
     assert parity["tokens_equal"] + parity["tokens_tied"] == parity["tokens_total"] == 16 * parity["prompts"]
