@@ -28,9 +28,10 @@ class Ref:
 def check_name(name: str, *, what: str) -> str:
     """Return a valid name of a model, data set or deployment. Raises BadInput."""
     if not _NAME.fullmatch(name):
+        article = "an" if what[0] in "aeiou" else "a"
         raise BadInput(
             "name.invalid",
-            f"{name!r} cannot be the name of a {what}.",
+            f"{name!r} cannot be the name of {article} {what}.",
             hint="Use 1 to 63 lower-case letters, digits, '.', '_' or '-', starting with a letter or digit.",
         )
     return name

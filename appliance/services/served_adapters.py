@@ -30,7 +30,7 @@ def find_adapters(
 
 
 def _find(connection: Connection, base: Row[Any], label: str, text: str, any_stage: bool) -> t.ServedAdapter:
-    check_name(label, what="adapter's label")
+    check_name(label, what="adapter")
     row = find_model(connection, text)
     ref = ref_of(row)
     entry = next((entry for entry in file_entries(row.files) if entry.path == FILE), None)
