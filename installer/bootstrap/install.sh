@@ -135,8 +135,8 @@ for file in /etc/apt/sources.list "$lists"/*.list "$lists"/*.sources; do
     sync "$state/apt-disabled"
     mv "$file" "$file.disabled"
 done
-put "$lists/intramuros.sources" << END
-# The bundle's archive, signed by its publisher. Other sources were renamed to *.disabled: $state/apt-disabled lists them.
+put "$lists/intramuros.sources" << END # to the byte what the role offline_repo writes
+# Written by Intramuros: the verified bundle. Every other source was renamed to NAME.disabled.
 Types: deb
 URIs: file:$medium/apt
 Suites: ./

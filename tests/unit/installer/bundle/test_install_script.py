@@ -19,6 +19,7 @@ from installer.bundle import layout
 from installer.bundle.openpgp import Signer
 from installer.bundle.signed_metadata import VALID
 from tests.factories.bundle import BUILT, PASSPHRASE, Publisher
+from tests.quality.sources import ROOT
 
 DEB = "apt/wanted_1.0-1_all.deb"
 Attack = Callable[[Path], object]
@@ -218,3 +219,15 @@ def test_the_script_stays_short_and_plain() -> None:
 def _sign(medium: Path, data: bytes, publisher: Publisher) -> None:
     (medium / layout.SUMS).write_bytes(data)
     (medium / layout.SUMS_SIGNATURE).write_bytes(Signer(publisher.keys, PASSPHRASE, at=BUILT).detach_sign(data))
+
+
+def test_source_of_packages_is_to_the_byte_what_the_playbooks_keep() -> None:
+    """Else the script, run again to go on after a power cut, would leave something for the next run to change."""
+    script = (ROOT / "installer" / "bootstrap" / "install.sh").read_text()
+    written = re.search(r'put "\$lists/intramuros\.sources" << END[^\n]*\n(.*?)END\n', script, flags=re.DOTALL)
+    template = (ROOT / "playbooks" / "roles" / "offline_repo" / "templates" / "intramuros.sources.j2").read_text()
+    kept = template.replace("{{ offline_repo_bundle }}", "$medium").replace(
+        "{{ offline_repo_key }}", "$trust/publisher.gpg"
+    )
+    assert written is not None
+    assert written[1] == kept
