@@ -209,7 +209,7 @@ async def test_deploy_sends_the_chosen_version() -> None:
         await console.shows("Health")
         await console.press("4", shows="faq@3")
         await console.press("D", shows="intramuros deploy faq@3 --as assistant")
-        await console.shows("needs 1.4 GiB; serving has 3.0 GiB free")
+        await console.shows("needs 1.4 GiB, and up to 256 MiB for saved prefixes;", "serving has 3.0 GiB free")
         await console.press(
             "enter", "down", "enter", "enter", "enter", "right", "enter", shows="assistant is switching to faq@2"
         )
