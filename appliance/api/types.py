@@ -653,6 +653,16 @@ class DeploymentView(View, frozen=True, kw_only=True):
     decisions: tuple[DecisionView, ...] = ()
     """what was decided about it, newest first"""
 
+    @property
+    def live(self) -> RevisionView | None:
+        """The revision that answers, also while a newer one starts."""
+        return next((revision for revision in self.revisions if revision.state == "live"), None)
+
+    @property
+    def options(self) -> ServingOptions:
+        """How its live revision is served; the defaults while none is live."""
+        return self.live.options if self.live is not None else ServingOptions()
+
 
 class FootprintView(View, frozen=True, kw_only=True):
     """Predicted memory of one engine, in bytes: main memory, and `device` of the GPU that has some of its layers."""

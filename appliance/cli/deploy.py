@@ -151,7 +151,7 @@ def _revision(view: t.DeploymentView, number: int) -> t.RevisionView:
 
 def _text(view: t.DeploymentView) -> str:
     head = f"{view.name}  {view.state}  {view.model or '-'}  previous {view.previous or '-'}"
-    serving = next((item.options for item in view.revisions if item.state == "live"), t.ServingOptions())
+    serving = view.options
     head += "".join(f"\n  {view.name}:{label}  {entry.ref}" for label, entry in sorted(serving.adapters.items()))
     if serving.draft is not None:
         head += f"\n  draft model  {serving.draft.ref}"

@@ -171,8 +171,7 @@ class Daemon:
         """Ask the live engine of a deployment one question; `NAME:LABEL` asks under one of its adapters."""
         deployed, _, adapter = name.partition(":")
         view = await asyncio.to_thread(deployment_service.show, ctx, deployed)
-        live = next((entry for entry in view.revisions if entry.state == "live"), None)
-        if live is None:
+        if (live := view.live) is None:
             raise Conflict("deployment.not_live", f"{deployed} is not live.", hint="See `intramuros deployments`.")
         if adapter and adapter not in live.options.adapters:
             raise NotFound(
@@ -193,9 +192,9 @@ class Daemon:
         return await self._deployer.preview(name, model)
 
     async def _with_worker(self, view: t.DeploymentView) -> t.DeploymentView:
-        live = next((entry.number for entry in view.revisions if entry.state == "live"), None)
-        if live is None:
+        if view.live is None:
             return view
+        live = view.live.number
         unit = self._deployer.unit_of(live)
         return msgspec.structs.replace(
             view,

@@ -91,6 +91,22 @@ class Box:
             return False
         return True
 
+    def ask_as_client(self, question: str, *, model: str, max_tokens: int) -> dict[str, Any]:
+        """Ask the gateway as an end user with the key in the file `key`; what came, `ok` or not."""
+        finished = subprocess.run(
+            [
+                *(sys.executable, "-I", "-m", "appliance.tour.end_user", "ask", question),
+                *("--url", self.url, "--ca", str(self.paths.authority_certificate)),
+                *("--key-file", str(self.paths.root / "key"), "--model", model, "--max-tokens", str(max_tokens)),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        answer: dict[str, Any] = json.loads(finished.stdout)
+        return answer
+
 
 def run_verb(*arguments: str, state: Path) -> subprocess.CompletedProcess[str]:
     """Run `intramuros` as a process of its own."""

@@ -41,19 +41,7 @@ def box(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Box]:
 
 def ask(box: Box, question: str = "Hello") -> dict[str, Any]:
     """Ask the gateway as an end user."""
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-I", "-m", "appliance.tour.end_user", "ask", question),
-            *("--url", box.url, "--ca", str(box.paths.authority_certificate)),
-            *("--key-file", str(box.paths.root / "key"), "--model", "tiny", "--max-tokens", "8"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    answer: dict[str, Any] = json.loads(finished.stdout)
-    return answer
+    return box.ask_as_client(question, model="tiny", max_tokens=8)
 
 
 def test_an_imported_model_is_described_verified_and_served(box: Box) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,19 +14,9 @@ SHORT = ("--set", "epochs=1", "--set", "max_length=96", "--set", "rank=4")
 
 
 def as_client(box: Box, model: str) -> str:
-    """Ask the gateway as an end user."""
-    finished = subprocess.run(
-        [
-            *(sys.executable, "-I", "-m", "appliance.tour.end_user", "ask", QUESTION),
-            *("--url", box.url, "--ca", str(box.paths.authority_certificate)),
-            *("--key-file", str(box.paths.root / "key"), "--model", model, "--max-tokens", "16"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return str(json.loads(finished.stdout)["text"])
+    answer = box.ask_as_client(QUESTION, model=model, max_tokens=16)
+    assert answer["ok"], answer
+    return str(answer["text"])
 
 
 def on_the_box(box: Box, name: str) -> str:

@@ -58,8 +58,7 @@ def _can_roll_back(target: Target) -> str:
 
 def _can_ask(target: Target) -> str:
     """A name that changes its version is answered by the old one until the new one is ready."""
-    live = any(revision.state == "live" for revision in target.item.revisions)
-    return "" if live else f"it is {target.item.state}, not live"
+    return "" if target.item.live else f"it is {target.item.state}, not live"
 
 
 def _can_pin(target: Target) -> str:

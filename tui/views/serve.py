@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.api.types import DeploymentView, ResidentView, RevisionView, ServingOptions, TryAnswer
+from appliance.api.types import DeploymentView, ResidentView, RevisionView, TryAnswer
 from tui import format as fmt
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
 
@@ -73,7 +73,7 @@ def deployment_lines(one: DeploymentView, look: Look) -> list[Line]:
 
 def _draft(one: DeploymentView) -> list[Line]:
     """Who guesses tokens for it, how often it was right, and what it takes of the memory."""
-    draft = _served(one).draft
+    draft = one.options.draft
     if draft is None:
         return []
     engine = one.resident.engine if one.resident else None
@@ -89,13 +89,8 @@ def _adapters(one: DeploymentView) -> list[Line]:
     """The names by which clients ask for its adapters, and which tunings they are."""
     return [
         fact("adapter" if not number else "", f"{fmt.clean(f'{one.name}:{label}')}   {fmt.clean(adapter.ref)}")
-        for number, (label, adapter) in enumerate(sorted(_served(one).adapters.items()))
+        for number, (label, adapter) in enumerate(sorted(one.options.adapters.items()))
     ]
-
-
-def _served(one: DeploymentView) -> ServingOptions:
-    """How its live revision is served; the defaults while none is live."""
-    return next((item.options for item in one.revisions if item.state == "live"), ServingOptions())
 
 
 def _memory(one: DeploymentView) -> Span:
