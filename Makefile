@@ -8,7 +8,7 @@ MINUTES ?= 60
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-offline test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu bench-training clean bench-soak
+.PHONY: help setup run test clients test-offline test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu bench-training clean bench-soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,12 +19,15 @@ setup: ## make .venv from the locks; does nothing when it is up to date
 run: setup ## start the appliance in ./var and walk the tour
 	@$(VENV)/intramuros tour --state $(STATE) --port $(PORT)
 
-test: setup ## the whole gate: linters, types, contracts, unit and flow tests
+test: setup clients ## the whole gate: linters, types, contracts, unit and flow tests
 	@$(VENV)/python -m pytest
 
-test-offline: setup ## the gate twice more: with the network cut, and with a route that swallows everything; needs root
+test-offline: setup clients ## the gate twice more: with the network cut, and with a route that swallows everything; needs root
 	@tools/without_network.sh cut $(VENV)/python -m pytest
 	@tools/without_network.sh swallowed $(VENV)/python -m pytest
+
+clients: ## make the environment of a client of the API that the gate asks with
+	@$(PYTHON) -m tools.setup_environment --llamaindex
 
 test-boxes: setup bundle ## install, attack and measure real Debian boxes; needs root, an hour or two
 	@$(VENV)/python -m tools.setup_boxes
@@ -76,4 +79,4 @@ bench-training: setup ## measure training against TRL and its promises: writes b
 	@$(VENV)/python -m benchmarks.training
 
 clean: ## remove the environments and caches of this clone; state in ./var stays
-	rm -rf .venv .venv-bench .venv-litellm build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-litellm .venv-llamaindex build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

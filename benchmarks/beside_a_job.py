@@ -6,7 +6,6 @@ on again in turns, so that both halves of a pair meet the same machine. A figure
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import llama_cpp
+import uvloop
 
 from appliance.jobs.spec import JobKind
 from appliance.kernel.settings import Settings
@@ -29,7 +29,7 @@ from benchmarks.processes import cpu_seconds, wait_until
 from benchmarks.random_model import real_texts, write_gguf
 from benchmarks.serving_scenarios import Text, measure_words
 from benchmarks.serving_sides import ours
-from benchmarks.sse_load import Answer, Target, run_load
+from benchmarks.sse_load import Answer, Load, Target, run_load
 
 _STREAMS: Final = 2
 _REQUESTS: Final = 24
@@ -57,7 +57,7 @@ def figures(scratch: Path, *, pairs: int = 7) -> list[Figure]:
         ours(scratch / "state", model, _LIBRARIES, threads=cores) as side,
         _training(scratch / "job", threads=cores) as job,
     ):
-        text = asyncio.run(measure_words(side.target, _WARM_UP))
+        text = uvloop.run(measure_words(side.target, _WARM_UP))
         for number, order in enumerate(turns("alone", "beside", pairs)):
             found = {}
             for turn in order:
@@ -83,7 +83,8 @@ def figures(scratch: Path, *, pairs: int = 7) -> list[Figure]:
 def _asked(target: Target, text: Text, *, seed: int) -> tuple[Answer, ...]:
     dice = random.Random(seed)
     prompts = [text.of(dice, 64) for _ in range(_REQUESTS)]
-    return asyncio.run(run_load(target, prompts, streams=_STREAMS, max_tokens=_TOKENS)).answers
+    load: Load = uvloop.run(run_load(target, prompts, streams=_STREAMS, max_tokens=_TOKENS))
+    return load.answers
 
 
 def _p95(seconds: list[float]) -> float:

@@ -11,7 +11,6 @@ speculation brings at that rate on this machine, and nothing of any real pair of
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import os
 import sys
@@ -19,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.kernel.canonical import sha256_file
@@ -59,11 +59,11 @@ def draft_figures(work: Path, *, threads: int, pairs: int) -> list[Figure]:
             name: stack.enter_context(_side(work / f"draft-{name}", model, own, threads))
             for name, own in ((_GOOD, draft), (_POOR, stranger), (_WITHOUT, None))
         }
-        text = asyncio.run(measure_words(sides[_WITHOUT].target, 1))
+        text = uvloop.run(measure_words(sides[_WITHOUT].target, 1))
         for pair in range(pairs + 1):
             for name in sorted(sides, reverse=bool(pair % 2)):
                 before = sides[name].cpu_seconds()
-                found = asyncio.run(independent(sides[name].target, text, 800_000 + pair, streams=1))
+                found = uvloop.run(independent(sides[name].target, text, 800_000 + pair, streams=1))
                 if pair:  # the first turn warms up, and lets the poor draft be found out
                     rates[name].append(found["rate"])
                     costs[name].append(sides[name].cpu_seconds() - before)

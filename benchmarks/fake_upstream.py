@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from appliance.engine.frames import (
     VERSION,
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
     """Serve until killed."""
     protocol, where, interval = arguments
     serve = {"engine": _serve_engine, "openai": _serve_openai}[protocol]
-    asyncio.run(serve(where, float(interval)))
+    uvloop.run(serve(where, float(interval)))
     return 0
 
 

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from benchmarks.sse_load import Answer, Target, complete, run_load
+from benchmarks.sse_load import Answer, Refused, Target, complete, run_load
 
 _WORDS: Final = ("river", "stone", "cloud", "window", "paper", "garden", "light", "sound", "winter", "letter", "bridge")
 
@@ -22,7 +22,8 @@ STREAMS: Final = 6
 FOLLOWERS: Final = 3
 BEGINNINGS: Final = 4
 SHARING: Final = 0.7
-ARRIVALS: Final = (2.0, 4.0, 8.0, 12.0)
+ARRIVALS: Final = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""requests a second"""
 ARRIVAL_SECONDS: Final = 15
 FIRST_WITHIN: Final = 2.0
 TOKEN_WITHIN: Final = 0.2
@@ -84,7 +85,8 @@ async def goodput(target: Target, text: Text, seed: int) -> dict[str, float]:
     """S11: requests that come when they come (Poisson), seven of ten with one of a few long beginnings.
 
     A request is good when its first token comes within 2 s and the others every 200 ms on average. The figure is the
-    most good requests a second over several rates of arrival.
+    most good requests a second over rising rates of arrival, as far as a higher rate brings more. One that is told to
+    come back later was not good.
     """
     dice = random.Random(seed)
     beginnings = [text.of(dice, 512) for _ in range(BEGINNINGS)]
@@ -97,16 +99,29 @@ async def goodput(target: Target, text: Text, seed: int) -> dict[str, float]:
         begun = time.perf_counter()
         answers = await _arrivals(target, prompts, dice, rate)
         good = sum(answer.first <= FIRST_WITHIN and _per_token(answer) <= TOKEN_WITHIN for answer in answers)
-        best = max(best, good / (time.perf_counter() - begun))
+        found = good / (time.perf_counter() - begun)
+        if found < best:
+            break
+        best = found
     return {"goodput": best}
 
 
 async def _arrivals(target: Target, prompts: list[str], dice: random.Random, rate: float) -> list[Answer]:
+    """The answers of those that were not told to come back later."""
     tasks = []
     for prompt in prompts:
-        tasks.append(asyncio.create_task(complete(target, prompt, max_tokens=48)))
+        tasks.append(asyncio.create_task(_unless_refused(target, prompt)))
         await asyncio.sleep(dice.expovariate(rate))
-    return list(await asyncio.gather(*tasks))
+    return [answer for answer in await asyncio.gather(*tasks) if answer is not None]
+
+
+async def _unless_refused(target: Target, prompt: str) -> Answer | None:
+    try:
+        return await complete(target, prompt, max_tokens=48)
+    except Refused as refusal:
+        if refusal.retryable:
+            return None
+        raise
 
 
 def _per_token(answer: Answer) -> float:

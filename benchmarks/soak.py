@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final
 
 import psutil
+import uvloop
 
 from appliance.kernel.canonical import sha256_file
 from benchmarks.comparison import Figure, at_most, write_figures
@@ -83,7 +84,7 @@ def main(arguments: list[str]) -> int:
         tempfile.TemporaryDirectory(prefix="intramuros-bench-") as name,
         gateway_before(Path(name) / "state", worker, digest=digest, environment=SPIN) as side,
     ):
-        figures = asyncio.run(_soak(side, options.minutes * 60))
+        figures = uvloop.run(_soak(side, options.minutes * 60))
     print(write_figures("soak", figures).read_text(), end="")
     return 0
 

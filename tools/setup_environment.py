@@ -31,6 +31,9 @@ def main(arguments: list[str]) -> int:
     peer = parser.add_mutually_exclusive_group()
     peer.add_argument("--bench", dest="peer", action="store_const", const="bench", help="TRL's environment instead")
     peer.add_argument("--litellm", dest="peer", action="store_const", const="litellm", help="LiteLLM's instead")
+    peer.add_argument(
+        "--llamaindex", dest="peer", action="store_const", const="llamaindex", help="LlamaIndex's instead"
+    )
     chosen = parser.parse_args(arguments)
     try:
         _require_python()
@@ -99,7 +102,7 @@ def set_up(environment: Environment) -> None:
 
 
 def set_up_peer(environment: Environment, lock: Path) -> None:
-    """Make an environment with what a benchmark compares with."""
+    """Make an environment with what is compared with, or is a client as it is."""
     stamp = Stamp(environment.folder / "setup.stamp")
     digest = digest_of([lock, *_own_files()], str(ROOT))
     if stamp.matches(digest):

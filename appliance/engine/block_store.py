@@ -26,19 +26,33 @@ BLOCK: Final = 64
 Block = bytes | memoryview
 """The content of the cells of one block."""
 
+PROVEN_SHARE: Final = 0.5
+"""Of the memory: so much of what a second prompt found stays, however much comes that nobody asked for again."""
+
 _SUFFIX: Final = ".kv"
 
 
 class BlockStore:
-    """Blocks by key, least recently used ones first out: from memory to disk, from disk to nowhere."""
+    """Blocks by key, least recently used ones first out: from memory to disk, from disk to nowhere.
+
+    In memory *proven* blocks, which a second prompt found, leave last while they hold `PROVEN_SHARE` of it at most.
+    """
 
     def __init__(self, *, memory: int, disk: BlockFolder | None = None) -> None:
         """`memory` bounds the bytes held in memory."""
         self._bound = memory
         self._disk = disk
         self._secret = secrets.token_bytes(32)
-        self._blocks: OrderedDict[bytes, Block] = OrderedDict()
+        self._private: OrderedDict[bytes, Block] = OrderedDict()
+        self._proven: OrderedDict[bytes, Block] = OrderedDict()
+        self._proven_bytes = 0
+        self._largest = 0
         self.held = 0
+
+    @property
+    def keeps(self) -> int:
+        """How many proven tokens stay in memory for sure, by the largest block so far; none before the first."""
+        return int(PROVEN_SHARE * self._bound) // self._largest * BLOCK if self._largest else 0
 
     @property
     def held_on_disk(self) -> int:
@@ -60,33 +74,38 @@ class BlockStore:
 
     def get(self, key: bytes) -> Block | None:
         """A block, or None."""
-        block = self._blocks.get(key)
+        block = self._private.get(key, self._proven.get(key))
         return self._disk.get(key) if block is None and self._disk else block
 
-    def touch(self, keys: Iterable[bytes]) -> bool:
-        """Make blocks the most recently used ones, in this order; whether all are here."""
+    def touch(self, keys: Iterable[bytes], *, proven: bool) -> bool:
+        """Make blocks the most recently used ones, in this order, and `proven` if so; whether all are here."""
         found = True
         for key in keys:
-            if key in self._blocks:
-                self._blocks.move_to_end(key)
-            else:
+            if key in self._proven:
+                self._proven.move_to_end(key)
+            elif key not in self._private:
                 found = self._disk is not None and self._disk.touch(key) and found
+            elif proven:
+                self._hold(key, self._take_out(key), proven=True)
+            else:
+                self._private.move_to_end(key)
         return found
 
-    def put(self, key: bytes, block: Block) -> None:
+    def put(self, key: bytes, block: Block, *, proven: bool) -> None:
         """Keep a block as the most recently used one."""
         self.discard(key)
-        self._blocks[key] = block
-        self.held += len(block)
+        self._hold(key, block, proven=proven)
+        self._largest = max(self._largest, len(block))
         while self.held > self._bound:
-            oldest, content = self._blocks.popitem(last=False)
-            self.held -= len(content)
+            crowded = self._proven_bytes > PROVEN_SHARE * self._bound or not self._private
+            oldest = next(iter(self._proven if crowded else self._private))
+            content = self._take_out(oldest)
             if self._disk is not None:
                 self._disk.put(oldest, content)
 
     def discard(self, key: bytes) -> None:
         """Forget a block, if it is there."""
-        self.held -= len(self._blocks.pop(key, b""))
+        self._take_out(key)
         if self._disk is not None:
             self._disk.discard(key)
 
@@ -94,6 +113,21 @@ class BlockStore:
         """Remove what lies on disk."""
         if self._disk is not None:
             self._disk.close()
+
+    def _hold(self, key: bytes, block: Block, *, proven: bool) -> None:
+        (self._proven if proven else self._private)[key] = block
+        self.held += len(block)
+        self._proven_bytes += len(block) if proven else 0
+
+    def _take_out(self, key: bytes) -> Block:
+        """Take a block out of memory; empty when it is not there."""
+        if key in self._proven:
+            block = self._proven.pop(key)
+            self._proven_bytes -= len(block)
+        else:
+            block = self._private.pop(key, b"")
+        self.held -= len(block)
+        return block
 
 
 class BlockFolder:

@@ -97,7 +97,7 @@ def _load(options: argparse.Namespace) -> Encoder:
     with storage_errors("reading the model"):
         if not model.is_dir():
             return _load_file(model, options)
-        found = _folder_digest(model)
+        found = folder_digest(model)
     if found != options.digest:
         raise _not_as_registered(found, options.digest)
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -120,7 +120,7 @@ def _load_file(path: Path, options: argparse.Namespace) -> Encoder:
     return LlamaEncoder(model, kind=options.kind, context=options.context, threads=options.threads)
 
 
-def _folder_digest(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
     """The manifest digest of the files below a folder, links to blobs followed; the catalogue's has the same form."""
     entries: list[dict[str, str | int]] = []
     for path in sorted(folder.rglob("*")):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from appliance.engine.encoder_worker import folder_digest
 from appliance.engine.frames import (
     Accepted,
     Ask,
@@ -188,6 +189,20 @@ def start_worker(model: Path, path: Path, *more: str, digest: str | None = None)
     )
 
 
+def start_encoder(model: Path, path: Path, kind: str, *more: str) -> subprocess.Popen[bytes]:
+    """Start a worker that encodes, of a GGUF file or a Hugging Face folder; it is not ready yet."""
+    digest = folder_digest(model) if model.is_dir() else digest_of_file(model)
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-m", "appliance.engine.encoder_worker"),
+            *("--kind", kind, "--model", str(model), "--digest", digest, "--socket", str(path), "--threads", "1"),
+            *more,
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+    )
+
+
 def wait_ready(process: subprocess.Popen[bytes], path: Path, *, timeout: float = 60.0) -> None:
     """Until a client can connect; fails with the worker's own words when it ended instead."""
     deadline = time.monotonic() + timeout
@@ -216,7 +231,18 @@ def end_worker(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def running_worker(model: Path, path: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = start_worker(model, path, *more)
+    with _ready(start_worker(model, path, *more), path) as process:
+        yield process
+
+
+@contextmanager
+def running_encoder(model: Path, path: Path, kind: str) -> Iterator[subprocess.Popen[bytes]]:
+    with _ready(start_encoder(model, path, kind), path) as process:
+        yield process
+
+
+@contextmanager
+def _ready(process: subprocess.Popen[bytes], path: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         wait_ready(process, path)
         yield process

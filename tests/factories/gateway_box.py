@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,16 @@ class GatewayBox:
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
-    def serve(self, name: str, revision: int, engine_socket: Path | None = None) -> Path:
+    def serve(self, name: str, revision: int, engine_socket: Path | None = None, *, kind: str = "generate") -> Path:
         """Route `name` to a revision; returns its socket path."""
         path = engine_socket or self.paths.worker_socket(revision)
         self.routes[name] = Route(
-            revision=revision, socket=str(path), model_ref=f"{name}@{revision}", digest=DIGEST, created=1_700_000_000
+            revision=revision,
+            socket=str(path),
+            model_ref=f"{name}@{revision}",
+            digest=DIGEST,
+            created=1_700_000_000,
+            kind=kind,
         )
         return path
 
@@ -86,6 +91,20 @@ class GatewayBox:
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )
+
+    @property
+    def url(self) -> str:
+        """What a client calls its base URL."""
+        return f"https://localhost:{self.port}/v1"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[GatewayBox]:
+        """Start it and stop it, for tests that are not asynchronous."""
+        asyncio.run(self.start())
+        try:
+            yield self
+        finally:
+            self.stop()
 
     async def start(self) -> None:
         self.write()
@@ -153,7 +172,7 @@ class GatewayBox:
     def client(self, key: FreshKey | None = None) -> openai.AsyncOpenAI:
         chosen = key or self.key
         return openai.AsyncOpenAI(
-            base_url=f"https://localhost:{self.port}/v1",
+            base_url=self.url,
             api_key=chosen.secret,
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(verify=self.trust(), timeout=DEADLINE),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,20 +45,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def box(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayBox]:
     made = GatewayBox(tmp_path_factory.mktemp("box"))
     made.limits = Limits(body_limit=4 << 20)
-    with running_worker(model, made.serve("desk", 1), "--context", "8192", "--slots", "16"):
-        asyncio.run(made.start())
-        try:
-            yield made
-        finally:
-            made.stop()
+    with running_worker(model, made.serve("desk", 1), "--context", "8192", "--slots", "16"), made.running():
+        yield made
 
 
 @pytest.fixture
 def client(box: GatewayBox) -> Iterator[openai.OpenAI]:
     http = openai.DefaultHttpxClient(verify=box.trust(), timeout=60)
-    with openai.OpenAI(
-        base_url=f"https://localhost:{box.port}/v1", api_key=box.key.secret, max_retries=0, http_client=http
-    ) as made:
+    with openai.OpenAI(base_url=box.url, api_key=box.key.secret, max_retries=0, http_client=http) as made:
         yield made
 
 

@@ -5,7 +5,6 @@ Whatever comes, the real gateway and engine answer with a documented status and 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,12 +30,8 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayBox]:
     model = make_tiny_gguf(tmp_path_factory.mktemp("tiny"))
     made = GatewayBox(tmp_path_factory.mktemp("box"))
     made.limits = Limits()
-    with running_worker(model, made.serve("desk", 1)):
-        asyncio.run(made.start())
-        try:
-            yield made
-        finally:
-            made.stop()
+    with running_worker(model, made.serve("desk", 1)), made.running():
+        yield made
 
 
 PATHS = (

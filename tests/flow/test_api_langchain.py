@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -24,12 +23,8 @@ pytestmark = pytest.mark.slow
 def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayBox]:
     model = make_tiny_gguf(tmp_path_factory.mktemp("tiny"), context=2048)
     made = GatewayBox(tmp_path_factory.mktemp("box"))
-    with running_worker(model, made.serve("desk", 1), "--context", "8192"):
-        asyncio.run(made.start())
-        try:
-            yield made
-        finally:
-            made.stop()
+    with running_worker(model, made.serve("desk", 1), "--context", "8192"), made.running():
+        yield made
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ def connection(box: GatewayBox) -> Iterator[dict[str, Any]]:
     with openai.DefaultHttpxClient(verify=box.trust(), timeout=60) as http:
         yield {
             "model": "desk",
-            "base_url": f"https://localhost:{box.port}/v1",
+            "base_url": box.url,
             "api_key": SecretStr(box.key.secret),
             "http_client": http,
             "max_retries": 0,

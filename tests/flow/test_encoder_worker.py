@@ -3,35 +3,20 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from appliance.engine.encoder_worker import _folder_digest
+from appliance.engine.encoder_worker import folder_digest
 from appliance.engine.frames import Encode, Failed, Finished, Rows, Submit
 from appliance.jobs.spec import FileEntry, manifest_digest
-from tests.factories.engine_client import ROOT, EngineClient, connected, digest_of_file, end_worker, wait_ready
+from tests.factories.engine_client import EngineClient, connected, digest_of_file, end_worker, start_encoder, wait_ready
 from tests.factories.tiny_encoder import CONTEXT, HIDDEN, make_tiny_bert, make_tiny_bert_gguf
 
 TEXTS = ("my card was stolen", "where is the money transfer", "a dog sleeps on the beach in summer", "[SEP] [CLS] card")
 LABELS = {"embed": (), "rerank": ("relevance",), "classify": ("card", "money", "other")}
-
-
-def start(model: Path, socket: Path, kind: str, *more: str) -> subprocess.Popen[bytes]:
-    digest = _folder_digest(model) if model.is_dir() else digest_of_file(model)
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-I", "-m", "appliance.engine.encoder_worker"),
-            *("--kind", kind, "--model", str(model), "--digest", digest, "--socket", str(socket), "--threads", "1"),
-            *more,
-        ],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-    )
 
 
 def encode(client: EngineClient, number: int, *texts: str, query: str | None = None, tenant: str = "t") -> np.ndarray:
@@ -65,7 +50,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         "torch": make_tiny_bert(folder / "hf", labels=LABELS[kind]),
         "llama": make_tiny_bert_gguf(folder / "model.gguf", labels=LABELS[kind]),
     }
-    processes = {name: start(model, folder / f"{name}.sock", kind) for name, model in models.items()}
+    processes = {name: start_encoder(model, folder / f"{name}.sock", kind) for name, model in models.items()}
     try:
         for name, process in processes.items():
             wait_ready(process, folder / f"{name}.sock", timeout=120)
@@ -119,12 +104,12 @@ def test_a_folders_digest_is_that_of_its_manifest(tmp_path: Path) -> None:
         for path in model.rglob("*")
         if path.is_file()
     )
-    assert _folder_digest(model) == manifest_digest(entries)
+    assert folder_digest(model) == manifest_digest(entries)
 
 
 def test_a_changed_folder_is_refused(tmp_path: Path) -> None:
     model = make_tiny_bert(tmp_path / "hf")
-    process = start(model, tmp_path / "s", "embed")
+    process = start_encoder(model, tmp_path / "s", "embed")
     (model / "extra.json").write_text("{}")
     _, said = process.communicate(timeout=60)
     assert process.returncode == 7
@@ -133,14 +118,14 @@ def test_a_changed_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("labels", "kind"), [((), "classify"), (("a", "b"), "rerank")])
 def test_a_model_that_has_no_head_for_the_kind_is_refused(tmp_path: Path, labels: tuple[str, ...], kind: str) -> None:
-    process = start(make_tiny_bert(tmp_path / "hf", labels=labels), tmp_path / "s", kind)
+    process = start_encoder(make_tiny_bert(tmp_path / "hf", labels=labels), tmp_path / "s", kind)
     _, said = process.communicate(timeout=120)
     assert (process.returncode, said.count(b"\n")) == (2, 1)
     assert b"engine.kind" in said
 
 
 def test_sigterm_drains(tmp_path: Path) -> None:
-    process = start(make_tiny_bert_gguf(tmp_path / "m.gguf"), tmp_path / "s", "embed")
+    process = start_encoder(make_tiny_bert_gguf(tmp_path / "m.gguf"), tmp_path / "s", "embed")
     try:
         wait_ready(process, tmp_path / "s")
         with connected(tmp_path / "s") as client:

@@ -32,17 +32,20 @@ def test_another_process_names_blocks_otherwise() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50))), st.integers(0, 120), st.integers(0, 120))
-def test_memory_and_disk_stay_within_their_bounds(blocks: list[tuple[int, int]], memory: int, size: int) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50), st.booleans())), st.integers(0, 120), st.integers(0, 120)
+)
+def test_memory_and_disk_stay_within_their_bounds(blocks: list[tuple[int, int, bool]], memory: int, size: int) -> None:
     import tempfile
 
     with tempfile.TemporaryDirectory() as name:
         disk = BlockFolder(Path(name) / "cache", size=size)
         store = BlockStore(memory=memory, disk=disk)
         latest: dict[bytes, bytes] = {}
-        for number, length in blocks:
+        for number, length, proven in blocks:
             key, block = bytes([number]) * 4, bytes([number]) * length
-            store.put(key, block)
+            store.put(key, block, proven=proven)
+            store.touch([bytes([number // 2]) * 4], proven=proven)
             latest[key] = block
             assert store.held <= memory
             assert disk.held <= size
@@ -57,12 +60,25 @@ def test_least_recently_used_goes_from_memory_to_disk_to_nowhere(tmp_path: Path)
     disk = BlockFolder(tmp_path / "cache", size=10)
     store = BlockStore(memory=20, disk=disk)
     for name in (b"a", b"b"):
-        store.put(name, name * 10)
-    assert store.touch([b"a"])
-    store.put(b"c", b"c" * 10)
+        store.put(name, name * 10, proven=False)
+    assert store.touch([b"a"], proven=False)
+    store.put(b"c", b"c" * 10, proven=False)
     assert (store.get(b"b"), disk.held) == (b"b" * 10, 10)
-    store.put(b"d", b"d" * 10)
+    store.put(b"d", b"d" * 10, proven=False)
     assert (store.get(b"b"), store.get(b"a"), disk.held) == (None, b"a" * 10, 10)
+
+
+def test_what_a_second_prompt_found_stays_up_to_its_share() -> None:
+    store = BlockStore(memory=40)
+    assert store.keeps == 0
+    store.put(b"a", b"a" * 10, proven=True)
+    assert store.keeps == 2 * BLOCK
+    for name in (b"b", b"c", b"d", b"e", b"f"):
+        store.put(name, name * 10, proven=False)
+    assert [store.get(name) is not None for name in (b"a", b"b", b"c", b"d")] == [True, False, False, True]
+    assert store.touch([b"d", b"e"], proven=True)
+    store.put(b"g", b"g" * 10, proven=False)
+    assert [store.get(name) is not None for name in (b"a", b"d", b"e", b"f", b"g")] == [False, True, True, True, True]
 
 
 def test_files_are_private_and_a_changed_one_is_no_block(tmp_path: Path) -> None:

@@ -178,6 +178,18 @@ def test_proven_cells_have_a_bound_of_their_own() -> None:
     assert bench.finds("a", [*range(200), 9]) == BLOCK
 
 
+def test_proven_cells_make_room_for_another_request_where_the_second_tier_keeps_them() -> None:
+    for memory, stay in ((1 << 20, 0), (100, 200)):  # a block has more than 100 bytes
+        bench = Bench(cells=4096, sequences=16, memory=memory, bounds=Bounds(private=0, proven=300))
+        bench.serve("b", list(range(BLOCK)))
+        for own in range(3):
+            bench.serve("a", [*range(200), 500 + own, 7])
+        sequence, _ = bench.start("a", list(range(9000, 9100)))
+        assert bench.cache.evictable == stay
+        bench.cache.close(sequence)
+        assert bench.serve("a", [*range(200), 9]) == (200 if stay else 3 * BLOCK)
+
+
 def test_what_was_evicted_comes_back_from_the_second_tier() -> None:
     bench = Bench(cells=600, memory=1 << 20)
     tokens = list(range(300))
