@@ -29,11 +29,13 @@ from appliance.engine.warm_up import measured_cost
 from appliance.kernel.errors import InternalError
 
 GATHER_QUIET: Final = 0.002
-GATHER_LONGEST: Final = 0.015
+GATHER_CROWD: Final = 0.01
+GATHER_LONGEST: Final = 0.04
 RETURN_WITHIN: Final = 0.05
-"""An idle engine begins when nothing has arrived for the first, at the latest after the second (seconds).
+"""An idle engine begins when nothing has arrived for the first, or for the second once several have come; at the latest
+after the third (seconds).
 
-Who got the end of an answer often asks the next thing at once: for the third it expects as many as ended together.
+Who got the end of an answer often asks the next thing at once: for the fourth it expects as many as ended together.
 """
 
 
@@ -123,7 +125,8 @@ class EngineLoop(ComputeThread):
             if expected and not missing:
                 return
             patience = latest - time.monotonic()
-            if patience <= 0 or not self._bell.wait(patience if missing else min(patience, GATHER_QUIET)):
+            quiet = GATHER_CROWD if self._scheduler.waiting > 1 else GATHER_QUIET
+            if patience <= 0 or not self._bell.wait(patience if missing else min(patience, quiet)):
                 return
 
     def _step(self) -> None:
