@@ -3,9 +3,10 @@
 Every scenario runs in pairs; a figure is the median of the pairwise ratios ours / theirs, held against its goal.
 Scenarios: S1 independent prompts, S2 the engine alone against llama-batched-bench, S3 a shared prompt cold and warm,
 S4 a document that is in use, S5 a long prompt among streams, S6 what the gateway adds, beside LiteLLM's proxy, S7 text
-held to a schema against free text, S8 a machine whose cores are busy, S11 goodput, S12 tenants that attack and an
-engine that aborts, S13 the share of the roofline, S14 an engine that is killed at random moments, S16 an engine with a
-draft model against the same without. See `serving_scenarios`, `gateway_latency`, `serving_faults` and `drafts`.
+held to a schema against free text, and under every schema of a published suite, S8 a machine whose cores are busy, S11
+goodput, S12 tenants that attack and an engine that aborts, S13 the share of the roofline, S14 an engine that is killed
+at random moments, S16 an engine with a draft model against the same without. See `serving_scenarios`, `schema_suite`,
+`gateway_latency`, `serving_faults` and `drafts`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from benchmarks.drafts import draft_figures
 from benchmarks.gateway_latency import gateway_figures
 from benchmarks.processes import running
 from benchmarks.random_model import write_gguf
+from benchmarks.schema_suite import suite_figures
 from benchmarks.serving_faults import fault_figures
 from benchmarks.serving_scenarios import (
     Text,
@@ -158,7 +160,7 @@ def _in_a_schema(sides: dict[str, Side], text: Text, pairs: int) -> list[Figure]
             seed = 500_000 + 2 * pair + (held is not None)
             rates[name] = uvloop.run(in_a_schema(target, text, seed, schema=held))["rate"]
         ratios.append(rates["schema"] / rates["free"])
-    return [Figure("S7.rate", "ratio", at_least(0.9), ratios)]
+    return [Figure("S7.rate", "ratio", at_least(0.9), ratios), *suite_figures(sides["ours"])]
 
 
 _SCENARIOS: Final = {
