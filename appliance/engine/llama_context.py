@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections import deque
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import numpy.typing as npt
 
 from appliance.engine.block_store import Block
 from appliance.engine.lanes import BASE
+from appliance.engine.long_runs import cut_runs
 from appliance.engine.scheduler import Chunk
 from appliance.kernel.errors import IntegrityFailure, InternalError
 from appliance.weights.llama_devices import device_list, require_gpu
@@ -120,6 +122,7 @@ class LlamaModel:
         source: bytes | None = llama_cpp.llama_model_chat_template(self.handle, None)
         return None if source is None else source.decode(errors="replace")
 
+    @cached_property
     def control_texts(self) -> list[str]:
         """What stands for a control token when special tokens are parsed: what a user must not be able to write."""
         texts = {
@@ -135,7 +138,18 @@ class LlamaModel:
         return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
 
     def tokenise(self, text: str, *, special: bool, begin: bool) -> list[int]:
-        """Token ids of `text`; `special` parses control tokens, `begin` adds what the model wants at the start."""
+        """Token ids of `text`; `special` parses control tokens, `begin` adds what the model wants around a text."""
+        if llama_cpp.llama_vocab_type(self.vocab) != llama_cpp.LLAMA_VOCAB_TYPE_BPE:
+            return self._tokenise(text, special=special, begin=begin)
+        first, *others = cut_runs(text, self.control_texts if special else ())
+        if not others:
+            return self._tokenise(first, special=special, begin=begin)
+        around = self._tokenise("", special=special, begin=begin)
+        starts = around[:1] if self.adds_bos else []
+        tokens = [token for part in (first, *others) for token in self._tokenise(part, special=special, begin=False)]
+        return [*starts, *tokens, *around[len(starts) :]]
+
+    def _tokenise(self, text: str, *, special: bool, begin: bool) -> list[int]:
         data = text.encode()
         room = len(data) + 8
         tokens = (ctypes.c_int32 * room)()

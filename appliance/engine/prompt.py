@@ -39,7 +39,7 @@ class PromptMaker:
         """`context` is the longest sequence, in tokens. A template that does not compile leaves chat switched off."""
         self._model = model
         self.context = context
-        self._controls = ControlTokens(model.control_texts())
+        self._controls = ControlTokens(model.control_texts)
         self._refusal = BadInput("engine.no_chat_template", "This model has no chat template; send a prompt instead.")
         self._template: TemplateProcess | None = None
         self.dialect = Dialect()

@@ -169,7 +169,9 @@ def _chain(params: Sampling, vocabulary: int, prompt: list[int]) -> Any:
             stages.append(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
         if params.temperature != 1:
             stages.append(llama_cpp.llama_sampler_init_temp(params.temperature))
-        seed = secrets.randbits(32) if params.seed is None else params.seed % 2**32
+        # llama.cpp takes the highest number, LLAMA_DEFAULT_SEED, as a wish for a random seed.
+        highest = int(llama_cpp.LLAMA_DEFAULT_SEED)
+        seed = secrets.randbelow(highest) if params.seed is None else params.seed % highest
         stages.append(llama_cpp.llama_sampler_init_dist(seed))
     for stage in stages:
         llama_cpp.llama_sampler_chain_add(chain, stage)

@@ -8,10 +8,11 @@ import pytest
 
 from appliance.conversion.convert import convert
 from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
+from appliance.engine.long_runs import LONGEST_RUN
 from appliance.engine.sampling import Row
 from appliance.engine.scheduler import Chunk, Sequence
 from appliance.kernel.errors import IntegrityFailure
-from tests.factories.tiny_llama import make_tiny_llama
+from tests.factories.tiny_llama import make_tiny_gguf, make_tiny_llama
 
 NOISE = 0.02  # cells are 16-bit floats, and the batch decides the order of the sums
 TOKENS = [int(token) for token in np.random.default_rng(0).integers(0, 380, 60)]
@@ -144,6 +145,22 @@ def test_pieces_join_to_the_text(model: LlamaModel) -> None:
     text = "Größe, naïve café 123"
     tokens = model.tokenise(text, special=False, begin=False)
     assert b"".join(model.pieces[token] for token in tokens).decode() == text
+
+
+def test_a_megabyte_without_a_space_is_tokenised_by_a_recursive_splitter_too(tmp_path: Path) -> None:
+    """llama.cpp splits for `bloom` by std::regex; a stack that overflows ends this process, and so is seen."""
+    file = make_tiny_gguf(tmp_path)
+    own, recursive = (bytes([5, 0, 0, 0, 0, 0, 0, 0]) + name for name in (b"gpt-2", b"bloom"))
+    assert file.read_bytes().count(own) == 1
+    file.write_bytes(file.read_bytes().replace(own, recursive))
+    model = LlamaModel(file)
+    for text in ("a" * 1_000_000, "é-" * 500_000, " " * 1_000_000):
+        tokens = model.tokenise(text, special=False, begin=True)
+        assert b"".join(model.pieces[token] for token in tokens).decode() == text
+    (end,) = model.tokenise("<|end|>", special=True, begin=False)
+    for before in range(LONGEST_RUN - 8, LONGEST_RUN + 1):
+        tokens = model.tokenise("a" * before + "<|end|>" + "a" * LONGEST_RUN, special=True, begin=False)
+        assert tokens.count(end) == 1
 
 
 def test_a_quantised_model_computes_a_prompt(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def _chat(*contents: str, role: str = "user", **params: object) -> Submit:
 
 
 def _controls(model: LlamaModel, tokens: list[int]) -> list[str]:
-    return [model.text_of(token) for token in tokens if model.text_of(token) in model.control_texts()]
+    return [model.text_of(token) for token in tokens if model.text_of(token) in model.control_texts]
 
 
 @pytest.mark.parametrize(

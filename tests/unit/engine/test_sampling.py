@@ -56,6 +56,8 @@ def test_seed_repeats_the_draws(model: LlamaModel, context: LlamaContext, row: t
     first = _choose(model, context, row, hot, times=20)
     assert _choose(model, context, row, hot, times=20) == first
     assert _choose(model, context, row, Sampling(temperature=3.0, seed=6), times=20) != first
+    last = Sampling(temperature=3.0, seed=-1)
+    assert _choose(model, context, row, last, times=20) == _choose(model, context, row, last, times=20)
     assert len(set(first)) > 1
 
 
