@@ -17,15 +17,16 @@ from appliance.engine.frames import (
     Tokenise,
     Tokens,
 )
-from appliance.engine.grammar import Grammars
+from appliance.engine.grammar import Constraint, Grammars
+from appliance.engine.grammar_desk import GrammarDesk
 from appliance.engine.llama_context import LlamaModel
 from appliance.engine.outbox import Connection, Emitter
-from appliance.engine.prompt import PromptMaker
+from appliance.engine.prompt import Prompt, PromptMaker
 from appliance.engine.reader import Reader
 from appliance.engine.request import Request, space_of
 from appliance.engine.sampling import Sampler
 from appliance.engine.scheduler import Sequence
-from appliance.kernel.errors import BadInput
+from appliance.kernel.errors import BadInput, IntramurosError
 
 
 class Intake(Reader):
@@ -54,7 +55,8 @@ class Intake(Reader):
         self._engine = engine
         self._model = model
         self._prompts = prompts
-        self._grammars = Grammars(model)
+        self._grammars = GrammarDesk(Grammars(model))
+        self._grammars.start()
 
     def run(self) -> None:
         """Serve until the engine ended."""
@@ -77,7 +79,33 @@ class Intake(Reader):
         if frame.adapter and frame.adapter not in self._info.adapters:
             raise BadInput("engine.adapter", f"This worker has no adapter {frame.adapter!r}.")
         prompt = self._prompts.prepare(frame)
-        constraint = None if prompt.grammar is None else self._grammars.constraint(prompt.grammar)
+        if prompt.grammar is None:
+            self._submit(connection, frame, prompt, None)
+            return
+        connection.prepared[frame.id] = False
+
+        def told(made: Constraint | IntramurosError) -> None:
+            self.tell(lambda: self._compiled(connection, frame, prompt, made))
+
+        self._grammars.compile(frame.tenant, prompt.grammar, told)
+
+    def _compiled(
+        self, connection: Connection, frame: Submit, prompt: Prompt, made: Constraint | IntramurosError
+    ) -> None:
+        """Go on with a request whose grammar was compiled, unless its client is gone."""
+        cancelled = connection.prepared.pop(frame.id)
+        if connection not in self._connections:
+            return
+        try:
+            if isinstance(made, IntramurosError):
+                raise made
+            self._submit(connection, frame, prompt, made)
+        except IntramurosError as error:
+            self._fail(connection, frame.id, error)
+        if cancelled:
+            self._engine.cancel(connection, frame.id)
+
+    def _submit(self, connection: Connection, frame: Submit, prompt: Prompt, constraint: Constraint | None) -> None:
         params, tokens = frame.params, prompt.tokens
         request = Request(
             id=frame.id,

@@ -23,15 +23,19 @@ _LAST_WORDS_SECONDS: Final = 2.0
 
 
 class Connection:
-    """One client. The reader adds to `requests`, the engine takes out, the emitter owns `outgoing`."""
+    """One client. The reader adds to `requests`, the engine takes out, the emitter owns `outgoing`.
 
-    __slots__ = ("dead", "outgoing", "requests", "socket", "stream")
+    `prepared` are requests that the engine does not know yet, and whether they were cancelled meanwhile; the reader's.
+    """
+
+    __slots__ = ("dead", "outgoing", "prepared", "requests", "socket", "stream")
 
     def __init__(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
         self.socket = accepted
         self.stream: FrameStream[ToWorker] = client_stream()
         self.requests: dict[int, Any] = {}  # what the worker's own kind of request is
+        self.prepared: dict[int, bool] = {}
         self.outgoing = bytearray()
         self.dead = False
 

@@ -11,6 +11,8 @@ import os
 import selectors
 import socket
 import time
+from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from appliance.engine.frames import (
@@ -74,6 +76,7 @@ class Reader:
         self._connections: set[Connection] = set()
         self._selector = selectors.DefaultSelector()
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._inbox: deque[Callable[[], None]] = deque()
         self._terminations = 0
         self._draining = False
         self._stop_at: float | None = None
@@ -82,6 +85,11 @@ class Reader:
     def terminate(self) -> None:
         """First call: drain. Second call: stop. From a signal handler in this thread."""
         self._terminations += 1
+        os.eventfd_write(self._bell, 1)
+
+    def tell(self, act: Callable[[], None]) -> None:
+        """Leave something to do to the reader; from other threads."""
+        self._inbox.append(act)
         os.eventfd_write(self._bell, 1)
 
     def engine_ended(self) -> None:
@@ -107,6 +115,8 @@ class Reader:
     def _ring(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._bell)
+        while self._inbox:
+            self._inbox.popleft()()
         if self._terminations > 1:
             self._desk.stop()
         elif self._terminations and not self._draining:
@@ -114,6 +124,7 @@ class Reader:
             self._selector.unregister(self._listener)
             self._listener.close()
             self._stop_at = time.monotonic() + self._drain_timeout
+        if self._draining and not any(connection.prepared for connection in self._connections):
             self._desk.drain()
 
     def _accept(self) -> None:
@@ -155,6 +166,8 @@ class Reader:
                 self._emitter.send(connection, self._info)
             case Ask():
                 self._desk.report(connection, len(self._connections))
+            case Cancel(id=number) if number in connection.prepared:
+                connection.prepared[number] = True
             case Cancel(id=number):
                 self._desk.cancel(connection, number)
             case Submit() | Encode():
@@ -163,19 +176,19 @@ class Reader:
                 self._answer(connection, frame)
 
     def _begin(self, connection: Connection, frame: Submit | Encode) -> None:
-        if frame.id in connection.requests:
+        if frame.id in connection.requests or frame.id in connection.prepared:
             raise FrameError("engine.duplicate_id", f"Request {frame.id} is still open on this connection.")
         try:
             self._check_room()
             self._work(connection, frame)
         except IntramurosError as error:
-            self._emitter.send(connection, _failed(frame.id, error, self._desk.waiting_time))
+            self._fail(connection, frame.id, error)
 
     def _answer(self, connection: Connection, ask: Tokenise | Detokenise) -> None:
         try:
             self._convert(connection, ask)
         except IntramurosError as error:
-            self._emitter.send(connection, _failed(ask.id, error, self._desk.waiting_time))
+            self._fail(connection, ask.id, error)
 
     def _convert(self, connection: Connection, ask: Tokenise | Detokenise) -> None:
         """Answer with `Tokens`. Raises IntramurosError, which becomes the client's `Failed`."""
@@ -188,15 +201,14 @@ class Reader:
     def _check_room(self) -> None:
         if self._terminations:
             raise Unavailable("engine.draining", "This engine is being replaced and takes no new requests.")
-        if sum(len(connection.requests) for connection in self._connections) >= self._most_open:
+        opened = (len(connection.requests) + len(connection.prepared) for connection in self._connections)
+        if sum(opened) >= self._most_open:
             raise Unavailable("engine.busy", f"{self._most_open} requests are open already.")
 
-
-def _failed(number: int, error: IntramurosError, waiting: float) -> Failed:
-    return Failed(
-        id=number,
-        code=error.code,
-        message=error.message,
-        retryable=error.retryable,
-        retry_after=waiting if error.retryable else 0.0,
-    )
+    def _fail(self, connection: Connection, number: int, error: IntramurosError) -> None:
+        """Tell a client why there is no answer."""
+        waiting = self._desk.waiting_time if error.retryable else 0.0
+        self._emitter.send(
+            connection,
+            Failed(id=number, code=error.code, message=error.message, retryable=error.retryable, retry_after=waiting),
+        )

@@ -1,8 +1,8 @@
 """A child process that computes what a stranger wrote, and the limits it puts on itself.
 
 The kernel's limits end it wherever it stands, inside C code too: CPU time for each request, address space in all. Its
-owner then gets no reply and starts a new one with the next request. Invariant: the owner never waits longer than the
-limits allow.
+owner then gets no reply and starts a new one with the next request. Invariant: the owner waits no longer than it takes
+the child to use its CPU time up.
 
 Wire: u32 big-endian length and a body, one each way in turns.
 """

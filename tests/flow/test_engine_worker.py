@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import random
 import signal
 import stat
@@ -14,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from appliance.engine.frames import Failed, Hello, Message, Sampling, Submit, encode
+from appliance.engine.frames import Asked, Failed, Hello, Message, Sampling, Submit, encode
 from tests.factories.engine_client import (
     GREEDY,
     EngineClient,
@@ -209,6 +210,39 @@ def test_followers_compute_a_common_prefix_once(client: EngineClient) -> None:
     assert sum(answer.finished.cached_tokens == 0 for answer in answers) == 1
 
 
+BOMB = Asked(
+    schema=json.dumps(
+        {"allOf": [{"anyOf": [{"minLength": i}, {"maxLength": i + j}]} for i in range(1, 15) for j in range(2)]}
+    )
+)
+"""a schema that takes all the time that a grammar may"""
+TRUTH = Asked(schema='{"type": "boolean"}')
+
+
+def test_for_a_costly_grammar_waits_only_who_asked_for_it(client: EngineClient) -> None:
+    costly = [client.submit("Shape?", asked=BOMB, tenant="costly") for _ in range(3)]
+    plain, shaped = client.ask("Which port?", tenant="other"), client.submit("Sure?", asked=TRUTH, tenant="other")
+    assert plain.finished.completion_tokens > 0
+    assert [client.answers[number].end for number in costly] == [None] * 3
+    assert client.wait(shaped)[0].finished.reason in ("stop", "length")
+    assert client.answers[costly[-1]].end is None
+    assert {answer.failed.code for answer in client.wait(*costly)} == {"engine.grammar"}
+
+
+def test_a_request_can_be_cancelled_and_its_client_leave_while_its_grammar_is_compiled(
+    client: EngineClient, shared: Path
+) -> None:
+    tenant = _tenant()
+    with connected(shared) as leaving:
+        leaving.submit("Shape?", asked=BOMB, tenant=tenant)
+        leaving.submit("Sure?", asked=TRUTH, tenant=tenant)
+        leaving.state()  # frames are read in order: both are in
+        number = client.submit("Sure?", asked=TRUTH, tenant=tenant)
+        client.cancel(number)
+    assert client.wait(number)[0].finished.reason == "cancelled"
+    _until(lambda: (state := client.state()).active + state.waiting == 0 and state.connections == 1)
+
+
 def test_what_cannot_be_served_fails_and_the_rest_goes_on(client: EngineClient) -> None:
     too_long = client.ask("x " * 600)
     assert too_long.failed.code == "engine.context_length"
@@ -286,6 +320,19 @@ def test_sigterm_drains(model: Path, tmp_path: Path) -> None:
         assert {answer.finished.completion_tokens for answer in client.wait(*numbers)} == {200}
         assert process.wait(30) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_request_whose_grammar_is_being_compiled_is_answered_by_a_worker_that_drains(
+    model: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "engine.sock"
+    with running_worker(model, path) as process, connected(path) as client:
+        costly, number = (client.submit("Sure?", asked=asked, tenant="t") for asked in (BOMB, TRUTH))
+        client.state()
+        process.terminate()
+        assert client.wait(costly)[0].failed.code == "engine.grammar"
+        assert client.wait(number)[0].finished.completion_tokens > 0
+        assert process.wait(30) == 0
 
 
 def test_a_second_sigterm_ends_at_once_and_says_so(model: Path, tmp_path: Path) -> None:
