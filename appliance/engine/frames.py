@@ -391,6 +391,11 @@ class State(_Frame, frozen=True, kw_only=True, tag="state"):
     draft_model_accepted: int = 0
     draft_model_seconds: float = 0.0
 
+    @property
+    def computed_prompt_tokens(self) -> int:
+        """Prompt tokens that were not found in the cache."""
+        return self.prompt_tokens - self.cached_tokens
+
 
 ToWorker = Hello | Submit | Encode | Cancel | Ask | Tokenise | Detokenise
 FromWorker = Info | Accepted | Step | Rows | Finished | Failed | State | Tokens

@@ -23,10 +23,10 @@ from appliance.engine.speculation import Source
 _ANSWER_SECONDS: Final = 2.0
 
 _COUNTERS: Final = (
-    ("llamacpp:prompt_tokens", "Prompt tokens processed, those found in the cache included.", "prompt_tokens"),
+    ("llamacpp:prompt_tokens", "Prompt tokens computed, without those found in the cache.", "computed_prompt_tokens"),
+    ("llamacpp:prompt_tokens_cached", "Prompt tokens found in the prefix cache.", "cached_tokens"),
     ("llamacpp:tokens_predicted", "Tokens generated.", "completion_tokens"),
     ("llamacpp:n_decode", "Engine steps.", "steps"),
-    ("intramuros_engine_cached_tokens", "Prompt tokens found in the prefix cache.", "cached_tokens"),
     (
         "intramuros_engine_batch_tokens",
         "Tokens computed; over steps and batch size: how full batches were.",

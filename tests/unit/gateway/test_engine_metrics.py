@@ -46,7 +46,8 @@ def test_names_of_llama_server_and_opentelemetry() -> None:
     assert samples["intramuros_engine_up", "a"] == 1
     assert samples["intramuros_engine_up", "b"] == 0
     assert samples["llamacpp:requests_processing", "a"] == 2
-    assert samples["llamacpp:prompt_tokens_total", "a"] == 50
+    assert samples["llamacpp:prompt_tokens_total", "a"] == 30
+    assert samples["llamacpp:prompt_tokens_cached_total", "a"] == 20
     assert samples["intramuros_engine_preemptions_total", "a"] == 2
     assert samples["gen_ai_server_time_to_first_token_seconds_bucket", "a1.0"] == 4
     assert samples["gen_ai_server_time_to_first_token_seconds_bucket", "a+Inf"] == 5
