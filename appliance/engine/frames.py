@@ -270,8 +270,8 @@ class CallPiece(_Frame, frozen=True, kw_only=True):
 class Piece(_Frame, frozen=True, kw_only=True):
     """New text of one request. `text` may be empty while a character or a possible stop string is held back.
 
-    `tokens` counts those generated since the last piece; `logprobs` has one entry per token if asked for. What the
-    model thinks before it answers is `reasoning`, what it calls is `calls`; neither is in `text`.
+    `tokens` counts those generated since the last piece; `logprobs`, if asked for, has one entry per token but the end
+    token. What the model thinks before it answers is `reasoning`, what it calls is `calls`; neither is in `text`.
     """
 
     id: int

@@ -50,7 +50,7 @@ class Request:
             reason = "length"
         if reason is not None:
             parts.add(answer.flush())
-        logprobs = (likelihood.describe(token, pieces),) if likelihood else ()
+        logprobs = (likelihood.describe(token, pieces),) if likelihood and token not in ends else ()
         piece = Piece(
             id=self.id,
             text=parts.text,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from gguf import GGUFReader
 
 from appliance.engine.frames import Asked, Failed, Hello, Message, Sampling, Submit, encode
 from tests.factories.engine_client import (
@@ -133,7 +134,7 @@ def test_stop_strings_cut_across_tokens(client: EngineClient) -> None:
     assert answer.text == text[: text.index(stop)]
 
 
-def test_logprobs_echo_and_bias(client: EngineClient) -> None:
+def test_logprobs_echo_and_bias(client: EngineClient, model: Path) -> None:
     params = Sampling(temperature=0.0, max_tokens=5, logprobs=3, echo=True, ignore_eos=True)
     answer = client.ask("The quick", params)
     assert answer.pieces[0].text == "The quick"
@@ -141,6 +142,9 @@ def test_logprobs_echo_and_bias(client: EngineClient) -> None:
     assert len(tokens) == 5
     assert all(entry.chosen == entry.top[0] and entry.chosen.logprob < 0 for entry in tokens)
     assert all(len(entry.top) == 3 for entry in tokens)
+    end = GGUFReader(model).fields["tokenizer.ggml.eos_token_id"].contents()
+    ended = client.ask("The quick", Sampling(logprobs=0, logit_bias={end: 100}))
+    assert (ended.finished.reason, ended.finished.completion_tokens, ended.tokens) == ("stop", 1, [])
 
 
 def test_cancelling_ends_running_and_waiting_requests_and_frees_cells(client: EngineClient) -> None:
