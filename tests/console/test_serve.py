@@ -19,5 +19,8 @@ def test_the_placement_is_told_where_there_is_one() -> None:
     assert "layers" not in _page(assistant)
     resident = assistant.resident
     assert resident is not None
-    placed = replace(assistant, resident=replace(resident, placement="20 of 33 layers on CUDA0 (3.1 GiB), as asked"))
-    assert "20 of 33 layers on CUDA0 (3.1 GiB), as asked" in _page(placed)
+    told = "20 of 33 layers on CUDA0 (3.1 GiB), as asked"
+    placed = replace(resident, placement=told, gpu_measured=3 << 30, gpu_error=-0.03)
+    page = _page(replace(assistant, resident=placed))
+    assert told in page
+    assert "3.0 GiB measured (-3%)" in page

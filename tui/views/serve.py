@@ -125,13 +125,15 @@ def _cached(resident: ResidentView | None) -> str:
 def _residence(one: DeploymentView, resident: ResidentView, look: Look) -> list[Line]:
     needs = f"{fmt.size(resident.predicted.total)} predicted"
     if resident.measured:
-        needs = f"{fmt.size(resident.measured)} measured, {needs}"
+        needs = f"{fmt.size(resident.measured)} measured, {needs}{_off(resident.error)}"
     kept = "pinned" if resident.pinned else "may leave"
     if resident.idle_timeout and not resident.pinned:
         kept = f"leaves after {fmt.duration(resident.idle_timeout)} idle"
     lines = [fact("memory", state(resident.state, look), f" {needs}; {kept}")]
     if resident.placement:
         lines.append(fact("layers", fmt.clean(resident.placement)))
+    if resident.gpu_measured:
+        lines.append(fact("on the GPU", f"{fmt.size(resident.gpu_measured)} measured{_off(resident.gpu_error)}"))
     if engine := resident.engine:
         lines.append(fact("streams", f"{engine.streams} running, {engine.queue + resident.waiting} waiting"))
         if resident.kind == "generate":
@@ -147,6 +149,11 @@ def _residence(one: DeploymentView, resident: ResidentView, look: Look) -> list[
         told = f"   {fmt.fit(fmt.brief_moment(decision.at, look.now), 11)} {fmt.fit(decision.action, 6)} "
         lines.append(line(told, Span(fmt.clean(decision.why), Tone.FAINT)))
     return lines
+
+
+def _off(error: float | None) -> str:
+    """By how much what was measured differs from the prediction."""
+    return "" if error is None else f" ({error:+.0%})"
 
 
 def _revision(item: RevisionView, look: Look) -> Line:
