@@ -19,6 +19,8 @@ from appliance.gateway.refusals import Refusal
 
 LOGPROB_FLOOR: Final = -9999.0
 DONE: Final = b"data: [DONE]\n\n"
+NOT_COUNTED: Final = {True: None, False: msgspec.UNSET}
+"""`usage` of all events but the last, by whether counts were asked for: null then, as OpenAI has it, else absent."""
 _ALPHABET: Final = string.ascii_letters + string.digits
 
 
@@ -110,8 +112,8 @@ class Form(Protocol):
     def closing(self, index: int, choice: Choice) -> bytes:
         """Return the events that end a choice."""
 
-    def ending(self, choices: Sequence[Choice], usage: Usage, *, wanted: bool) -> bytes:
-        """Return the events that end a stream; `wanted`: the counts were asked for."""
+    def ending(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        """Return the events that end a stream."""
 
     def failure(self, refusal: Refusal) -> bytes:
         """Return the event that ends a stream which cannot go on."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 
 from appliance.engine.frames import Piece, TokenLogprob
-from appliance.gateway.answers import DONE, Choice, Identity, TokenEntry, Usage, event, token_entries
+from appliance.gateway.answers import DONE, NOT_COUNTED, Choice, Identity, TokenEntry, Usage, event, token_entries
 from appliance.gateway.refusals import Refusal
 
 
@@ -62,7 +62,7 @@ class ChatChunk(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     system_fingerprint: str
     choices: tuple[ChunkChoice, ...]
-    usage: Usage | msgspec.UnsetType = msgspec.UNSET
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class CalledFunction(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,8 +114,10 @@ class ChatAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class ChatForm:
     """Writes them for one answer."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, *, counted: bool = False) -> None:
+        """`counted`: a stream shall end with the counts of tokens."""
         self._of = identity
+        self._counted = counted
 
     def opening(self, index: int) -> bytes:
         return self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
@@ -132,8 +134,8 @@ class ChatForm:
     def closing(self, index: int, choice: Choice) -> bytes:
         return self._chunk(ChunkChoice(index=index, delta=Delta(), finish_reason=choice.finish_reason))
 
-    def ending(self, choices: Sequence[Choice], usage: Usage, *, wanted: bool) -> bytes:
-        return self._chunk(usage=usage) + DONE if wanted else DONE
+    def ending(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        return self._chunk(usage=usage) + DONE if self._counted else DONE
 
     def failure(self, refusal: Refusal) -> bytes:
         return event(refusal.document())
@@ -159,7 +161,7 @@ class ChatForm:
             )
         )
 
-    def _chunk(self, *choices: ChunkChoice, usage: Usage | msgspec.UnsetType = msgspec.UNSET) -> bytes:
+    def _chunk(self, *choices: ChunkChoice, usage: Usage | None = None) -> bytes:
         of = self._of
         chunk = ChatChunk(
             id=of.id,
@@ -167,7 +169,7 @@ class ChatForm:
             model=of.model,
             system_fingerprint=of.system_fingerprint,
             choices=choices,
-            usage=usage,
+            usage=usage or NOT_COUNTED[self._counted],
         )
         return event(msgspec.json.encode(chunk))
 

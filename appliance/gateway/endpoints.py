@@ -99,7 +99,7 @@ GENERATIONS: Final[dict[str, GenerationEndpoint]] = {
         ),
         prefix="chatcmpl-",
         parse=parse_chat,
-        form=lambda identity, plan: ChatForm(identity),
+        form=lambda identity, plan: ChatForm(identity, counted=plan.include_usage),
     ),
     "/v1/completions": GenerationEndpoint(
         described=Described(
@@ -109,7 +109,7 @@ GENERATIONS: Final[dict[str, GenerationEndpoint]] = {
         ),
         prefix="cmpl-",
         parse=parse_completion,
-        form=lambda identity, plan: TextForm(identity),
+        form=lambda identity, plan: TextForm(identity, counted=plan.include_usage),
     ),
     "/v1/responses": GenerationEndpoint(
         described=Described(

@@ -79,7 +79,7 @@ class Generation:
                 if not reply.started:
                     await reply.start_stream()
                 await reply.stream(events)
-        await reply.end_stream(self._form.ending(self._choices, self._usage(), wanted=self._plan.include_usage))
+        await reply.end_stream(self._form.ending(self._choices, self._usage()))
 
     def _events(self, outcomes: list[tuple[int, Outcome]]) -> bytes:
         form = self._form

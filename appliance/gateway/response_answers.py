@@ -162,7 +162,7 @@ class ResponseForm:
         self._close(parts, _status(choice))
         return b"".join(parts)
 
-    def ending(self, choices: Sequence[Choice], usage: Usage, *, wanted: bool) -> bytes:
+    def ending(self, choices: Sequence[Choice], usage: Usage) -> bytes:
         response = self._response(_status(choices[0]), output=tuple(self._output), usage=usage)
         return self._events(f"response.{response.status}", response=response)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from appliance.engine.frames import Piece, TokenLogprob
-from appliance.gateway.answers import DONE, Choice, Identity, Usage, event, floor
+from appliance.gateway.answers import DONE, NOT_COUNTED, Choice, Identity, Usage, event, floor
 from appliance.gateway.refusals import Refusal
 
 
@@ -38,14 +38,16 @@ class TextAnswer(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     system_fingerprint: str
     choices: tuple[TextChoice, ...]
-    usage: Usage | msgspec.UnsetType = msgspec.UNSET
+    usage: Usage | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class TextForm:
     """Writes them for one answer."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, *, counted: bool = False) -> None:
+        """`counted`: a stream shall end with the counts of tokens."""
         self._of = identity
+        self._counted = counted
 
     def opening(self, index: int) -> bytes:
         return b""
@@ -57,8 +59,8 @@ class TextForm:
     def closing(self, index: int, choice: Choice) -> bytes:
         return event(self._answer(TextChoice(index=index, text="", finish_reason=choice.reason)))
 
-    def ending(self, choices: Sequence[Choice], usage: Usage, *, wanted: bool) -> bytes:
-        return event(self._answer(usage=usage)) + DONE if wanted else DONE
+    def ending(self, choices: Sequence[Choice], usage: Usage) -> bytes:
+        return event(self._answer(usage=usage)) + DONE if self._counted else DONE
 
     def failure(self, refusal: Refusal) -> bytes:
         return event(refusal.document())
@@ -75,7 +77,7 @@ class TextForm:
         )
         return self._answer(*written, usage=usage)
 
-    def _answer(self, *choices: TextChoice, usage: Usage | msgspec.UnsetType = msgspec.UNSET) -> bytes:
+    def _answer(self, *choices: TextChoice, usage: Usage | None = None) -> bytes:
         of = self._of
         answer = TextAnswer(
             id=of.id,
@@ -83,7 +85,7 @@ class TextForm:
             model=of.model,
             system_fingerprint=of.system_fingerprint,
             choices=choices,
-            usage=usage,
+            usage=usage or NOT_COUNTED[self._counted],
         )
         return msgspec.json.encode(answer)
 

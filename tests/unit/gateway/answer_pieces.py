@@ -48,7 +48,7 @@ def grown(*pieces: Piece, reason: str = "stop") -> Choice:
     return choice
 
 
-def streamed(form: Form, *pieces: Piece, reason: str = "stop", wanted: bool = False) -> bytes:
+def streamed(form: Form, *pieces: Piece, reason: str = "stop") -> bytes:
     """The whole stream of one choice, as `generation` writes it."""
     choice = Choice()
     events = form.opening(0)
@@ -56,7 +56,7 @@ def streamed(form: Form, *pieces: Piece, reason: str = "stop", wanted: bool = Fa
         choice.take(piece)
         events += form.piece(0, choice, piece)
     choice.reason = reason
-    return events + form.closing(0, choice) + form.ending([choice], USAGE, wanted=wanted)
+    return events + form.closing(0, choice) + form.ending([choice], USAGE)
 
 
 def names(documents: list[dict[str, Any]]) -> list[str]:

@@ -17,7 +17,7 @@ def parse(events: bytes) -> list[dict[str, Any]]:
 
 
 def test_a_stream_has_role_text_reason_usage() -> None:
-    first, text, last, counted = parse(streamed(ChatForm(IDENTITY), said('a\n"é'), reason="length", wanted=True))
+    first, text, last, counted = parse(streamed(ChatForm(IDENTITY, counted=True), said('a\n"é'), reason="length"))
     assert first["choices"] == [
         {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
     ]
@@ -25,6 +25,8 @@ def test_a_stream_has_role_text_reason_usage() -> None:
     assert text["choices"][0]["delta"] == {"content": 'a\n"é'}
     assert (last["choices"][0]["delta"], last["choices"][0]["finish_reason"]) == ({}, "length")
     assert (counted["choices"], counted["usage"]["total_tokens"]) == ([], 3)
+    assert [event["usage"] for event in (first, text, last)] == [None] * 3
+    assert all("usage" not in event for event in parse(streamed(ChatForm(IDENTITY), said("a"))))
 
 
 def test_log_probabilities_have_bytes_and_no_infinity() -> None:

@@ -22,9 +22,10 @@ def test_text_offsets_go_on_from_piece_to_piece() -> None:
 
 
 def test_a_stream_ends_with_reason_and_counts() -> None:
-    *events, last, counted, done, end = streamed(TextForm(IDENTITY), said("a"), wanted=True).split(b"\n\n")
+    *events, last, counted, done, end = streamed(TextForm(IDENTITY, counted=True), said("a")).split(b"\n\n")
     assert (len(events), done, end) == (1, b"data: [DONE]", b"")
     assert json.loads(last[6:])["choices"][0]["finish_reason"] == "stop"
+    assert json.loads(last[6:])["usage"] is None
     assert json.loads(counted[6:])["usage"]["completion_tokens"] == 2
 
 
