@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from uvicorn import Config, Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from appliance.gateway.connection import GuardedConnection, Guards
 from appliance.gateway.table import Listen
@@ -129,6 +130,8 @@ class GatewayServer(Server):
     ) -> None:
         super().__init__(_config(public, limit_concurrency=None))
         self._private = _config(private, limit_concurrency=64)
+        # Of its own: uvicorn holds `limit_concurrency` against the connections of a state, and clients' do not count.
+        self._private_state = ServerState()
         self._socket, self._private_path = sockets
         self._tls = tls
         self._guards = guards
@@ -152,11 +155,17 @@ class GatewayServer(Server):
             ssl_shutdown_timeout=_GOODBYE_SECONDS,
         )
         private = await loop.create_unix_server(
-            lambda: HttpToolsProtocol(self._private, self.server_state, {}), sock=bind_private(self._private_path)
+            lambda: HttpToolsProtocol(self._private, self._private_state, {}), sock=bind_private(self._private_path)
         )
         self.servers = [public, private]
         self.started = True
         self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the connections of both sides; public ones may finish what they began."""
+        for connection in list(self._private_state.connections):
+            connection.shutdown()
+        await super().shutdown(sockets)
 
     def stop(self, *, within: float) -> None:
         """Accept nothing more; let requests under way go on for `within` seconds."""
