@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import ssl
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,3 +125,17 @@ def test_a_prompt_to_an_encoder_is_refused(box: Box) -> None:
     with pytest.raises(Refused) as refused:
         box.verb("ask", "embedder", "Hello")
     assert refused.value.code == "deployment.kind"
+
+
+@pytest.mark.parametrize("name", ["embedder", "moderator"])
+def test_a_killed_encoder_comes_back_and_says_the_same(box: Box, name: str) -> None:
+    path = {"embedder": "/v1/embeddings", "moderator": "/v1/classify"}[name]
+    (deployment,) = (view for view in box.verb("deployments") if view["name"] == name)
+    before = post(box, path, model=name, input="my card was stolen").json()
+    assert box.kill(f"engine-{deployment['revisions'][0]['number']}")
+    deadline = time.monotonic() + 30
+    while (answer := post(box, path, model=name, input="my card was stolen")).status_code != 200:
+        assert (answer.status_code, answer.headers["retry-after"].isdigit()) == (503, True)
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert answer.json()["data"] == before["data"]
