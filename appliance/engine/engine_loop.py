@@ -156,7 +156,7 @@ class EngineLoop(ComputeThread):
         rows = self._context.logits(len(outputs)) if outputs else None
         now = time.monotonic()
         self._scheduler.complete(chunks, now - began - drafting)
-        self._meters.step(tokens=total, seconds=now - began)
+        self._meters.step(streams=len(chunks), tokens=total, seconds=now - began)
         self._note_starts(chunks, began)
         answers: dict[Connection, list[Piece]] = {}
         ended: list[tuple[Request, FinishReason]] = []
@@ -253,8 +253,13 @@ class EngineLoop(ComputeThread):
         if reason == "cancelled":
             self._meters.cancelled += 1
         else:
-            generation, service = now - request.answered, now - request.started
-            self._meters.finish(tokens=request.generated, generation=generation, service=service)
+            self._meters.finish(
+                tokens=request.generated,
+                length=len(request.sequence.tokens),
+                queue=request.started - request.submitted,
+                prompt=request.answered - request.started,
+                generation=now - request.answered,
+            )
         self._emitter.send(request.connection, request.finished(reason, now))
 
     def _take_out(self, request: Request) -> None:
@@ -323,6 +328,10 @@ class EngineLoop(ComputeThread):
             refused=meters.refused,
             waiting_batch=scheduler.queue.waiting(Priority.BATCH),
             times=meters.times(),
+            step_streams=meters.step_streams,
+            prompt_seconds=meters.prompt_seconds,
+            generation_seconds=meters.generation_seconds,
+            longest=meters.longest,
             draft_model_drafted=meters.drafted[Source.DRAFT],
             draft_model_accepted=meters.accepted[Source.DRAFT],
             draft_model_seconds=0.0 if self._draft is None else self._draft.seconds,

@@ -337,7 +337,8 @@ class Distribution(_Frame, frozen=True, kw_only=True):
 class Times(_Frame, frozen=True, kw_only=True):
     """Where time went, in seconds. Time to first token counts from the submit, as a client sees it.
 
-    `inter_token` has one value per generated token but the first, `per_output_token` their mean per request.
+    `inter_token` has one value per generated token but the first, `per_output_token` their mean per request; `request`
+    is the whole of one.
     """
 
     step: Distribution
@@ -345,6 +346,7 @@ class Times(_Frame, frozen=True, kw_only=True):
     first_token: Distribution
     inter_token: Distribution
     per_output_token: Distribution
+    request: Distribution | None = None
 
 
 class State(_Frame, frozen=True, kw_only=True, tag="state"):
@@ -390,6 +392,15 @@ class State(_Frame, frozen=True, kw_only=True, tag="state"):
     draft_model_drafted: int = 0
     draft_model_accepted: int = 0
     draft_model_seconds: float = 0.0
+    step_streams: int = 0
+    prompt_seconds: float = 0.0
+    generation_seconds: float = 0.0
+    longest: int = 0
+
+    @property
+    def streams_per_step(self) -> float:
+        """How many requests a step computes, on average."""
+        return self.step_streams / max(self.steps, 1)
 
     @property
     def computed_prompt_tokens(self) -> int:

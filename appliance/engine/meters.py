@@ -19,6 +19,9 @@ _TOKEN: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 
 _FIRST: Final = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
 """OpenTelemetry's boundaries of gen_ai.server.time_to_first_token, and two more for slow machines."""
 
+_REQUEST: Final = tuple(0.01 * 2**power for power in range(14))
+"""OpenTelemetry's boundaries of gen_ai.server.request.duration."""
+
 _SMOOTHING: Final = 0.1
 
 
@@ -49,10 +52,14 @@ class Meters:
     stall_after: float
     steps: int = 0
     step_seconds: float = 0.0
+    step_streams: int = 0
     batch_tokens: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    prompt_seconds: float = 0.0
+    generation_seconds: float = 0.0
+    longest: int = 0
     finished: int = 0
     failed: int = 0
     refused: int = 0
@@ -68,10 +75,12 @@ class Meters:
     _first: Histogram = field(default_factory=lambda: Histogram(_FIRST))
     _gap: Histogram = field(default_factory=lambda: Histogram(_TOKEN))
     _per_token: Histogram = field(default_factory=lambda: Histogram(_TOKEN))
+    _request: Histogram = field(default_factory=lambda: Histogram(_REQUEST))
 
-    def step(self, *, tokens: int, seconds: float) -> None:
-        """One step was computed."""
+    def step(self, *, streams: int, tokens: int, seconds: float) -> None:
+        """One step was computed for so many requests."""
         self.steps += 1
+        self.step_streams += streams
         self.step_seconds += seconds
         self.batch_tokens += tokens
         self._step.observe(seconds)
@@ -98,9 +107,14 @@ class Meters:
         self.drafted[source] += drafted
         self.accepted[source] += accepted
 
-    def finish(self, *, tokens: int, generation: float, service: float) -> None:
-        """A request ended well: `generation` seconds since its first token, `service` since it left the queue."""
+    def finish(self, *, tokens: int, length: int, queue: float, prompt: float, generation: float) -> None:
+        """A request of `length` tokens ended well: seconds before its start, to its first token, and since that one."""
         self.finished += 1
+        self.longest = max(self.longest, length)
+        self.prompt_seconds += prompt
+        self.generation_seconds += generation
+        self._request.observe(queue + prompt + generation)
+        service = prompt + generation
         self.service += (service - self.service) * (_SMOOTHING if self.service else 1.0)
         if tokens > 1:
             self._per_token.observe(generation / (tokens - 1))
@@ -113,4 +127,5 @@ class Meters:
             first_token=self._first.snapshot(),
             inter_token=self._gap.snapshot(),
             per_output_token=self._per_token.snapshot(),
+            request=self._request.snapshot(),
         )

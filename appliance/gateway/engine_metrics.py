@@ -25,7 +25,9 @@ _ANSWER_SECONDS: Final = 2.0
 _COUNTERS: Final = (
     ("llamacpp:prompt_tokens", "Prompt tokens computed, without those found in the cache.", "computed_prompt_tokens"),
     ("llamacpp:prompt_tokens_cached", "Prompt tokens found in the prefix cache.", "cached_tokens"),
+    ("llamacpp:prompt_seconds", "Time from a request's start to its first token.", "prompt_seconds"),
     ("llamacpp:tokens_predicted", "Tokens generated.", "completion_tokens"),
+    ("llamacpp:tokens_predicted_seconds", "Time from a request's first token to its last.", "generation_seconds"),
     ("llamacpp:n_decode", "Engine steps.", "steps"),
     (
         "intramuros_engine_batch_tokens",
@@ -52,6 +54,8 @@ _GUESSES: Final = (
 _GAUGES: Final = (
     ("llamacpp:requests_processing", "Requests running.", "active"),
     ("llamacpp:requests_deferred", "Requests waiting.", "waiting"),
+    ("llamacpp:n_busy_slots_per_decode", "Requests that a step computes, on average.", "streams_per_step"),
+    ("llamacpp:n_tokens_max", "Tokens of the longest request, prompt and answer.", "longest"),
     ("intramuros_engine_requests_waiting_batch", "Requests of the batch class waiting.", "waiting_batch"),
     ("intramuros_engine_cells", "KV cells.", "cells"),
     ("intramuros_engine_cells_free", "KV cells that are free or can be freed.", "free_cells"),
@@ -65,6 +69,7 @@ _TIMES: Final = (
     ("intramuros_engine_queue_seconds", "From a submit to the request's first step.", "queue"),
     ("gen_ai_server_time_to_first_token_seconds", "From a submit to the first token.", "first_token"),
     ("gen_ai_server_time_per_output_token_seconds", "Mean time between a request's tokens.", "per_output_token"),
+    ("gen_ai_server_request_duration_seconds", "From a submit to the end of the answer.", "request"),
     ("intramuros_engine_inter_token_seconds", "Time between two tokens of a request.", "inter_token"),
 )
 
@@ -113,8 +118,8 @@ class _States(Collector):
         for name, text, field in _TIMES:
             histogram = HistogramMetricFamily(name, text, labels=["model"])
             for model, state in known.items():
-                if state.times is not None:
-                    times: Distribution = getattr(state.times, field)
+                times: Distribution | None = getattr(state.times, field, None)
+                if times is not None:
                     histogram.add_metric([model], _buckets(times), times.sum)
             yield histogram
 

@@ -8,9 +8,7 @@ import pytest
 
 from appliance.engine.grammar_process import CPU_SECONDS, GrammarProcess
 from appliance.kernel.errors import BadInput
-
-ENDLESS = {"allOf": [{"type": "string", "pattern": f"^(.*[ab].{{{i}}}|.*[bc].{{{i + 1}}})$"} for i in range(20, 80)]}
-"""No budget of llguidance's own stops it; without a limit on time it fills the memory it may have first."""
+from tests.factories.costly_schema import ENDLESS
 
 
 @pytest.fixture

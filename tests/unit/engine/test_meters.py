@@ -23,8 +23,11 @@ def test_tokens_gaps_and_stalls() -> None:
     meters.first_token(1.5)
     for gap in (0.1, 0.5, 0.2):
         meters.next_token(gap)
-    meters.finish(tokens=4, generation=0.8, service=2.0)
+    meters.finish(tokens=4, length=9, queue=0.5, prompt=1.25, generation=0.75)
     times = meters.times()
     assert (meters.completion_tokens, meters.stalls, meters.finished, meters.service) == (4, 1, 1, 2.0)
     assert sum(times.inter_token.counts) == 3
-    assert abs(times.per_output_token.sum - 0.8 / 3) < 1e-9
+    assert abs(times.per_output_token.sum - 0.75 / 3) < 1e-9
+    assert (meters.prompt_seconds, meters.generation_seconds, meters.longest) == (1.25, 0.75, 9)
+    assert times.request is not None
+    assert times.request.sum == 2.5

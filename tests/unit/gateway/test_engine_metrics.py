@@ -29,7 +29,11 @@ _STATE = State(
     failed=0,
     cancelled=1,
     preempted=2,
-    times=Times(step=_TIME, queue=_TIME, first_token=_TIME, inter_token=_TIME, per_output_token=_TIME),
+    times=Times(step=_TIME, queue=_TIME, first_token=_TIME, inter_token=_TIME, per_output_token=_TIME, request=_TIME),
+    step_streams=21,
+    prompt_seconds=1.5,
+    generation_seconds=2.5,
+    longest=99,
 )
 
 
@@ -48,6 +52,11 @@ def test_names_of_llama_server_and_opentelemetry() -> None:
     assert samples["llamacpp:requests_processing", "a"] == 2
     assert samples["llamacpp:prompt_tokens_total", "a"] == 30
     assert samples["llamacpp:prompt_tokens_cached_total", "a"] == 20
+    assert samples["llamacpp:prompt_seconds_total", "a"] == 1.5
+    assert samples["llamacpp:tokens_predicted_seconds_total", "a"] == 2.5
+    assert samples["llamacpp:n_busy_slots_per_decode", "a"] == 3
+    assert samples["llamacpp:n_tokens_max", "a"] == 99
+    assert samples["gen_ai_server_request_duration_seconds_count", "a"] == 5
     assert samples["intramuros_engine_preemptions_total", "a"] == 2
     assert samples["gen_ai_server_time_to_first_token_seconds_bucket", "a1.0"] == 4
     assert samples["gen_ai_server_time_to_first_token_seconds_bucket", "a+Inf"] == 5
