@@ -31,7 +31,7 @@ STREAMS: Final = 16
 _PACE: Final = 0.04
 _PACED_TOKENS: Final = 100
 _UNPACED_TOKENS: Final = {"ours": 6000, "litellm": 400}
-"""CPU time is told in hundredths of a second: enough events that it takes a second at least."""
+"""CPU time is told in hundredths of a second: enough events that it takes some ten of them at least."""
 _STAMP: Final = re.compile(rb"\{(\d+)\}")
 _LITELLM: Final = Path(__file__).resolve().parent.parent / ".venv-litellm" / "bin" / "litellm"
 _START_PATIENCE: Final = 180.0

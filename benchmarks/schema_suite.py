@@ -1,7 +1,5 @@
 """S7.suite: answers under every schema of the JSON Schema Test Suite (draft 2020-12), by its reference validator.
 
-    python -m benchmarks.schema_suite
-
 Each schema is given as a `response_format`. It is refused with a reason, or every answer that ends is valid. A random
 model cares for nothing but the grammar; closing marks are made likely, so that most answers end. The suite comes with
 the source of `jsonschema`, which is downloaded once.
@@ -15,7 +13,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
@@ -24,31 +21,17 @@ import jsonschema
 import openai
 import uvloop
 
-from benchmarks.comparison import Figure, at_least, keep_figures
-from benchmarks.random_model import write_gguf
-from benchmarks.serving_sides import SLOTS, Side, ours
+from benchmarks.comparison import Figure, at_least
+from benchmarks.serving_sides import SLOTS, Side
 from benchmarks.sse_load import Target
 from tools.bootstrap.cache import cache_directory, entry
-from tools.build_llama_server import peer_directory
+from tools.bootstrap.environment import locked_versions
 
 _LOCK: Final = Path(__file__).resolve().parent.parent / "requirements" / "installer.lock"
 _DRAFT: Final = "json/tests/draft2020-12/"
 _TOKENS: Final = 128
 _CHOICES: Final = 2
 _LIKELY: Final = {'"': 10, "}": 10, "]": 10, " ": -100, "\n": -100, "\t": -100}
-
-
-def main() -> int:
-    """Measure and put what was found into benchmarks/results/serving.json."""
-    with tempfile.TemporaryDirectory(prefix="intramuros-bench-") as name:
-        work = Path(name)
-        model = write_gguf(work / "model")
-        with ours(work / "state", model, peer_directory(), threads=2) as side:
-            figures = suite_figures(side)
-    keep_figures("serving", figures)
-    for figure in figures:
-        print(figure.document())
-    return 0
 
 
 def suite_figures(side: Side) -> list[Figure]:
@@ -69,7 +52,7 @@ def suite_figures(side: Side) -> list[Figure]:
 def published_schemas() -> list[dict[str, Any]]:
     """The suite's schemas that are objects, as its files name them."""
     (pinned,) = re.findall(r"^jsonschema==[^#]*?(?=\n    #)", _LOCK.read_text(), re.MULTILINE)
-    version = pinned.split()[0].partition("==")[2]
+    version = locked_versions(_LOCK)["jsonschema"]
 
     def download(folder: Path) -> None:
         (folder / "lock").write_text(pinned + "\n")
@@ -137,7 +120,3 @@ async def _token(http: Any, base: str, target: Target, text: str) -> str:
         f"{base}/tokenize", json={"model": target.model, "prompt": text}, headers=dict(target.headers)
     )
     return str(answer.json()["tokens"][-1])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
