@@ -30,9 +30,9 @@ class Limits:
 
     An admitted request reserves `reserve_ratio` of what it may still generate, at least `reserve`, at most its slot's
     share of the cells. A step asks for at most `outputs` rows of logits; those that no stream needs check guesses. A
-    tenant may let `tenant_queue` requests wait. Prompts advance by `least_chunk`, and get as much of a step's time as the
-    streams, whatever the targets say. `decode_target` is the longest step while an interactive request waits for its next token,
-    `prompt_target` the longest one otherwise: who arrives meanwhile waits for its end.
+    tenant may let `tenant_queue` requests wait. Prompts advance by `least_chunk` and get as much of a step's time as
+    the streams, whatever the targets say. `decode_target` is the longest step while an interactive request waits for
+    its next token, `prompt_target` the longest one otherwise: who arrives meanwhile waits for its end.
     """
 
     slots: int
