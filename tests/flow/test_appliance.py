@@ -6,13 +6,17 @@ import json
 import os
 import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from benchmarks.processes import free_port
@@ -93,6 +97,43 @@ def test_a_killed_engine_comes_back_and_answers_the_same(box: Box) -> None:
     assert box.kill("engine-")
     wait_for(lambda: box.pid("engine-") not in (None, engine), what="the engine is started again")
     assert ask(box)["text"] == before
+
+
+def test_while_an_engine_dies_again_and_again_every_request_ends_soon_and_may_be_sent_again(box: Box) -> None:
+    ends: list[tuple[int, bool, float]] = []
+    stop = threading.Event()
+
+    def keep_asking() -> None:
+        key = (box.paths.root / "key").read_text().strip()
+        trust = ssl.create_default_context(cafile=box.paths.authority_certificate)
+        body = {"model": "tiny", "prompt": "Hello", "max_tokens": 64, "ignore_eos": True}
+        with httpx.Client(verify=trust, headers={"authorization": f"Bearer {key}"}, timeout=30) as http:
+            while not stop.is_set():
+                began = time.monotonic()
+                answer = http.post(f"{box.url}/v1/completions", json=body)
+                ends.append((answer.status_code, "retry-after" in answer.headers, time.monotonic() - began))
+                if answer.is_error:
+                    stop.wait(0.1)
+
+    dead: set[int | None] = {None}
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(keep_asking) for _ in range(4)]
+        try:
+            for _ in range(5):  # the last pauses are seconds
+                wait_for(lambda: box.pid("engine-") not in dead, what="the engine is started again")
+                dead.add(box.pid("engine-"))
+                assert box.kill("engine-")
+            wait_for(lambda: box.pid("engine-") not in dead, what="the engine is started again")
+            assert ask(box)["ok"]
+        finally:
+            stop.set()
+        for client in clients:
+            client.result()
+    assert {status for status, _, _ in ends} == {200, 503}
+    assert all(again for status, again, _ in ends if status == 503)
+    assert max(seconds for _, _, seconds in ends) < 5
+    (unit,) = (unit for unit in box.verb("status")["units"] if unit["name"].startswith("engine-"))
+    assert unit["restarts"] >= 5
 
 
 def test_a_killed_gateway_comes_back(box: Box) -> None:
