@@ -19,14 +19,15 @@ Reports = Mapping[int, float]
 def pruned_at(reports: Reports, earlier: Sequence[Reports], *, minimize: bool) -> int | None:
     """Return the first step at which the trial's best figure is worse than the median of the earlier ones; or None.
 
-    The last step of a trial is no place to stop it: there it is done.
+    The last step of the earlier ones is no place to stop: there a trial is done.
     """
+    end = max((max(known, default=0) for known in earlier), default=0)
     sign = 1.0 if minimize else -1.0
     best = float("inf")
     for step in sorted(reports):
         best = min(best, sign * reports[step])
         others = [sign * found for known in earlier if (found := _at(known, step)) is not None]
-        if len(others) >= _FEWEST and best > median(others):
+        if step < end and len(others) >= _FEWEST and best > median(others):
             return step
     return None
 

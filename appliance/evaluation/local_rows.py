@@ -37,7 +37,7 @@ def _text_rows(file: Path, data: bytes) -> list[dict[str, Any]]:
     if file.suffix == ".csv":
         return _csv(file, text)
     if file.suffix == ".jsonl" or not text.lstrip().startswith("["):
-        return [_object(file, line, number) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+        return [_object(file, line, number) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -12,7 +12,10 @@ import psutil
 from appliance.jobs.spec import Environment
 from appliance.kernel.canonical import sha256_hex
 
-_PACKAGES = ("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "gguf", "llama-cpp-python")
+_PACKAGES = (
+    *("torch", "transformers", "tokenizers", "peft", "safetensors", "numpy", "gguf", "llama-cpp-python"),
+    *("scikit-learn", "scipy", "threadpoolctl", "datasketch"),
+)
 _DECIDING_CODE = (
     "kernel",
     "jobs",

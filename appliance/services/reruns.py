@@ -24,8 +24,8 @@ from appliance.services.jobs import enqueue
 from appliance.services.machine import environment
 from appliance.services.records import file_entries, find_job
 
-_MEASURED: Final = (JobKind.IMPORT_MODEL, JobKind.IMPORT_DATASET, JobKind.TUNE)
-"""Kinds whose outcome depends on more than their specification: a medium, or time."""
+_MEASURED: Final = (JobKind.IMPORT_MODEL, JobKind.IMPORT_DATASET, JobKind.TUNE, JobKind.CONVERT_LADDER)
+"""Kinds whose outcome depends on more than their specification: a medium, or time (a ladder tells how fast it is)."""
 
 
 def verify(ctx: Context, text: str) -> t.CampaignView:
@@ -43,7 +43,7 @@ def require_repeatable(ctx: Context, job: Row[Any]) -> None:
         raise BadInput(
             "rerun.kind",
             f"A {job.kind} run depends on more than its specification and cannot be verified by repeating it.",
-            hint="Training, evaluation and conversion runs can.",
+            hint="Training and evaluation runs and single conversions can.",
         )
     if job.state != "succeeded":
         raise Conflict("rerun.not_finished", f"Run {job.id} is {job.state}; only a finished run can be verified.")

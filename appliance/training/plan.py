@@ -149,14 +149,25 @@ def shape_of_seed(recipe: SeedRecipe) -> ModelShape:
     )
 
 
+_DISTILBERT = {
+    "hidden_size": "dim",
+    "num_attention_heads": "n_heads",
+    "num_hidden_layers": "n_layers",
+    "intermediate_size": "hidden_dim",
+}
+"""what others call so -> its own name for it"""
+
+
 def shape_of_folder(folder: Path) -> ModelShape:
     """Read a Hugging Face folder's shape from config.json and the headers of its safetensors files.
 
     Raises BadInput (`training.shape_unknown`) when a size is missing.
     """
     try:
-        config: Mapping[str, Any] = json.loads((folder / "config.json").read_bytes())
+        config: Mapping[str, Any] = dict(json.loads((folder / "config.json").read_bytes()))
         parameters = sum(_parameters_in(file) for file in sorted(folder.glob("*.safetensors")))
+        if config.get("model_type") == "distilbert":
+            config = {**config, **{name: config[own] for name, own in _DISTILBERT.items()}}
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
         return ModelShape(
             parameters=parameters,

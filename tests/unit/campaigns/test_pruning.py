@@ -12,7 +12,9 @@ EARLIER = [{10: 1.0, 20: 0.8}, {10: 2.0, 20: 1.0}, {10: 3.0, 20: 1.5}, {10: 4.0,
     [
         ({10: 2.4, 20: 1.2}, None),
         ({10: 2.6}, 10),
-        ({10: 2.0, 20: 1.9}, 20),
+        ({10: 2.0, 18: 2.6, 20: 1.9}, None),  # its best was good
+        ({10: 2.5, 19: 2.6}, None),
+        ({20: 9.0}, None),  # it is done
         ({10: 0.5, 20: 9.0}, None),  # it was good once: its best counts
         ({}, None),
         ({15: 2.6}, 15),  # what the others had last by then

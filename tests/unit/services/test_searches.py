@@ -79,7 +79,7 @@ def test_a_trial_that_is_worse_than_half_of_the_earlier_ones_is_stopped(ctx: Con
         assert metric == "heldout_loss"
         with ctx.appliance.database.read() as connection:
             row = find_job(connection, job_id)
-        return {10: float(row.spec["parameters"]["learning_rate"])} if row.state != "queued" else {}
+        return dict.fromkeys((10, 20), float(row.spec["parameters"]["learning_rate"])) if row.state != "queued" else {}
 
     text = SEARCH.replace("trials: 4", "trials: 8").replace("batch: 2", "batch: 4")
     text = text.replace("startup: 2", "startup: 4")
@@ -100,7 +100,7 @@ def test_a_trial_that_is_worse_than_half_of_the_earlier_ones_is_stopped(ctx: Con
 def test_a_running_trial_that_is_pruned_is_asked_to_stop(ctx: Context) -> None:
     text = SEARCH.replace("trials: 4", "trials: 5").replace("batch: 2", "batch: 4")
     campaign = start(ctx, text)
-    told = {"reports": lambda _job, _metric: {10: 1.0}}
+    told = {"reports": lambda _job, _metric: {10: 1.0, 20: 1.0}}
     while len(detail := move(ctx, campaign, **told).steps) < 5 or not detail[4].job:
         for job in open_jobs(ctx):
             if len(detail) < 5:

@@ -81,6 +81,9 @@ def test_a_folder_tells_its_shape_without_loading_it(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(3, 5), "b": torch.zeros(7)}, tmp_path / "model.safetensors", metadata={"format": "pt"})
     shape = shape_of_folder(tmp_path)
     assert (shape.parameters, shape.kv_heads, shape.vocabulary) == (22, 2, 30)
+    own = {"model_type": "distilbert", "dim": 8, "n_layers": 2, "n_heads": 4, "hidden_dim": 16, "vocab_size": 30}
+    (tmp_path / "config.json").write_text(json.dumps(own))
+    assert shape_of_folder(tmp_path) == replace(shape, kv_heads=4)
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", "[]"])
