@@ -26,10 +26,10 @@ from appliance.jobs.spec import JobSpec, TaskResult
 from appliance.kernel.clock import to_text
 from appliance.kernel.courtesy import NICENESS_VARIABLE
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import InternalError, IntramurosError, StorageFailure, storage_failure
+from appliance.kernel.errors import InternalError, IntramurosError, StorageFailure, Unavailable, storage_failure
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem, problem_of
-from appliance.kernel.process import ProcessIdentity, identify, send_signal, start
+from appliance.kernel.process import ProcessIdentity, identify, memory_kills, send_signal, start
 from appliance.services import outcomes
 from appliance.services.context import Context
 from appliance.services.jobs import UNFINISHED
@@ -44,7 +44,13 @@ _UNWRITTEN = Problem(
     hint="Free some space and resume it with `intramuros job resume`; its checkpoints stay.",
     exit_code=StorageFailure.exit_code,
 )
-"""What became of a job that could not write its own error."""
+_OUT_OF_MEMORY = Problem(
+    code="job.out_of_memory",
+    message="The kernel killed the job because memory ran out.",
+    hint="Use a smaller batch or a shorter sequence, or stop other work, and resume it; its checkpoints stay.",
+    exit_code=Unavailable.exit_code,
+)
+"""What became of jobs that could not write their own error."""
 
 
 class JobRunner:
@@ -152,7 +158,7 @@ class JobRunner:
         name = f"job-{row.id}"
         directory = self._ctx.appliance.paths.job(row.id)
         identity = self._supervisor.claim(name)
-        process = None
+        process, kills = None, memory_kills()
         if identity is None and not (directory / "result.json").exists():
             spec = await asyncio.to_thread(self._prepare, row)
             if spec is None or self._stopping:
@@ -173,7 +179,8 @@ class JobRunner:
         if identity is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(identity.pid, signal.SIGKILL)
-        await asyncio.to_thread(self._settle, row.id, status)
+        short = memory_kills() > kills and status in (None, -signal.SIGKILL)
+        await asyncio.to_thread(self._settle, row.id, status, short_of_memory=short)
 
     def _prepare(self, row: Row[Any]) -> JobSpec | None:
         """Lay out the job's directory, mark it running, and return its specification; None if it was cancelled."""
@@ -193,7 +200,7 @@ class JobRunner:
             marked = connection.execute(update(jobs).where(*waiting).values(**values)).rowcount
         return spec if marked else None
 
-    def _settle(self, job_id: str, status: int | None) -> None:
+    def _settle(self, job_id: str, status: int | None, *, short_of_memory: bool = False) -> None:
         directory = self._ctx.appliance.paths.job(job_id)
         row = self._row(job_id)
         if (directory / "result.json").exists():
@@ -208,6 +215,8 @@ class JobRunner:
             outcomes.fail(self._ctx, job_id, _UNWRITTEN)
         elif row.cancel_requested:
             outcomes.cancelled(self._ctx, job_id)
+        elif short_of_memory:  # it would only happen again
+            outcomes.fail(self._ctx, job_id, _OUT_OF_MEMORY)
         else:
             self._queue_again(row, status)
 

@@ -138,3 +138,9 @@ def send_signal(identity: ProcessIdentity, number: signal.Signals, *, group: boo
     except ProcessLookupError:
         return False
     return True
+
+
+def memory_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory since it started (vmstat's `oom_kill`)."""
+    lines = (line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+    return next((int(count) for name, count in lines if name == "oom_kill"), 0)

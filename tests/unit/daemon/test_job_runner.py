@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
+import pytest
 from sqlalchemy import update
 
 from appliance.api import types as t
@@ -28,15 +29,15 @@ from tests.factories.appliance import context, imported_dataset, queue_run
 ROWS = b'{"prompt": "a", "answer": "b"}\n{"prompt": "c", "answer": "d"}\n'
 
 
-def runner_of(appliance: Appliance) -> JobRunner:
+def runner_of(appliance: Appliance, prefix: tuple[str, ...] = ()) -> JobRunner:
     supervisor = Supervisor(root=appliance.paths.root, logs=appliance.paths.logs)
-    return JobRunner(context(appliance, user="intramurosd"), supervisor, prefix=())
+    return JobRunner(context(appliance, user="intramurosd"), supervisor, prefix=prefix)
 
 
 @asynccontextmanager
-async def running(appliance: Appliance) -> AsyncIterator[JobRunner]:
+async def running(appliance: Appliance, prefix: tuple[str, ...] = ()) -> AsyncIterator[JobRunner]:
     """A runner that serves the queue; stopped in order at the end."""
-    runner = runner_of(appliance)
+    runner = runner_of(appliance, prefix)
     appliance.doorbell.listen(runner.wake)
     serving = asyncio.create_task(runner.run())
     try:
@@ -130,6 +131,36 @@ async def test_a_job_that_dies_without_progress_is_tried_again_so_often_and_then
     assert problem.code == "job.crashed"
     assert jobs.show(ctx, job.id, {}).job.attempt == appliance.settings.job_retries + 1
     assert kills >= appliance.settings.job_retries + 1
+
+
+async def test_a_job_that_the_kernel_kills_for_memory_has_failed_of_it(appliance: Appliance, tmp_path: Path) -> None:
+    ctx = context(appliance)
+    with group_with(memory=8 << 20) as group:
+        enter = ("/bin/sh", "-c", 'echo $$ > "$0"/cgroup.procs && exec "$@"', str(group))
+        async with running(appliance, prefix=enter):
+            job = import_rows(ctx, tmp_path)
+            await until(lambda: state(ctx, job) == "failed")
+    view = jobs.show(ctx, job.id, {}).job
+    assert view.problem is not None
+    assert (view.problem.code, view.attempt) == ("job.out_of_memory", 1)
+
+
+@contextmanager
+def group_with(*, memory: int) -> Iterator[Path]:
+    """A control group with so many bytes of memory; skips where none can be made."""
+    mount = Path("/sys/fs/cgroup")
+    old = (mount / "memory").is_dir()
+    group = (mount / "memory" if old else mount) / f"intramuros-test-{os.getpid()}"
+    limit = "memory.limit_in_bytes" if old else "memory.max"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(memory))
+    except OSError as error:
+        pytest.skip(f"no control group with a limit can be made here: {error.strerror}")
+    try:
+        yield group
+    finally:
+        group.rmdir()
 
 
 async def test_a_cancelled_job_ends_as_cancelled_and_is_asked_once(appliance: Appliance, tmp_path: Path) -> None:
