@@ -253,10 +253,14 @@ class Candidate(_Frame, frozen=True, kw_only=True):
 
 
 class TokenLogprob(_Frame, frozen=True, kw_only=True):
-    """The chosen token and the most likely ones, most likely first."""
+    """The chosen token and the most likely ones, most likely first.
+
+    `offset` is the character of the answer's text at which the token begins, or which it goes on with.
+    """
 
     chosen: Candidate
     top: tuple[Candidate, ...] = ()
+    offset: int = 0
 
 
 class CallPiece(_Frame, frozen=True, kw_only=True):
@@ -270,8 +274,9 @@ class CallPiece(_Frame, frozen=True, kw_only=True):
 class Piece(_Frame, frozen=True, kw_only=True):
     """New text of one request. `text` may be empty while a character or a possible stop string is held back.
 
-    `tokens` counts those generated since the last piece; `logprobs`, if asked for, has one entry per token but the end
-    token. What the model thinks before it answers is `reasoning`, what it calls is `calls`; neither is in `text`.
+    `tokens` counts those generated since the last piece. What the model thinks before it answers is `reasoning`, what
+    it calls is `calls`; neither is in `text`. `logprobs`, if asked for, has one entry for each token that any of the
+    text comes from, with the first of its characters.
     """
 
     id: int

@@ -123,13 +123,12 @@ class ChatForm:
         return self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
 
     def piece(self, index: int, choice: Choice, piece: Piece) -> bytes:
-        logprobs = piece.logprobs if piece.text or not (piece.reasoning or piece.calls) else ()
         delta = Delta(
-            content=piece.text if piece.text or logprobs else msgspec.UNSET,
+            content=piece.text or msgspec.UNSET,
             reasoning_content=piece.reasoning or msgspec.UNSET,
             tool_calls=_call_deltas(choice, piece) if piece.calls else msgspec.UNSET,
         )
-        return self._chunk(ChunkChoice(index=index, delta=delta, logprobs=_logprobs(logprobs)))
+        return self._chunk(ChunkChoice(index=index, delta=delta, logprobs=_logprobs(piece.logprobs)))
 
     def closing(self, index: int, choice: Choice) -> bytes:
         return self._chunk(ChunkChoice(index=index, delta=Delta(), finish_reason=choice.finish_reason))

@@ -12,7 +12,7 @@ from appliance.gateway.refusals import Refusal
 
 
 class TextLogprobs(msgspec.Struct, frozen=True, kw_only=True):
-    """Lists of equal length, one entry per generated token; offsets are characters."""
+    """Lists of equal length, one entry per token of the answer's text; offsets are characters of all the text."""
 
     tokens: tuple[str, ...]
     token_logprobs: tuple[float, ...]
@@ -93,13 +93,9 @@ class TextForm:
 def _text_logprobs(choice: Choice, logprobs: Sequence[TokenLogprob]) -> TextLogprobs | None:
     if not logprobs:
         return None
-    offsets = []
-    for entry in logprobs:
-        offsets.append(choice.sent)
-        choice.sent += len(entry.chosen.text)
     return TextLogprobs(
         tokens=tuple(entry.chosen.text for entry in logprobs),
         token_logprobs=tuple(floor(entry.chosen) for entry in logprobs),
         top_logprobs=tuple({one.text: floor(one) for one in entry.top} for entry in logprobs),
-        text_offset=tuple(offsets),
+        text_offset=tuple(choice.echoed + entry.offset for entry in logprobs),
     )
