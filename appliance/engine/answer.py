@@ -49,6 +49,7 @@ class Answer:
         "_held",
         "_listening",
         "_marks",
+        "_shaped",
         "_shown",
         "_skip_space",
         "_state",
@@ -64,14 +65,19 @@ class Answer:
         dialect: Dialect | None = None,
         calls: bool = False,
         thinking: bool = False,
+        shaped: bool = False,
         marks: dict[int, str] | None = None,
     ) -> None:
-        """`dialect` None takes everything as said. `calls`: calls were allowed. `marks`: marks that are one token."""
+        """`dialect` None takes everything as said. `calls`: calls were allowed. `marks`: marks that are one token.
+
+        `shaped`: what is no call is a JSON document.
+        """
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stops = StopStrings(stops)
         self._dialect = dialect or Dialect()
         self._marks = marks or {}
         self._listening = calls
+        self._shaped = shaped
         self._state = "thought" if thinking else "start"
         self._held = ""
         self._skip_space = thinking
@@ -154,9 +160,15 @@ class Answer:
             text = text[at + len(word) :]
 
     def _start(self, text: str) -> str:
-        """Where a call has no mark, an answer that begins with a brace is one."""
-        if self._listening and not self._dialect.calls.begin:
-            bare = text.lstrip()
+        """Where a call has no mark, an answer that begins with a brace is one. A document has no marks inside."""
+        bare = text.lstrip()
+        if self._shaped:
+            words = self._words()
+            if not bare or any(word.startswith(bare) and word != bare for word in words):
+                self._held = text
+                return ""
+            self._state = "said" if bare.startswith(words) else "document"
+        elif self._listening and not self._dialect.calls.begin:
             if not bare:
                 self._held = text
                 return ""
@@ -167,28 +179,30 @@ class Answer:
 
     def _words(self) -> tuple[str, ...]:
         """The marks that may come next, those that are a token of their own left out."""
-        whole = self._marks.values()
+        whole, thought = self._marks.values(), self._dialect.thought
+        if self._state == "document":
+            return ()
         if self._state == "thought":
-            words: tuple[str, ...] = ("</think>",)
+            words: tuple[str, ...] = (thought.end,) if thought else ()
         else:
-            words = ("<think>",) if self._dialect.reasons else ()
+            words = (thought.begin,) if thought else ()
             if self._listening and self._dialect.calls.begin:
                 words += (self._dialect.calls.begin,)
         return tuple(word for word in words if word not in whole)
 
     def _awaits(self, mark: str) -> bool:
         """Whether a mark means something here; elsewhere its token is like any other."""
-        form, state = self._dialect.calls, self._state
-        return {
-            "<think>": state in ("start", "said"),
-            "</think>": state == "thought",
-            form.begin: state in ("start", "said") and self._listening,
-            form.end: state == "call",
-        }[mark]
+        form, thought, state = self._dialect.calls, self._dialect.thought, self._state
+        if mark == form.end:
+            return state == "call"
+        if thought is not None and mark == thought.end:
+            return state == "thought"
+        return state in ("start", "said") and (mark != form.begin or self._listening)
 
     def _open(self, mark: str) -> None:
-        states = {"<think>": "thought", "</think>": "start", self._dialect.calls.begin: "call"}
-        self._state = states.get(mark, "said")
+        thought = self._dialect.thought
+        states = {thought.begin: "thought", thought.end: "start"} if thought else {}
+        self._state = (states | {self._dialect.calls.begin: "call"}).get(mark, "said")
         self._skip_space = True
 
     def _call(self, text: str, parts: Parts) -> str:

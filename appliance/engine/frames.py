@@ -23,7 +23,7 @@ import msgspec
 
 from appliance.kernel.errors import BadInput
 
-VERSION: Final = 4
+VERSION: Final = 5
 MAX_FRAME: Final = 16 * 1024 * 1024
 
 FinishReason = Literal["stop", "length", "cancelled", "grammar"]
@@ -87,15 +87,15 @@ class Message(_Frame, frozen=True, kw_only=True):
 class Asked(_Frame, frozen=True, kw_only=True):
     """What shape the answer must have. The engine writes the grammar, for it knows how its model calls functions.
 
-    `schema` is a JSON schema as JSON text: the whole answer is a document of it. With `required` there must be a call,
-    with `function` a call of that one; `parallel` allows more than one. `reasoning` None leaves it to the model whether
-    it reasons first.
+    `schema` is a JSON schema as JSON text: an answer that is no call is a document of it. With `required` there must be
+    a call; `allowed` names the tools that may be called, all of them if it is empty; `parallel` allows more than one
+    call. `reasoning` None leaves it to the model whether it reasons first.
     """
 
     schema: str | None = None
     tools: tuple[Tool, ...] = ()
     required: bool = False
-    function: str = ""
+    allowed: tuple[str, ...] = ()
     parallel: bool = True
     reasoning: bool | None = None
 

@@ -20,6 +20,7 @@ _FROM_ENGINE: Final = {
     "engine.context_length": ("context_length_exceeded", None),
     "engine.grammar": ("invalid_schema", None),
     "engine.grammar_size": ("schema_too_large", None),
+    "engine.shape": ("unsupported", "response_format"),
     "engine.reasoning": ("unsupported", "reasoning_effort"),
     "engine.no_fill": ("unsupported", "suffix"),
     "engine.tokens": ("invalid_request_error", "prompt"),

@@ -44,16 +44,17 @@ class TextAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class TextForm:
     """Writes them for one answer."""
 
-    def __init__(self, identity: Identity, *, counted: bool = False) -> None:
-        """`counted`: a stream shall end with the counts of tokens."""
+    def __init__(self, identity: Identity, *, counted: bool = False, measured: bool = False) -> None:
+        """`counted`: a stream shall end with the counts of tokens. `measured`: log-probabilities were asked for."""
         self._of = identity
         self._counted = counted
+        self._measured = measured
 
     def opening(self, index: int) -> bytes:
         return b""
 
     def piece(self, index: int, choice: Choice, piece: Piece) -> bytes:
-        logprobs = _text_logprobs(choice, piece.logprobs)
+        logprobs = _text_logprobs(choice, piece.logprobs) if piece.logprobs else None
         return event(self._answer(TextChoice(index=index, text=piece.text, logprobs=logprobs)))
 
     def closing(self, index: int, choice: Choice) -> bytes:
@@ -70,7 +71,7 @@ class TextForm:
             TextChoice(
                 index=index,
                 text="".join(choice.texts),
-                logprobs=_text_logprobs(choice, choice.logprobs),
+                logprobs=_text_logprobs(choice, choice.logprobs) if self._measured else None,
                 finish_reason=choice.reason,
             )
             for index, choice in enumerate(choices)
@@ -90,9 +91,7 @@ class TextForm:
         return msgspec.json.encode(answer)
 
 
-def _text_logprobs(choice: Choice, logprobs: Sequence[TokenLogprob]) -> TextLogprobs | None:
-    if not logprobs:
-        return None
+def _text_logprobs(choice: Choice, logprobs: Sequence[TokenLogprob]) -> TextLogprobs:
     return TextLogprobs(
         tokens=tuple(entry.chosen.text for entry in logprobs),
         token_logprobs=tuple(floor(entry.chosen) for entry in logprobs),

@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.engine.answer import Answer, Parts
-from appliance.engine.dialect import HERMES, LLAMA, MISTRAL, Dialect
+from appliance.engine.dialect import HERMES, LLAMA, MAGISTRAL, MISTRAL, THINK, CallFormat, Dialect
 from appliance.engine.frames import Candidate, TokenLogprob
 
 WEATHER = '{"name": "weather", "arguments": {"city": "P}\\"a{ris", "days": [1, {"a": 2}]}}'
 TIME = '{"name":"time","arguments": \n {} }'
-THINKER = Dialect(reasons=True)
+THINKER = Dialect(thought=THINK)
 
 
 def _read(answer: Answer, data: bytes, cuts: list[int]) -> Parts:
@@ -83,6 +83,26 @@ def test_reasoning_is_kept_apart(cuts: list[int]) -> None:
     parts = _read(opened, text.removeprefix(b"<think>"), cuts)
     assert (parts.reasoning, parts.text) == ("hmm <b>\n", "Yes.</think>")
     assert not opened.thinking
+
+
+@given(CUTS)
+def test_magistrals_marks(cuts: list[int]) -> None:
+    text = f"[THINK]hm [x]</think>[/THINK]Yes [TOOL_CALLS][{WEATHER}]"
+    parts = _read(Answer(dialect=Dialect(calls=MISTRAL, thought=MAGISTRAL), calls=True), text.encode(), cuts)
+    assert (parts.reasoning, parts.text, _calls(parts)) == ("hm [x]</think>", "Yes ", EXPECTED[:1])
+
+
+@pytest.mark.parametrize("form", [HERMES, MISTRAL])
+@given(cuts=CUTS)
+def test_a_document_may_hold_what_looks_like_a_mark(form: CallFormat, cuts: list[int]) -> None:
+    spoken = Dialect(calls=form, thought=THINK)
+    document = f' ["<think>", "{form.begin}", "</think>"]'
+    for thought in ("", "<think>hm</think>"):
+        parts = _read(Answer(dialect=spoken, calls=True, shaped=True), f"{thought}{document}".encode(), cuts)
+        assert (json.loads(parts.text), parts.reasoning, parts.calls) == (json.loads(document), thought[7:9], [])
+        call = f"[{WEATHER}]" if form.listed else WEATHER + form.end
+        parts = _read(Answer(dialect=spoken, calls=True, shaped=True), f"{thought}{form.begin}{call}".encode(), cuts)
+        assert (parts.text, parts.reasoning, _calls(parts)) == ("", thought[7:9], EXPECTED[:1])
 
 
 def test_marks_that_are_tokens_count_as_tokens_alone() -> None:

@@ -11,7 +11,7 @@ from tests.unit.gateway.answer_pieces import IDENTITY, USAGE, grown, half, said,
 
 
 def test_text_offsets_are_characters_of_prompt_and_text() -> None:
-    form, choice = TextForm(IDENTITY), Choice(echoed=7)
+    form, choice = TextForm(IDENTITY, measured=True), Choice(echoed=7)
     assert form.opening(0) == b""
     piece = said("€d", half(b"\xe2", -1.0), half(b"\x82\xac", -1.0), token("d", -1.0, offset=1))
     choice.take(piece)
@@ -30,7 +30,12 @@ def test_a_stream_ends_with_reason_and_counts() -> None:
 
 @pytest.mark.parametrize("logprobs", [[], [token("ab", -1.0)]])
 def test_a_whole_text_answer(logprobs: list[TokenLogprob]) -> None:
-    answer = json.loads(TextForm(IDENTITY).whole([grown(said("ab", *logprobs))], USAGE))
+    answer = json.loads(TextForm(IDENTITY, measured=bool(logprobs)).whole([grown(said("ab", *logprobs))], USAGE))
     choice = answer["choices"][0]
     assert (answer["object"], choice["text"], choice["finish_reason"]) == ("text_completion", "ab", "stop")
     assert (choice["logprobs"] is None) == (not logprobs)
+
+
+def test_an_answer_without_text_has_empty_lists_where_they_were_asked_for() -> None:
+    answer = json.loads(TextForm(IDENTITY, measured=True).whole([grown()], USAGE))
+    assert answer["choices"][0]["logprobs"]["text_offset"] == []
