@@ -46,6 +46,7 @@ class Answer:
         "_calls",
         "_decoder",
         "_dialect",
+        "_header",
         "_held",
         "_listening",
         "_marks",
@@ -80,6 +81,7 @@ class Answer:
         self._shaped = shaped
         self._state = "thought" if thinking else "start"
         self._held = ""
+        self._header = ""  # what stands before a message of a channel
         self._skip_space = thinking
         self._calls = _Calls()
         self._tokens = SaidTokens()
@@ -147,6 +149,9 @@ class Answer:
             if self._state == "start":
                 text = self._start(text)
                 continue
+            if self._state == "header":
+                self._header += text
+                return
             words = self._words()
             found = min(((at, word) for word in words if (at := text.find(word)) >= 0), default=None)
             if found is None:
@@ -193,6 +198,8 @@ class Answer:
     def _awaits(self, mark: str) -> bool:
         """Whether a mark means something here; elsewhere its token is like any other."""
         form, thought, state = self._dialect.calls, self._dialect.thought, self._state
+        if self._dialect.channels is not None and mark in self._dialect.channels.marks:
+            return True
         if mark == form.end:
             return state == "call"
         if thought is not None and mark == thought.end:
@@ -200,8 +207,12 @@ class Answer:
         return state in ("start", "said") and (mark != form.begin or self._listening)
 
     def _open(self, mark: str) -> None:
-        thought = self._dialect.thought
+        thought, channels = self._dialect.thought, self._dialect.channels
         states = {thought.begin: "thought", thought.end: "start"} if thought else {}
+        if channels is not None:
+            states = dict.fromkeys(channels.marks, "header")
+            states[channels.message] = "start" if self._header.strip() == channels.said else "thought"
+            self._header = ""
         self._state = (states | {self._dialect.calls.begin: "call"}).get(mark, "said")
         self._skip_space = True
 

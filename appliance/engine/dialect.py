@@ -3,7 +3,8 @@
 Models agree on nothing but their chat template, so the template's source tells. A template that knows no functions, or
 writes calls in a way not known here, gets the functions explained in words (`explained`) and is held to the plainest
 format by the same grammar. Pure: no model and no process.
-Source: Hugging Face's conventions for chat templates (`tools`, `tool_calls`); the formats of Hermes, Llama 3, Mistral.
+Source: Hugging Face's conventions for chat templates (`tools`, `tool_calls`); the formats of Hermes, Llama 3, Mistral;
+OpenAI's harmony format.
 """
 
 from __future__ import annotations
@@ -48,6 +49,31 @@ MAGISTRAL: Final = ThoughtFormat(begin="[THINK]", end="[/THINK]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelFormat:
+    """An answer is several messages, each `channel` NAME `message` text `end`; a further one begins with `start`.
+
+    What is said stands in the channel `said`, the reasoning in `thought`. The marks are tokens of their own.
+    """
+
+    start: str
+    channel: str
+    message: str
+    end: str
+    thought: str
+    said: str
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The words between which a message stands."""
+        return (self.start, self.channel, self.message, self.end)
+
+
+HARMONY: Final = ChannelFormat(
+    start="<|start|>", channel="<|channel|>", message="<|message|>", end="<|end|>", thought="analysis", said="final"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """What a chat template's source says of its model."""
 
@@ -55,7 +81,9 @@ class Dialect:
     native: bool = False
     """whether the template itself explains the functions and writes calls and their results"""
     thought: ThoughtFormat | None = None
-    """how the model writes its reasoning, if it reasons"""
+    """how the model marks its reasoning, if it does"""
+    channels: ChannelFormat | None = None
+    """how it keeps its reasoning apart, if it does so instead"""
     switchable: bool = False
     """whether reasoning can be switched off (the template reads `enable_thinking`)"""
 
@@ -70,17 +98,27 @@ class Dialect:
                 calls = HERMES
             elif '"parameters"' in source:
                 calls = LLAMA
+        thought = next((form for form in (THINK, MAGISTRAL) if form.begin in source and form.end in source), None)
+        channels = HARMONY if HARMONY.channel in source and HARMONY.message in source else None
         return cls(
             calls=calls or HERMES,
             native=calls is not None,
-            thought=next((form for form in (THINK, MAGISTRAL) if form.begin in source and form.end in source), None),
+            thought=thought if channels is None else None,
+            channels=channels,
             switchable="enable_thinking" in names,
         )
 
     @property
+    def reasons(self) -> bool:
+        """Whether the model reasons before it answers."""
+        return self.thought is not None or self.channels is not None
+
+    @property
     def marks(self) -> tuple[str, ...]:
         """The words that open and close the parts of an answer."""
-        thinking = (self.thought.begin, self.thought.end) if self.thought else ()
+        thinking: tuple[str, ...] = (self.thought.begin, self.thought.end) if self.thought else ()
+        if self.channels is not None:
+            thinking = self.channels.marks
         return (*thinking, *filter(None, (self.calls.begin, self.calls.end)))
 
     def thinks_already(self, rendered: str) -> bool:
@@ -110,6 +148,11 @@ def grammar(asked: Asked, dialect: Dialect, *, thinking: bool, token_of: Callabl
     else:
         return None
     rules.append(r"TEXT: /(.|\n)*/")
+    if (channels := dialect.channels) is not None:
+        channel, message = mark(channels.channel), mark(channels.message)
+        rules.append(until("thought", channels.end))
+        rules.append(f'lead: {channel} "{channels.thought}" {message} thought {mark(channels.start)} "assistant"')
+        return "\n".join([f'start: lead* {channel} "{channels.said}" {message} answer', *rules])
     if dialect.thought is None:
         return "\n".join(["start: answer", *rules])
     rules.append(until("thought", dialect.thought.end))

@@ -124,7 +124,7 @@ class PromptMaker:
         tokens, thinking = self._rendered(messages, asked)
         grammar = dialect.grammar(asked, self.dialect, thinking=thinking, token_of=self._token_of)
         calls, shaped = bool(asked.tools), asked.schema is not None and not asked.required
-        if not (calls or self.dialect.thought):
+        if not (calls or self.dialect.reasons):
             return Prompt(tokens, grammar, Answer(stops))
         answer = Answer(stops, dialect=self.dialect, calls=calls, thinking=thinking, shaped=shaped, marks=self._marks)
         return Prompt(tokens, grammar, answer)
@@ -157,9 +157,9 @@ class PromptMaker:
         """The template's variables for reasoning. BadInput `engine.reasoning` where the model has nothing to switch."""
         if asked.reasoning is None:
             return {}
-        if asked.reasoning and self.dialect.thought is None:
+        if asked.reasoning and not self.dialect.reasons:
             raise BadInput("engine.reasoning", "This model does not reason before it answers.")
-        if not asked.reasoning and self.dialect.thought and not self.dialect.switchable:
+        if not asked.reasoning and self.dialect.reasons and not self.dialect.switchable:
             raise BadInput("engine.reasoning", "This model always reasons; it cannot be switched off.")
         return {"enable_thinking": asked.reasoning} if self.dialect.switchable else {}
 

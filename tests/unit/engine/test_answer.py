@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.engine.answer import Answer, Parts
-from appliance.engine.dialect import HERMES, LLAMA, MAGISTRAL, MISTRAL, THINK, CallFormat, Dialect
+from appliance.engine.dialect import HARMONY, HERMES, LLAMA, MAGISTRAL, MISTRAL, THINK, CallFormat, Dialect
 from appliance.engine.frames import Candidate, TokenLogprob
 
 WEATHER = '{"name": "weather", "arguments": {"city": "P}\\"a{ris", "days": [1, {"a": 2}]}}'
@@ -232,3 +232,33 @@ def test_marks_that_are_tokens_are_not_told() -> None:
     answer = Answer(dialect=THINKER, calls=True, thinking=True, marks=marks)
     pieces = [(1, b"hm"), (8, b""), (2, b"\n\n"), (3, b" a"), (9, b""), (4, TIME.encode()), (10, b""), (5, b"b")]
     assert _told(answer, pieces) == ("ab", [(b" a", 0), (b"b", 1)])
+
+
+CHANNEL, MESSAGE, END, START = (11, b"<|channel|>"), (12, b"<|message|>"), (13, b""), (14, b"<|start|>")
+"""as llama.cpp writes these tokens"""
+CHANNELS = {11: "<|channel|>", 12: "<|message|>", 13: "<|end|>", 14: "<|start|>"}
+
+
+def test_the_channels_of_gpt_oss() -> None:
+    pieces = [CHANNEL, (1, b"analysis"), MESSAGE, (2, b"hm \xe2"), (3, b"\x82\xac <|end|>"), END, START]
+    pieces += [(4, b"assistant"), CHANNEL, (5, b"comment"), (6, b"ary to=x"), MESSAGE, (7, b"{}"), END, START]
+    pieces += [(4, b"assistant"), CHANNEL, (8, b"fi"), (9, b"nal"), MESSAGE, (2, b"Yes"), (3, b" and no")]
+    answer = Answer(dialect=Dialect(channels=HARMONY), marks=CHANNELS)
+    parts, thoughts = Parts(), []
+    for token, data in pieces:
+        parts.add(answer.feed(token, data))
+        thoughts.append(answer.thinking)
+    parts.add(answer.flush())
+    assert (parts.reasoning, parts.text) == ("hm € <|end|>{}", "Yes and no")
+    assert thoughts.count(True) == 5  # from each message mark to the end of its message
+    told = _told(Answer(dialect=Dialect(channels=HARMONY), marks=CHANNELS), pieces)
+    assert told == ("Yes and no", [(b"Yes", 0), (b" and no", 3)])
+
+
+def test_calls_in_the_final_channel() -> None:
+    answer = Answer(dialect=Dialect(channels=HARMONY), calls=True, marks=CHANNELS)
+    parts = Parts()
+    for token, data in (CHANNEL, (1, b"final"), MESSAGE, (2, f"<tool_call>{TIME}</tool_call>".encode())):
+        parts.add(answer.feed(token, data))
+    parts.add(answer.flush())
+    assert (parts.text, _calls(parts)) == ("", [("time", {})])

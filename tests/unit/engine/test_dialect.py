@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from appliance.engine import dialect
-from appliance.engine.dialect import HERMES, LLAMA, MAGISTRAL, MISTRAL, THINK, Dialect
+from appliance.engine.dialect import HARMONY, HERMES, LLAMA, MAGISTRAL, MISTRAL, THINK, Dialect
 from appliance.engine.frames import Asked, Call, Message, Tool
 from appliance.engine.grammar import Grammars
 from appliance.engine.llama_context import LlamaModel
@@ -137,6 +137,38 @@ def test_reasoning_comes_before_the_shape(model: LlamaModel, grammars: Grammars)
     assert not inside.accepts("true")
 
 
+def test_the_shape_is_that_of_the_final_channel(model: LlamaModel, grammars: Grammars) -> None:
+    words = {"<|channel|>": "<|user|>", "<|message|>": "<|assistant|>", "<|end|>": "<|pad|>", "<|start|>": "<|pad|>"}
+
+    def tokens(text: str) -> list[int]:
+        for mark, word in words.items():  # tokens of their own that the small model has
+            text = text.replace(mark, word)
+        return model.tokenise(text, special=True, begin=False)
+
+    grammar = dialect.grammar(
+        Asked(schema='{"type": "boolean"}'),
+        Dialect(channels=HARMONY),
+        thinking=False,
+        token_of=lambda mark: tokens(mark)[0] if mark in words else None,
+    )
+    assert grammar is not None
+
+    def accepts(text: str) -> bool:
+        constraint = grammars.constraint(grammar)
+        for token in tokens(text):
+            if not constraint.allows(token):
+                return False
+            constraint.take(token)
+        return constraint.complete or constraint.allows(next(iter(model.ends)))
+
+    thought, said = "<|channel|>analysis<|message|>hm {}<|end|><|start|>assistant", "<|channel|>final<|message|>true"
+    assert accepts(said)
+    assert accepts(thought + said)
+    assert accepts(thought + thought + said)
+    for wrong in ("true", thought, thought + "true", said.replace("true", "yes"), said.replace("final", "other")):
+        assert not accepts(wrong)
+
+
 def test_no_shape_is_no_grammar() -> None:
     assert dialect.grammar(Asked(), Dialect(thought=THINK), thinking=True, token_of=lambda _: None) is None
 
@@ -179,6 +211,11 @@ def test_reasoning_is_read_off_the_template() -> None:
     found = Dialect.of(source, ChatTemplate(source).names)
     assert (found.thought, found.switchable) == (MAGISTRAL, False)
     assert found.thinks_already("…[/INST][THINK]")
+    source = "{{ messages }}<|channel|>final<|message|>{{ tools }}"
+    found = Dialect.of(source, ChatTemplate(source).names)
+    assert (found.channels, found.thought, found.calls, found.native) == (HARMONY, None, HERMES, False)
+    assert found.reasons
+    assert found.marks[:4] == HARMONY.marks
 
 
 TALK = (
