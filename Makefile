@@ -63,13 +63,15 @@ bench: setup ## measure against the peers; builds them first (half an hour the f
 	@$(VENV)/python -m benchmarks.training
 	@$(VENV)/python -m benchmarks.footprint
 
-bench-serving: setup ## measure serving against llama-server and LiteLLM: writes benchmarks/results/serving.json
+bench-serving: setup ## measure serving against llama-server and LiteLLM: writes benchmarks/results/serving.json and .svg
 	@$(PYTHON) -m tools.setup_environment --litellm
+	@$(PYTHON) -m tools.setup_environment --plot
 	@$(VENV)/python -m tools.build_llama_server
 	@$(VENV)/python -m benchmarks.serving
+	@.venv-plot/bin/python -m benchmarks.plot serving
 
 bench-serving-gpu: setup ## the same on an NVIDIA card, whose toolkit must be there: results/serving-gpu.json
-	@$(VENV)/python -m benchmarks.serving --cuda --scenarios S1 S3
+	@$(VENV)/python -m benchmarks.serving --cuda --backend-sampling --scenarios S1 S3
 
 bench-soak: setup ## serve 16 streams for MINUTES and tell how memory grows: writes benchmarks/results/soak.json
 	@$(VENV)/python -m benchmarks.soak --minutes $(MINUTES)

@@ -74,9 +74,14 @@ def turns(first: str, second: str, pairs: int) -> Iterator[tuple[str, str]]:
         yield (first, second) if index % 2 == 0 else (second, first)
 
 
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Return the pairwise ratios ours / theirs. Both have one value per pair, in order."""
+    return [mine / other for mine, other in zip(ours, theirs, strict=True)]
+
+
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     """Return the median of the pairwise ratios ours / theirs. Both have one value per pair, in order."""
-    return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+    return statistics.median(ratios(ours, theirs))
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

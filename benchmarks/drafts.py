@@ -23,8 +23,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from appliance.kernel.canonical import sha256_file
 from appliance.kernel.paths import StatePaths
-from benchmarks.comparison import Figure, at_least, at_most, keep_figures
+from benchmarks.comparison import Figure, at_least, at_most, keep_figures, ratios
 from benchmarks.random_model import write_with_drafts
+from benchmarks.roofline import measured_roof
 from benchmarks.serving_scenarios import independent, measure_words
 from benchmarks.serving_sides import SPIN, Side, ask_privately, engine, gateway_before
 
@@ -60,24 +61,24 @@ def draft_figures(work: Path, *, threads: int, pairs: int) -> list[Figure]:
             for name, own in ((_GOOD, draft), (_POOR, stranger), (_WITHOUT, None))
         }
         text = uvloop.run(measure_words(sides[_WITHOUT].target, 1))
+        best = measured_roof(model, work / "roofline.json", threads=threads).decoding_rate(1)
         for pair in range(pairs + 1):
             for name in sorted(sides, reverse=bool(pair % 2)):
                 before = sides[name].cpu_seconds()
                 found = uvloop.run(independent(sides[name].target, text, 800_000 + pair, streams=1))
                 if pair:  # the first turn warms up, and lets the poor draft be found out
-                    rates[name].append(found["rate"])
+                    rates[name].append(found.figures["rate"])
                     costs[name].append(sides[name].cpu_seconds() - before)
         right = _share_right(work / f"draft-{_GOOD}")
 
-    def ratios(runs: dict[str, list[float]], name: str) -> list[float]:
-        return [mine / other for mine, other in zip(runs[name], runs[_WITHOUT], strict=True)]
-
+    without, cost = rates[_WITHOUT], costs[_WITHOUT]
     return [
         Figure("S16.right", "share", None, [right]),
-        Figure("S16.rate", "ratio", at_least(1.1), ratios(rates, _GOOD)),
-        Figure("S16.cpu", "ratio", at_most(1.0), ratios(costs, _GOOD)),
-        Figure("S16.poor.rate", "ratio", at_least(0.95), ratios(rates, _POOR)),
-        Figure("S16.poor.cpu", "ratio", at_most(1.05), ratios(costs, _POOR)),
+        Figure("S16.rate", "ratio", at_least(1.1), ratios(rates[_GOOD], without)),
+        Figure("S16.cpu", "ratio", at_most(1.0), ratios(costs[_GOOD], cost)),
+        Figure("S16.roofline", "share", None, [rate / best for rate in rates[_GOOD]]),
+        Figure("S16.poor.rate", "ratio", at_least(0.95), ratios(rates[_POOR], without)),
+        Figure("S16.poor.cpu", "ratio", at_most(1.05), ratios(costs[_POOR], cost)),
     ]
 
 

@@ -10,10 +10,11 @@ import asyncio
 import random
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
-from benchmarks.sse_load import Answer, Refused, Target, complete, run_load
+from benchmarks.sse_load import Answer, Load, Refused, Target, complete, run_load
 
 _WORDS: Final = ("river", "stone", "cloud", "window", "paper", "garden", "light", "sound", "winter", "letter", "bridge")
 
@@ -41,47 +42,74 @@ class Text:
         return f"{dice.randrange(10**9)} " + " ".join(dice.choices(_WORDS, k=words))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What one run of a scenario showed: its figures, every answer, how many came at once, and seconds of it all."""
+
+    figures: dict[str, float]
+    answers: Sequence[Answer]
+    streams: int
+    seconds: float
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the answers."""
+        return sum(answer.tokens for answer in self.answers)
+
+
 async def measure_words(target: Target, seed: int) -> Text:
     """Ask once to learn how many tokens a word has."""
     answer = await complete(target, Text(1.0).of(random.Random(seed), 200), max_tokens=1)
     return Text(answer.prompt_tokens / 196)
 
 
-async def independent(target: Target, text: Text, seed: int, *, streams: int) -> dict[str, float]:
+async def independent(target: Target, text: Text, seed: int, *, streams: int) -> Seen:
     """S1: prompts that share nothing, in a closed loop."""
     dice = random.Random(seed)
     load = await run_load(target, [text.of(dice, 64) for _ in range(2 * streams)], streams=streams, max_tokens=64)
-    return {"rate": load.tokens_per_second}
+    return _of_load(load, streams=streams)
 
 
-async def shared_prompt(target: Target, text: Text, seed: int) -> dict[str, float]:
+async def shared_prompt(target: Target, text: Text, seed: int) -> Seen:
     """S3: 16 users at once with 512 common tokens and some of their own: never seen before, and served once before."""
     dice = random.Random(seed)
-    found = {}
+    figures: dict[str, float] = {}
+    answers: list[Answer] = []
+    seconds = 0.0
     for name in ("cold", "warm"):
         common = text.of(dice, 512)
         if name == "warm":
-            await complete(target, common, max_tokens=1)
+            first = await complete(target, common, max_tokens=1)
+            answers.append(first)
+            seconds += first.whole
         prompts = [f"{common} {text.of(dice, 16)}" for _ in range(USERS)]
         load = await run_load(target, prompts, streams=USERS, max_tokens=32)
-        found[f"{name}_first"] = statistics.median(answer.first for answer in load.answers)
-        found[f"{name}_rate"] = load.tokens_per_second
-    return found
+        figures[f"{name}_first"] = statistics.median(answer.first for answer in load.answers)
+        figures[f"{name}_rate"] = load.tokens_per_second
+        answers += load.answers
+        seconds += load.seconds
+    return Seen(figures=figures, answers=answers, streams=USERS, seconds=seconds)
 
 
-async def busy_document(target: Target, text: Text, seed: int) -> dict[str, float]:
+async def busy_document(target: Target, text: Text, seed: int) -> Seen:
     """S4: while the first user of a document of 1024 tokens gets an answer, others ask about the same document."""
     dice = random.Random(seed)
     document, started = text.of(dice, 1024), asyncio.Event()
+    begun = time.perf_counter()
     leader = asyncio.create_task(complete(target, document, max_tokens=200, started=started))
     await started.wait()
     asks = [complete(target, f"{document} {text.of(dice, 16)}", max_tokens=16) for _ in range(FOLLOWERS)]
     followers = await asyncio.gather(*asks)
-    await leader
-    return {"first": statistics.median(answer.first for answer in followers)}
+    answers = [await leader, *followers]
+    return Seen(
+        figures={"first": statistics.median(answer.first for answer in followers)},
+        answers=answers,
+        streams=len(answers),
+        seconds=time.perf_counter() - begun,
+    )
 
 
-async def goodput(target: Target, text: Text, seed: int) -> dict[str, float]:
+async def goodput(target: Target, text: Text, seed: int) -> Seen:
     """S11: requests that come when they come (Poisson), seven of ten with one of a few long beginnings.
 
     A request is good when its first token comes within 2 s and the others every 200 ms on average. The figure is the
@@ -90,7 +118,7 @@ async def goodput(target: Target, text: Text, seed: int) -> dict[str, float]:
     """
     dice = random.Random(seed)
     beginnings = [text.of(dice, 512) for _ in range(BEGINNINGS)]
-    best = 0.0
+    best, everything, whole = 0.0, list[Answer](), 0.0
     for rate in ARRIVALS:
         prompts = []
         for _ in range(round(rate * ARRIVAL_SECONDS)):
@@ -99,11 +127,14 @@ async def goodput(target: Target, text: Text, seed: int) -> dict[str, float]:
         begun = time.perf_counter()
         answers = await _arrivals(target, prompts, dice, rate)
         good = sum(answer.first <= FIRST_WITHIN and _per_token(answer) <= TOKEN_WITHIN for answer in answers)
-        found = good / (time.perf_counter() - begun)
+        seconds = time.perf_counter() - begun
+        everything += answers
+        whole += seconds
+        found = good / seconds
         if found < best:
             break
         best = found
-    return {"goodput": best}
+    return Seen(figures={"goodput": best}, answers=everything, streams=USERS, seconds=whole)
 
 
 async def _arrivals(target: Target, prompts: list[str], dice: random.Random, rate: float) -> list[Answer]:
@@ -129,23 +160,19 @@ def _per_token(answer: Answer) -> float:
     return (answer.whole - answer.first) / max(answer.tokens - 1, 1)
 
 
-async def in_a_schema(target: Target, text: Text, seed: int, *, schema: dict[str, Any] | None) -> dict[str, float]:
-    """S7: 16 streams of chat, held to a JSON schema or free."""
+async def chats(target: Target, text: Text, seed: int) -> Seen:
+    """S7: 16 streams of chat."""
     dice = random.Random(seed)
-    # A schema says itself when an answer may end; this one does not let it within the tokens that are asked for.
-    form = {
-        "ignore_eos": False,
-        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
-    }
-    asked = replace(target, chat=True, extra={**target.extra, **(form if schema else {})})
+    asked = replace(target, chat=True)
     load = await run_load(asked, [text.of(dice, 64) for _ in range(2 * USERS)], streams=USERS, max_tokens=64)
-    return {"rate": load.tokens_per_second}
+    return _of_load(load, streams=USERS)
 
 
-async def long_prompt(target: Target, text: Text, seed: int) -> dict[str, float]:
+async def long_prompt(target: Target, text: Text, seed: int) -> Seen:
     """S5: a prompt of 3000 tokens arrives among six streams: their longest wait for a token, and its own wait."""
     dice = random.Random(seed)
     events = [asyncio.Event() for _ in range(STREAMS)]
+    begun = time.perf_counter()
     streams = [
         asyncio.create_task(complete(target, text.of(dice, 64), max_tokens=150, started=started)) for started in events
     ]
@@ -154,4 +181,13 @@ async def long_prompt(target: Target, text: Text, seed: int) -> dict[str, float]
     document = await complete(target, text.of(dice, 3000), max_tokens=8)
     answers = await asyncio.gather(*streams)
     begin, end = document.begun, document.events[0]
-    return {"gap": max(answer.longest_gap(begin, end) for answer in answers), "first": document.first}
+    return Seen(
+        figures={"gap": max(answer.longest_gap(begin, end) for answer in answers), "first": document.first},
+        answers=[*answers, document],
+        streams=STREAMS,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def _of_load(load: Load, *, streams: int) -> Seen:
+    return Seen(figures={"rate": load.tokens_per_second}, answers=load.answers, streams=streams, seconds=load.seconds)

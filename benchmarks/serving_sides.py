@@ -35,6 +35,10 @@ SPIN: Final = {"GOMP_SPINCOUNT": "1000"}
 """The same for both sides: it decides more than anything else how a shared machine feels."""
 
 
+_BACKEND_SAMPLING: Final = ("--backend-sampling",)
+"""both programs call it so"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
     """One program under measurement: where to send requests, and whose CPU time counts."""
@@ -57,13 +61,15 @@ def ours(
     slots: int = SLOTS,
     environment: Mapping[str, str] = SPIN,
     gpu: bool = False,
+    backend_sampling: bool = False,
 ) -> Iterator[Side]:
     """Gateway and engine, without a daemon. With `gpu` every layer is on the first device."""
     digest = sha256_file(model)
 
     def worker(socket: Path) -> list[str | Path]:
         argv = engine(model, digest, socket, threads=threads, slots=slots, context=CONTEXT * slots // SLOTS)
-        return [*argv, *(("--gpu-layers", "9999") if gpu else ())]
+        argv += ["--gpu-layers", "9999"] if gpu else []
+        return [*argv, *(_BACKEND_SAMPLING if backend_sampling else ())]
 
     libraries_of = {"LLAMA_CPP_LIB_PATH": str(libraries)}
     with gateway_before(state, worker, digest=digest, environment={**environment, **libraries_of}) as side:
@@ -134,12 +140,14 @@ def gateway_before(
 
 
 @contextlib.contextmanager
-def llama_server(work: Path, model: Path, peer: Path, *, threads: int, defaults: bool = False) -> Iterator[Side]:
+def llama_server(
+    work: Path, model: Path, peer: Path, *, threads: int, defaults: bool = False, backend_sampling: bool = False
+) -> Iterator[Side]:
     """The peer with its own defaults for caching prompts, or with all its defaults."""
     port = free_port()
     argv: list[str | Path] = [peer / "llama-server", "--model", model, "--host", "127.0.0.1", "--port", str(port)]
     if not defaults:
-        argv += _same_as_ours(threads)
+        argv += [*_same_as_ours(threads), *(_BACKEND_SAMPLING if backend_sampling else ())]
     with running(argv, log=work / "llama-server.log", environment=SPIN) as server:
         wait_until(lambda: accepts(port) and _healthy(port), server, what="llama-server")
         yield Side(target=Target(port=port, model="bench"), processes=(server,))

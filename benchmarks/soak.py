@@ -103,6 +103,10 @@ async def _soak(side: Side, seconds: float) -> list[Figure]:
                 sizes[name].append(process.memory_info().rss / (1 << 20))
         await asyncio.sleep(EVERY)
     await streams.stop()
+    for attempt in streams.attempts:
+        if attempt.end != "answered":
+            minute = (attempt.ended - streams.attempts[0].begun) / 60
+            print(f"minute {minute:.1f}: {attempt.end} after {attempt.ended - attempt.begun:.1f} s: {attempt.why}")
     ends = streams.ends()
     figures = [
         Figure("S15.minutes", "min", None, [seconds / 60]),

@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
     peer.add_argument(
         "--llamaindex", dest="peer", action="store_const", const="llamaindex", help="LlamaIndex's instead"
     )
+    peer.add_argument("--plot", dest="peer", action="store_const", const="plot", help="Matplotlib's instead")
     chosen = parser.parse_args(arguments)
     try:
         _require_python()
@@ -102,7 +103,7 @@ def set_up(environment: Environment) -> None:
 
 
 def set_up_peer(environment: Environment, lock: Path) -> None:
-    """Make an environment with what is compared with, or is a client as it is."""
+    """Make an environment with what is compared with, is a client as it is, or draws."""
     stamp = Stamp(environment.folder / "setup.stamp")
     digest = digest_of([lock, *_own_files()], str(ROOT))
     if stamp.matches(digest):

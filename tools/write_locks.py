@@ -56,7 +56,8 @@ def write_locks(project: dict[str, Any]) -> None:
         _resolve(folder, "bench", bench, constraints=("base",))
         _resolve(folder, "litellm", extras["litellm"])
         _resolve(folder, "llamaindex", extras["llamaindex"])
-        for lock in ("base", "installer", "dev", "build", "bench", "litellm", "llamaindex"):
+        _resolve(folder, "plot", extras["plot"])
+        for lock in ("base", "installer", "dev", "build", "bench", "litellm", "llamaindex", "plot"):
             content = (folder / f"{lock}.lock").read_text()
             if "torch==" in content and not re.search(r"^torch==[0-9.]+\+cpu ", content, re.MULTILINE):
                 raise SetupFailure(

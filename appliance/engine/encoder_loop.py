@@ -5,6 +5,7 @@ Invariant: every request that entered ends with one `Finished` or `Failed`, unle
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from appliance.engine.compute_thread import ComputeThread
 from appliance.engine.encoder import Encoder, Passage
 from appliance.engine.encoder_queue import MicroBatches, Taken
 from appliance.engine.frames import Failed, Finished, FinishReason, Priority, Rows, State
+from appliance.engine.meters import Meters
 from appliance.engine.outbox import Connection, Emitter
 from appliance.kernel.errors import InternalError
 
@@ -37,16 +39,6 @@ class EncodeRequest:
         self.tokens = sum(len(passage.tokens) for passage in self.passages)
 
 
-@dataclass(slots=True)
-class _Totals:
-    steps: int = 0
-    step_seconds: float = 0.0
-    tokens: int = 0
-    finished: int = 0
-    failed: int = 0
-    cancelled: int = 0
-
-
 class EncoderLoop(ComputeThread):
     """The thread that turns passages into rows."""
 
@@ -57,7 +49,7 @@ class EncoderLoop(ComputeThread):
             tokens=encoder.batch, sequences=encoder.sequences, padded=encoder.padded
         )
         self._open: dict[EncodeRequest, None] = {}
-        self._totals = _Totals()
+        self._meters = Meters(stall_after=math.inf)
 
     @property
     def waiting_time(self) -> float:
@@ -99,14 +91,15 @@ class EncoderLoop(ComputeThread):
         passages = [passage for taken in batch for passage in taken.passages]
         rows = self._encoder.compute(passages)
         now = time.monotonic()
-        self._totals.steps += 1
-        self._totals.step_seconds += now - began
-        self._totals.tokens += sum(len(passage.tokens) for passage in passages)
+        tokens = sum(len(passage.tokens) for passage in passages)
+        self._meters.step(streams=len(batch), tokens=tokens, seconds=now - began)
         packed = rows.astype("<f4", copy=False)
         at = 0
         for taken in batch:
             request, count = taken.owner, len(taken.passages)
-            request.started = request.started or began
+            if not request.started:
+                request.started = began
+                self._meters.start(prompt=request.tokens, cached=0, waited=began - request.submitted)
             own = tuple(packed[number].tobytes() for number in range(at, at + count))
             at += count
             self._emitter.send(request.connection, Rows(id=request.id, first=taken.first, rows=own))
@@ -120,11 +113,12 @@ class EncoderLoop(ComputeThread):
 
     def _leave(self, request: EncodeRequest, reason: FinishReason, now: float) -> None:
         self._take_out(request)
-        if reason == "cancelled":
-            self._totals.cancelled += 1
-        else:
-            self._totals.finished += 1
         started = request.started or now
+        waited, computed = started - request.submitted, now - started
+        if reason == "cancelled":
+            self._meters.cancelled += 1
+        else:
+            self._meters.finish(tokens=0, length=request.tokens, queue=waited, prompt=computed, generation=0.0)
         self._emitter.send(
             request.connection,
             Finished(
@@ -133,8 +127,8 @@ class EncoderLoop(ComputeThread):
                 prompt_tokens=request.tokens,
                 completion_tokens=0,
                 cached_tokens=0,
-                queue_seconds=started - request.submitted,
-                prompt_seconds=now - started,
+                queue_seconds=waited,
+                prompt_seconds=computed,
                 generation_seconds=0.0,
             ),
         )
@@ -152,19 +146,19 @@ class EncoderLoop(ComputeThread):
     def _forget(self, connection: Connection) -> None:
         for request in list(connection.requests.values()):
             self._take_out(request)
-            self._totals.cancelled += 1
+            self._meters.cancelled += 1
 
     def _fail_all(self) -> None:
         for request in list(self._open):
             self._take_out(request)
-            self._totals.failed += 1
+            self._meters.failed += 1
             self._emitter.send(
                 request.connection,
                 Failed(id=request.id, code="engine.stopped", message="The engine stopped.", retryable=True),
             )
 
     def _state(self, connections: int) -> State:
-        totals = self._totals
+        meters = self._meters
         active = sum(request.started > 0 for request in self._open)
         return State(
             active=active,
@@ -174,13 +168,19 @@ class EncoderLoop(ComputeThread):
             free_cells=self._encoder.batch,
             cached_cells=0,
             connections=connections,
-            steps=totals.steps,
-            step_seconds=totals.step_seconds,
-            prompt_tokens=totals.tokens,
+            steps=meters.steps,
+            step_seconds=meters.step_seconds,
+            step_streams=meters.step_streams,
+            batch=self._encoder.batch,
+            batch_tokens=meters.batch_tokens,
+            prompt_tokens=meters.prompt_tokens,
+            prompt_seconds=meters.prompt_seconds,
             cached_tokens=0,
             completion_tokens=0,
-            finished=totals.finished,
-            failed=totals.failed,
-            cancelled=totals.cancelled,
+            finished=meters.finished,
+            failed=meters.failed,
+            cancelled=meters.cancelled,
             preempted=0,
+            longest=meters.longest,
+            times=meters.times(),
         )

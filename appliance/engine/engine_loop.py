@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from appliance.engine.backend_sampling import BackendSampling
 from appliance.engine.compute_thread import ComputeThread
 from appliance.engine.draft_model import DraftModel
 from appliance.engine.drafting import add_guesses
@@ -52,11 +53,13 @@ class EngineLoop(ComputeThread):
         on_end: Callable[[], None],
         *,
         draft: DraftModel | None = None,
+        backend_sampling: bool = False,
     ) -> None:
         super().__init__("engine", emitter, on_end)
         self._model = model
         self._context = context
         self._draft = draft
+        self._backend_sampling = BackendSampling(context.handle) if backend_sampling else None
         self._scheduler = Scheduler(limits=limits, cache=cache)
         self._requests: dict[Sequence, Request] = {}
         self._meters = Meters(stall_after=2 * limits.decode_target)
@@ -142,6 +145,10 @@ class EngineLoop(ComputeThread):
             # Whoever cancels leaves word first and then looks whether this is the prompt to interrupt.
             self._heavy = None
             return
+        if self._backend_sampling is not None:
+            for chunk in chunks:
+                if chunk.last:
+                    self._backend_sampling.prepare(chunk.sequence.slot, self._requests[chunk.sequence].sampler)
         try:
             outputs = self._context.decode(chunks, padding=self._scheduler.padding)
         except NoRoom:

@@ -343,14 +343,14 @@ class Times(_Frame, frozen=True, kw_only=True):
     """Where time went, in seconds. Time to first token counts from the submit, as a client sees it.
 
     `inter_token` has one value per generated token but the first, `per_output_token` their mean per request; `request`
-    is the whole of one.
+    is the whole of one. An encoder generates no tokens.
     """
 
     step: Distribution
     queue: Distribution
-    first_token: Distribution
-    inter_token: Distribution
-    per_output_token: Distribution
+    first_token: Distribution | None = None
+    inter_token: Distribution | None = None
+    per_output_token: Distribution | None = None
     request: Distribution | None = None
 
 

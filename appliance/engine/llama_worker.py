@@ -98,6 +98,7 @@ def _serve(options: argparse.Namespace) -> None:
         emitter,
         on_end=lambda: intake.engine_ended(),
         draft=None if helper is None else _draft(options, model, helper, cells=context.cells),
+        backend_sampling=options.backend_sampling,
     )
     intake = Intake(
         listener=listen_at(staged),
@@ -235,6 +236,7 @@ def _parser() -> argparse.ArgumentParser:
         "--gpu-layers", type=_size, default=0, help="layers put on a GPU, the last ones first; the output counts as one"
     )
     parser.add_argument("--gpu", default="", metavar="NAME", help="the device, such as CUDA0 (default: the first)")
+    parser.add_argument("--backend-sampling", action="store_true", help="draw tokens where the model is computed")
     parser.add_argument("--memory", type=positive, help="most memory of its own, in MiB")
     parser.add_argument("--name", default="model", help="what to call the model")
     parser.add_argument("--itl-target", type=positive, default=200, help="longest step while decoding (ms)")

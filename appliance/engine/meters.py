@@ -120,12 +120,13 @@ class Meters:
             self._per_token.observe(generation / (tokens - 1))
 
     def times(self) -> Times:
-        """The histograms."""
+        """The histograms; those of tokens once there was one."""
+        tokens = self.completion_tokens > 0
         return Times(
             step=self._step.snapshot(),
             queue=self._queue.snapshot(),
-            first_token=self._first.snapshot(),
-            inter_token=self._gap.snapshot(),
-            per_output_token=self._per_token.snapshot(),
+            first_token=self._first.snapshot() if tokens else None,
+            inter_token=self._gap.snapshot() if tokens else None,
+            per_output_token=self._per_token.snapshot() if tokens else None,
             request=self._request.snapshot(),
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from dataclasses import dataclass
 from typing import Any, Final
 
 import llama_cpp
@@ -77,6 +78,7 @@ class Sampler:
         constraint: Constraint | None = None,
     ) -> None:
         self._chain: Any = _chain(params, vocabulary, prompt)
+        self._outside: Any = None
         self._counts_draws = _penalised(params)
         """whether the chain remembers what it drew, so that it may draw once a token only"""
         self.constraint = constraint
@@ -84,11 +86,19 @@ class Sampler:
         bias = {token: value for token, value in params.logit_bias.items() if value}
         if params.ignore_eos:
             bias |= dict.fromkeys(ends, -math.inf)
+        self.recipe = _recipe(params, vocabulary, bias) if constraint is None else None
+        """what a chain that other requests may draw from too would have to be; None: it must be this one's own"""
         self._biased = np.fromiter(bias, np.intp, len(bias))
         self._bias = np.fromiter(bias.values(), np.float32, len(bias))
 
+    def draw_from(self, chain: Any) -> None:
+        """From now on take what `chain`, made by this one's `recipe`, drew where the model was computed."""
+        self._outside = chain
+
     def choose(self, row: Row, context: Any, index: int) -> int:
         """The next token. `row` is the view of batch position `index` in `context`; it may be changed."""
+        if self._outside is not None:
+            return int(llama_cpp.llama_sampler_sample(self._outside, context, index))
         if self._biased.size:
             row[self._biased] += self._bias
         constraint = self.constraint
@@ -138,14 +148,48 @@ def _penalised(params: Sampling) -> bool:
     return bool(params.presence_penalty or params.frequency_penalty) or params.repeat_penalty != 1.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How tokens are drawn by whoever draws so: without a memory of what was drawn, without a seed."""
+
+    vocabulary: int
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    bias: tuple[tuple[int, float], ...]
+
+    def chain(self) -> Any:
+        """Make a chain of C samplers; to be freed by whoever asks."""
+        stages = [llama_cpp.llama_sampler_init_greedy()]
+        if self.temperature > 0:
+            draw = llama_cpp.llama_sampler_init_dist(llama_cpp.LLAMA_DEFAULT_SEED)  # a random seed
+            stages = [*_filters(self, self.vocabulary), draw]
+        if self.bias:
+            entries = (llama_cpp.llama_logit_bias * len(self.bias))(*self.bias)
+            stages.insert(0, llama_cpp.llama_sampler_init_logit_bias(self.vocabulary, len(self.bias), entries))
+        return _chained(stages)
+
+
+def _recipe(params: Sampling, vocabulary: int, bias: dict[int, float]) -> Recipe | None:
+    if _penalised(params) or params.logprobs is not None or (params.seed is not None and params.temperature > 0):
+        return None
+    greedy = params.temperature == 0
+    return Recipe(
+        vocabulary=vocabulary,
+        temperature=params.temperature,
+        top_k=0 if greedy else params.top_k,
+        top_p=1.0 if greedy else params.top_p,
+        min_p=0.0 if greedy else params.min_p,
+        bias=tuple(sorted(bias.items())),
+    )
+
+
 def _chain(params: Sampling, vocabulary: int, prompt: list[int]) -> Any:
     """A C chain, or None where an argmax does the same."""
     penalised = _penalised(params)
     if params.temperature == 0 and not penalised:
         return None
-    options = llama_cpp.llama_sampler_chain_default_params()
-    options.no_perf = True
-    chain = llama_cpp.llama_sampler_chain_init(options)
     stages = []
     if penalised:
         stages.append(
@@ -160,24 +204,38 @@ def _chain(params: Sampling, vocabulary: int, prompt: list[int]) -> Any:
     if params.temperature == 0:
         stages.append(llama_cpp.llama_sampler_init_greedy())
     else:
-        top_k = params.top_k or (BOUNDED_TOP_K if params.top_p < 1 else 0)
-        if 0 < top_k < vocabulary:
-            stages.append(llama_cpp.llama_sampler_init_top_k(top_k))
-        if params.top_p < 1:
-            stages.append(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
-        if params.min_p > 0:
-            stages.append(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
-        if params.temperature != 1:
-            stages.append(llama_cpp.llama_sampler_init_temp(params.temperature))
         # llama.cpp takes the highest number, LLAMA_DEFAULT_SEED, as a wish for a random seed.
         highest = int(llama_cpp.LLAMA_DEFAULT_SEED)
         seed = secrets.randbelow(highest) if params.seed is None else params.seed % highest
-        stages.append(llama_cpp.llama_sampler_init_dist(seed))
-    for stage in stages:
-        llama_cpp.llama_sampler_chain_add(chain, stage)
+        stages += [*_filters(params, vocabulary), llama_cpp.llama_sampler_init_dist(seed)]
+    chain = _chained(stages)
     if penalised:
         for token in prompt[-PENALTY_WINDOW:]:
             llama_cpp.llama_sampler_accept(chain, token)
+    return chain
+
+
+def _filters(params: Sampling | Recipe, vocabulary: int) -> list[Any]:
+    """What stands before the draw, for a temperature above 0."""
+    stages = []
+    top_k = params.top_k or (BOUNDED_TOP_K if params.top_p < 1 else 0)
+    if 0 < top_k < vocabulary:
+        stages.append(llama_cpp.llama_sampler_init_top_k(top_k))
+    if params.top_p < 1:
+        stages.append(llama_cpp.llama_sampler_init_top_p(params.top_p, 1))
+    if params.min_p > 0:
+        stages.append(llama_cpp.llama_sampler_init_min_p(params.min_p, 1))
+    if params.temperature != 1:
+        stages.append(llama_cpp.llama_sampler_init_temp(params.temperature))
+    return stages
+
+
+def _chained(stages: list[Any]) -> Any:
+    options = llama_cpp.llama_sampler_chain_default_params()
+    options.no_perf = True
+    chain = llama_cpp.llama_sampler_chain_init(options)
+    for stage in stages:
+        llama_cpp.llama_sampler_chain_add(chain, stage)
     return chain
 
 

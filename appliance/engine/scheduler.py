@@ -30,9 +30,9 @@ class Limits:
 
     An admitted request reserves `reserve_ratio` of what it may still generate, at least `reserve`, at most its slot's
     share of the cells. A step asks for at most `outputs` rows of logits; those that no stream needs check guesses. A
-    tenant may let `tenant_queue` requests wait. A prompt advances by `least_chunk` whatever the
-    targets say. `decode_target` is the longest step while an interactive request waits for its next token,
-    `prompt_target` the longest one otherwise: who arrives meanwhile waits for its end.
+    tenant may let `tenant_queue` requests wait. Prompts advance by `least_chunk` and get as much of a step's time as
+    the streams, whatever the targets say. `decode_target` is the longest step while an interactive request waits for
+    its next token, `prompt_target` the longest one otherwise: who arrives meanwhile waits for its end.
     """
 
     slots: int
@@ -338,7 +338,9 @@ class Scheduler:
     def _budget(self, decoding: list[Chunk]) -> int:
         """Prompt tokens this step may compute: the adaptive prefill budget."""
         rows = sum(chunk.count for chunk in decoding)
-        chunk = max(self.cost.chunk(self._target(decoding), rows=rows), self.limits.least_chunk)
+        # Where the streams alone take the target, small chunks would make all of it slower: each reads every weight.
+        longest = max(self._target(decoding), 2 * self.cost.rows(rows))
+        chunk = max(self.cost.chunk(longest, rows=rows), self.limits.least_chunk)
         return min(chunk, self.limits.batch - rows)
 
     def _target(self, decoding: list[Chunk]) -> float:

@@ -29,6 +29,8 @@ _COUNTERS: Final = (
     ("llamacpp:tokens_predicted", "Tokens generated.", "completion_tokens"),
     ("llamacpp:tokens_predicted_seconds", "Time from a request's first token to its last.", "generation_seconds"),
     ("llamacpp:n_decode", "Engine steps.", "steps"),
+    ("llamacpp:spec_decode_num_draft_tokens", "Tokens guessed, by whichever source.", "drafted_tokens"),
+    ("llamacpp:spec_decode_num_accepted_tokens", "Guessed tokens that were right.", "accepted_tokens"),
     (
         "intramuros_engine_batch_tokens",
         "Tokens computed; over steps and batch size: how full batches were.",

@@ -26,7 +26,9 @@ Count = Annotated[int, Meta(ge=1, le=1 << 24)]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 Seed = Annotated[int, Meta(ge=-SEED_SPAN, le=SEED_SPAN - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
-Biases = Annotated[dict[int, Bias], Meta(max_length=1024)]
+Biases = Annotated[
+    dict[int, Bias], Meta(max_length=1024, extra_json_schema={"propertyNames": {"pattern": "^-?[0-9]+$"}})
+]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
 Stop = Annotated[str, Meta(min_length=1, max_length=256)]
@@ -70,8 +72,8 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[RequestType]) -> RequestTy
     try:
         request = decoder.decode(body)
     except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
-        param = path.rstrip("`").lstrip(".") or None
+        text, _, where = str(error).partition(" - at `")
+        param = where.rpartition("$")[2].rstrip("`").lstrip(".") or None  # "$.a[0].b", "key` in `$.a"
         if match := re.search(r"missing required field `(\w+)`", text):
             param = f"{param}.{match[1]}" if param else match[1]
         raise bad_request(f"{param}: {text}." if param else f"{text}.", param=param) from error

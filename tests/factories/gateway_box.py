@@ -46,7 +46,15 @@ class GatewayBox:
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
 
-    def serve(self, name: str, revision: int, engine_socket: Path | None = None, *, kind: str = "generate") -> Path:
+    def serve(
+        self,
+        name: str,
+        revision: int,
+        engine_socket: Path | None = None,
+        *,
+        kind: str = "generate",
+        categories: dict[str, str] | None = None,
+    ) -> Path:
         """Route `name` to a revision; returns its socket path."""
         path = engine_socket or self.paths.worker_socket(revision)
         self.routes[name] = Route(
@@ -56,6 +64,7 @@ class GatewayBox:
             digest=DIGEST,
             created=1_700_000_000,
             kind=kind,
+            categories=categories or {},
         )
         return path
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 import jsonschema
 import openai
+import psutil
 import pytest
 from pydantic import BaseModel, Field
 
@@ -42,11 +44,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def box(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayBox]:
+def unstarted(tmp_path_factory: pytest.TempPathFactory) -> GatewayBox:
     made = GatewayBox(tmp_path_factory.mktemp("box"))
     made.limits = Limits(body_limit=4 << 20)
-    with running_worker(model, made.serve("desk", 1), "--context", "8192", "--slots", "16"), made.running():
-        yield made
+    return made
+
+
+@pytest.fixture(scope="module")
+def engine(model: Path, unstarted: GatewayBox) -> Iterator[psutil.Process]:
+    with running_worker(model, unstarted.serve("desk", 1), "--context", "8192", "--slots", "16") as worker:
+        yield psutil.Process(worker.pid)
+
+
+@pytest.fixture(scope="module")
+def box(engine: psutil.Process, unstarted: GatewayBox) -> Iterator[GatewayBox]:
+    assert engine.is_running()
+    with unstarted.running():
+        yield unstarted
 
 
 @pytest.fixture
@@ -183,17 +197,39 @@ BOMBS: dict[str, Any] = {
 }
 
 
+BOMB_MEMORY = 256 << 20
+"""bytes that one may take"""
+
+
 @pytest.mark.parametrize("schema", BOMBS.values(), ids=BOMBS.keys())
-def test_bombs_are_refused_in_time_and_others_are_served(client: openai.OpenAI, schema: Any) -> None:
+def test_bombs_are_refused_in_time_and_others_are_served_meanwhile(
+    client: openai.OpenAI, engine: psutil.Process, schema: Any
+) -> None:
     form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    try:
-        client.with_options(timeout=15).chat.completions.create(**ASKED, max_tokens=20, response_format=form)
-    except openai.BadRequestError as error:
-        code = error.code
-    else:
-        code = "served"
-    assert code in ("schema_too_large", "schema_too_complex", "invalid_schema", "served")
-    assert client.with_options(timeout=15).chat.completions.create(**ASKED, max_tokens=2).usage is not None
+    quick = client.with_options(timeout=15)
+    before = _peak(engine)
+
+    def explode() -> str | None:
+        try:
+            quick.chat.completions.create(**ASKED, max_tokens=20, response_format=form)
+        except openai.BadRequestError as error:
+            return error.code
+        return "served"
+
+    with ThreadPoolExecutor() as pool:
+        bombs = [pool.submit(explode) for _ in range(3)]
+        others = [quick.chat.completions.create(**ASKED, max_tokens=2) for _ in range(3)]
+        codes = {bomb.result() for bomb in bombs}
+    assert codes <= {"schema_too_large", "schema_too_complex", "invalid_schema", "served"}
+    assert all(other.usage for other in others)
+    assert _peak(engine) - before < BOMB_MEMORY
+
+
+def _peak(engine: psutil.Process) -> int:
+    """The most memory that an engine and its children ever had, each (bytes)."""
+    pids = [process.pid for process in (engine, *engine.children(recursive=True))]
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
 
 
 def test_functions_are_called_and_answered(client: openai.OpenAI) -> None:

@@ -93,8 +93,13 @@ def test_bad_requests_get_one_clear_refusal_and_the_worker_goes_on(pair: tuple[P
             wrong = failure(client, Encode(id=2, tenant="t", texts=("card",), query=None if query else "card"))
             assert wrong.code == "engine.input"
             assert failure(client, Submit(id=3, tenant="t", prompt="card")).code == "engine.kind"
-            assert client.state().finished >= 0
+            before = client.state()
             assert len(encode(client, 4, "card", query=query)) == 1
+            after = client.state()
+            assert (after.finished, after.steps) == (before.finished + 1, before.steps + 1)
+            assert after.times is not None
+            assert sum(after.times.step.counts) == after.steps
+            assert after.times.first_token is None
 
 
 def test_a_folders_digest_is_that_of_its_manifest(tmp_path: Path) -> None:

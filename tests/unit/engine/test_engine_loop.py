@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -49,6 +50,7 @@ class Harness:
         outputs: int,
         draft: LlamaModel | None,
         draft_cells: int,
+        backend_sampling: bool = False,
     ) -> None:
         self.model = model
         self.context = LlamaContext(model, cells=CELLS, batch=CELLS, ubatch=64, sequences=8, threads=1)
@@ -68,7 +70,14 @@ class Harness:
             own = LlamaContext(draft, cells=draft_cells, batch=draft_cells, ubatch=64, sequences=2, threads=1)
             self.draft = DraftModel(draft, own, slots=2, vocabulary=model.vocabulary)
         self.engine = EngineLoop(
-            model, self.context, limits, self.cache, self.emitter, on_end=lambda: None, draft=self.draft
+            model,
+            self.context,
+            limits,
+            self.cache,
+            self.emitter,
+            on_end=lambda: None,
+            draft=self.draft,
+            backend_sampling=backend_sampling,
         )
         self.client, accepted = socket.socketpair()
         self.client.settimeout(60)
@@ -133,6 +142,7 @@ def _running(
     outputs: int = 0,
     draft: LlamaModel | None = None,
     draft_cells: int = CELLS,
+    backend_sampling: bool = False,
 ) -> Iterator[Harness]:
     harness = Harness(
         model,
@@ -141,6 +151,7 @@ def _running(
         outputs=outputs,
         draft=draft,
         draft_cells=draft_cells,
+        backend_sampling=backend_sampling,
     )
     harness.emitter.start()
     harness.engine.begin()
@@ -245,11 +256,9 @@ def test_times_are_counted_once_for_each_request_and_token(model: LlamaModel) ->
             harness.until(lambda frame: isinstance(frame, Finished))
         state = harness.state()
         assert state.times is not None
-        counted = [
-            sum(times.counts) for times in (state.times.queue, state.times.first_token, state.times.per_output_token)
-        ]
-        assert counted == [3, 3, 3]
-        assert sum(state.times.inter_token.counts) == 3 * 7
+        of_tokens = (state.times.first_token, state.times.per_output_token, state.times.inter_token)
+        assert [sum(times.counts) for times in of_tokens if times] == [3, 3, 3 * 7]
+        assert sum(state.times.queue.counts) == 3
         assert sum(state.times.step.counts) == state.steps
         assert state.batch_tokens == 3 * (60 + 7)
 
@@ -370,3 +379,39 @@ def test_a_cancelled_request_leaves_nothing_in_the_draft_model(model: LlamaModel
 def _text(harness: Harness, number: int) -> str:
     steps = (frame for frame in harness.frames if isinstance(frame, Step))
     return "".join(piece.text for step in steps for piece in step.items if piece.id == number)
+
+
+_WITH_ROWS = msgspec.structs.replace(GREEDY, logprobs=0)
+_BIASED = msgspec.structs.replace(GREEDY, logit_bias={70: 100.0}, max_tokens=3)
+
+
+@pytest.mark.parametrize("drafting", [False, True])
+def test_tokens_drawn_with_the_model_are_those_drawn_after_it(model: LlamaModel, drafting: bool) -> None:
+    asked = (GREEDY, _WITH_ROWS, _BIASED, GREEDY, _BIASED)
+    texts: dict[bool, list[list[str]]] = {}
+    for there in (False, True):
+        with _running(
+            model, outputs=8 * drafting, draft=model if drafting else None, backend_sampling=there
+        ) as harness:
+            harness.guesses_pay()
+            for number, params in enumerate(asked):  # two slots: rows wanted beside a chain, and chains exchanged
+                harness.submit(number, DOCUMENT[10 * number : 10 * number + 40], params=params)
+            for number in range(len(asked)):
+                assert isinstance(harness.end_of(number), Finished)
+            steps = [item for frame in harness.frames if isinstance(frame, Step) for item in frame.items]
+            texts[there] = [[item.text for item in steps if item.id == number] for number in range(len(asked))]
+            assert (harness.state().drafted_tokens > 0) == drafting
+    assert texts[True] == texts[False]
+    assert all(any(text) for text in texts[True])
+
+
+def test_two_requests_that_draw_from_one_chain_do_not_draw_the_same(model: LlamaModel) -> None:
+    hot = Sampling(temperature=5.0, max_tokens=12, ignore_eos=True)
+    with _running(model, backend_sampling=True) as harness:
+        answers = []
+        for number in range(3):
+            harness.submit(number, DOCUMENT[:40], params=hot, answer=12)
+            assert isinstance(harness.end_of(number), Finished)
+            steps = [item for frame in harness.frames if isinstance(frame, Step) for item in frame.items]
+            answers.append("".join(item.text for item in steps if item.id == number))
+    assert len(set(answers)) == 3

@@ -26,6 +26,8 @@ def test_tokens_gaps_and_stalls() -> None:
     meters.finish(tokens=4, length=9, queue=0.5, prompt=1.25, generation=0.75)
     times = meters.times()
     assert (meters.completion_tokens, meters.stalls, meters.finished, meters.service) == (4, 1, 1, 2.0)
+    assert times.inter_token is not None
+    assert times.per_output_token is not None
     assert sum(times.inter_token.counts) == 3
     assert abs(times.per_output_token.sum - 0.75 / 3) < 1e-9
     assert (meters.prompt_seconds, meters.generation_seconds, meters.longest) == (1.25, 0.75, 9)

@@ -70,18 +70,27 @@ def test_a_prompt_advances_even_when_the_target_is_already_missed() -> None:
     scheduler = _scheduler()
     scheduler.submit(_request(answer=50))
     _step(scheduler)
-    scheduler.cost = StepCost(token=0.001, curve={1: 9.0})
+    scheduler.cost = StepCost(token=1.0, curve={1: 9.0})
     scheduler.submit(_request(prompt=100, first=500))
     assert [chunk.count for chunk in scheduler.plan()] == [1, 32]
+
+
+def test_a_prompt_gets_as_much_time_as_streams_that_take_the_target_alone() -> None:
+    scheduler = _scheduler(batch=2048)
+    scheduler.submit(_request(answer=50))
+    _step(scheduler)
+    scheduler.cost = StepCost(token=0.001, curve={1: 0.3})
+    scheduler.submit(_request(prompt=900, first=500))
+    assert [chunk.count for chunk in scheduler.plan()] == [1, 300]
 
 
 def test_a_step_is_filled_up_with_prompts_first_and_then_with_nothing() -> None:
     scheduler = _scheduler(batch=2048)
     scheduler.submit(_request(prompt=900, answer=50))
     _step(scheduler)
-    scheduler.cost = StepCost(token=0.001, curve={1: 0.17}, attention=Attention(row=1e-4, tile=1e-5))
+    scheduler.cost = StepCost(token=0.005, curve={1: 0.17}, attention=Attention(row=2e-4, tile=1e-5))
     scheduler.submit(_request(prompt=80, first=5000))
-    assert [chunk.count for chunk in _step(scheduler)] == [1, 63]  # the target alone would allow 32
+    assert [chunk.count for chunk in _step(scheduler)] == [1, 63]  # time alone would allow 34
     assert scheduler.padding == 0
     assert [chunk.count for chunk in scheduler.plan()] == [1, 17]
     assert scheduler.padding == TILE - 18

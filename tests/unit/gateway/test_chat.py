@@ -197,6 +197,7 @@ def test_what_is_not_served_is_refused_by_name(more: dict[str, Any], param: str)
         ({"max_tokens": 0}, "max_tokens"),
         ({"presence_penalty": 3}, "presence_penalty"),
         ({"logit_bias": {"5": 101}}, "logit_bias[...]"),
+        ({"logit_bias": {"a": 1}}, "logit_bias"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": ""}, "stop"),
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),

@@ -65,6 +65,12 @@ def test_names_of_llama_server_and_opentelemetry() -> None:
     assert not [name for name, model in samples if model == "b" and name != "intramuros_engine_up"]
 
 
+def test_an_encoder_has_no_times_of_tokens() -> None:
+    samples = _samples(exposition({"a": msgspec.structs.replace(_STATE, times=Times(step=_TIME, queue=_TIME))}))
+    assert samples["intramuros_engine_step_seconds_count", "a"] == 5
+    assert not [name for name, _ in samples if name.startswith("gen_ai_server_time")]
+
+
 def test_guesses_are_told_by_who_made_them() -> None:
     state = msgspec.structs.replace(
         _STATE,
@@ -77,6 +83,8 @@ def test_guesses_are_told_by_who_made_them() -> None:
     samples = _samples(exposition({"a": state}))
     assert samples["intramuros_engine_drafted_tokens_total", "adraft"] == 10
     assert samples["intramuros_engine_drafted_tokens_total", "alookup"] == 20
+    assert samples["llamacpp:spec_decode_num_draft_tokens_total", "a"] == 30
+    assert samples["llamacpp:spec_decode_num_accepted_tokens_total", "a"] == 20
     assert samples["intramuros_engine_accepted_tokens_total", "adraft"] == 9
     assert samples["intramuros_engine_accepted_tokens_total", "alookup"] == 11
     assert samples["intramuros_engine_draft_seconds_total", "a"] == 0.5
