@@ -19,6 +19,7 @@ from appliance.api import types as t
 from appliance.daemon.gpus import Sighting
 from appliance.engine.frames import Info
 from appliance.gateway.state import GatewayState
+from appliance.gateway.table import OBSTACLE_SECONDS
 from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.settings import Settings
 from appliance.residency.footprint import (
@@ -36,7 +37,6 @@ from appliance.services.profiles import Profile
 from appliance.services.serving_options import Artifact
 
 _REMEMBERED: Final = 100
-_OBSTACLE_SECONDS: Final = 10.0
 _MEASURE_EVERY: Final = 30.0
 _SEQUENCES_PER_SLOT: Final = 4
 _LEAST_RESERVE: Final = 1 << 30
@@ -207,7 +207,7 @@ class Residency:
     def block(self, number: int, why: str) -> None:
         """Record that a revision cannot be brought into memory. After a while a request may try again."""
         record = self._record(number)
-        record.obstacle, record.obstacle_until = why, self.clock() + _OBSTACLE_SECONDS
+        record.obstacle, record.obstacle_until = why, self.clock() + OBSTACLE_SECONDS
 
     def forget_all_but(self, numbers: Iterable[int]) -> None:
         """Drop the records of revisions that are gone."""

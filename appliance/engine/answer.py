@@ -14,7 +14,8 @@ from typing import Final
 
 from appliance.engine.detokenise import StopStrings, held_back
 from appliance.engine.dialect import Dialect
-from appliance.engine.frames import CallPiece
+from appliance.engine.frames import CallPiece, TokenLogprob
+from appliance.engine.said_tokens import SaidTokens
 
 _HEAD: Final = re.compile(r'\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*')
 _LONGEST_HEAD: Final = 1024
@@ -27,18 +28,36 @@ class Parts:
     text: str = ""
     reasoning: str = ""
     calls: list[CallPiece] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    """of the tokens that `text` consists of"""
 
     def add(self, more: Parts) -> None:
         """Append what came after."""
         self.text += more.text
         self.reasoning += more.reasoning
         self.calls += more.calls
+        self.logprobs += more.logprobs
 
 
 class Answer:
     """The growing answer of one request."""
 
-    __slots__ = ("_calls", "_decoder", "_dialect", "_held", "_listening", "_marks", "_skip_space", "_state", "_stops")
+    __slots__ = (
+        "_calls",
+        "_decoder",
+        "_dialect",
+        "_header",
+        "_held",
+        "_listening",
+        "_marks",
+        "_shaped",
+        "_shown",
+        "_skip_space",
+        "_state",
+        "_stops",
+        "_tokens",
+        "_written",
+    )
 
     def __init__(
         self,
@@ -47,18 +66,27 @@ class Answer:
         dialect: Dialect | None = None,
         calls: bool = False,
         thinking: bool = False,
+        shaped: bool = False,
         marks: dict[int, str] | None = None,
     ) -> None:
-        """`dialect` None takes everything as said. `calls`: calls were allowed. `marks`: marks that are one token."""
+        """`dialect` None takes everything as said. `calls`: calls were allowed. `marks`: marks that are one token.
+
+        `shaped`: what is no call is a JSON document.
+        """
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stops = StopStrings(stops)
         self._dialect = dialect or Dialect()
         self._marks = marks or {}
         self._listening = calls
+        self._shaped = shaped
         self._state = "thought" if thinking else "start"
         self._held = ""
+        self._header = ""  # what stands before a message of a channel
         self._skip_space = thinking
         self._calls = _Calls()
+        self._tokens = SaidTokens()
+        self._written = 0  # characters, those held back included
+        self._shown = 0  # characters of what is said
 
     @property
     def stopped(self) -> bool:
@@ -70,8 +98,8 @@ class Answer:
         """Whether the model is reasoning."""
         return self._state == "thought"
 
-    def feed(self, token: int, data: bytes) -> Parts:
-        """What is certain after this token, whose bytes are `data`."""
+    def feed(self, token: int, data: bytes, entry: TokenLogprob | None = None) -> Parts:
+        """What is certain after this token, whose bytes are `data`; `entry` comes back if they are part of the text."""
         parts = Parts()
         mark = self._marks.get(token)
         if mark is not None and self._awaits(mark):
@@ -79,8 +107,11 @@ class Answer:
             self._release(parts)
             self._decoder.reset()
             self._open(mark)
-        else:
+        elif entry is None or not data:
             self._advance(self._decoder.decode(data), parts)
+        else:
+            self._advance(self._decode_noting(data, entry), parts)
+        self._settle(parts)
         return parts
 
     def flush(self) -> Parts:
@@ -90,11 +121,27 @@ class Answer:
         self._release(parts)
         if not self.stopped:
             parts.text += self._stops.flush()
+        self._settle(parts)
         return parts
+
+    def _decode_noting(self, data: bytes, entry: TokenLogprob) -> str:
+        """Decode, and note which characters are this token's, whole or in part."""
+        decoder, begun = self._decoder, self._written
+        half = decoder.getstate()[0]
+        new = decoder.decode(data)
+        if half and data and data[0] & 0xC0 != 0x80:  # that half stays one: this token begins behind it
+            begun += 1
+        self._tokens.write(entry, begun, self._written + len(new) + bool(decoder.getstate()[0]))
+        return new
+
+    def _settle(self, parts: Parts) -> None:
+        self._shown += len(parts.text)
+        parts.logprobs += self._tokens.settle(self._written - len(self._held), self._shown)
 
     def _advance(self, new: str, parts: Parts) -> None:
         text = self._held + new
         self._held = ""
+        self._written += len(new)
         while text:
             if self._state == "call":
                 text = self._call(text, parts)
@@ -102,22 +149,31 @@ class Answer:
             if self._state == "start":
                 text = self._start(text)
                 continue
+            if self._state == "header":
+                self._header += text
+                return
             words = self._words()
             found = min(((at, word) for word in words if (at := text.find(word)) >= 0), default=None)
             if found is None:
                 keep = held_back(text, words)
-                self._say(text[: len(text) - keep], parts)
+                self._say(text[: len(text) - keep], self._written - len(text), parts)
                 self._held = text[len(text) - keep :]
                 return
             at, word = found
-            self._say(text[:at], parts)
+            self._say(text[:at], self._written - len(text), parts)
             self._open(word)
             text = text[at + len(word) :]
 
     def _start(self, text: str) -> str:
-        """Where a call has no mark, an answer that begins with a brace is one."""
-        if self._listening and not self._dialect.calls.begin:
-            bare = text.lstrip()
+        """Where a call has no mark, an answer that begins with a brace is one. A document has no marks inside."""
+        bare = text.lstrip()
+        if self._shaped:
+            words = self._words()
+            if not bare or any(word.startswith(bare) and word != bare for word in words):
+                self._held = text
+                return ""
+            self._state = "said" if bare.startswith(words) else "document"
+        elif self._listening and not self._dialect.calls.begin:
             if not bare:
                 self._held = text
                 return ""
@@ -128,28 +184,36 @@ class Answer:
 
     def _words(self) -> tuple[str, ...]:
         """The marks that may come next, those that are a token of their own left out."""
-        whole = self._marks.values()
+        whole, thought = self._marks.values(), self._dialect.thought
+        if self._state == "document":
+            return ()
         if self._state == "thought":
-            words: tuple[str, ...] = ("</think>",)
+            words: tuple[str, ...] = (thought.end,) if thought else ()
         else:
-            words = ("<think>",) if self._dialect.reasons else ()
+            words = (thought.begin,) if thought else ()
             if self._listening and self._dialect.calls.begin:
                 words += (self._dialect.calls.begin,)
         return tuple(word for word in words if word not in whole)
 
     def _awaits(self, mark: str) -> bool:
         """Whether a mark means something here; elsewhere its token is like any other."""
-        form, state = self._dialect.calls, self._state
-        return {
-            "<think>": state in ("start", "said"),
-            "</think>": state == "thought",
-            form.begin: state in ("start", "said") and self._listening,
-            form.end: state == "call",
-        }[mark]
+        form, thought, state = self._dialect.calls, self._dialect.thought, self._state
+        if self._dialect.channels is not None and mark in self._dialect.channels.marks:
+            return True
+        if mark == form.end:
+            return state == "call"
+        if thought is not None and mark == thought.end:
+            return state == "thought"
+        return state in ("start", "said") and (mark != form.begin or self._listening)
 
     def _open(self, mark: str) -> None:
-        states = {"<think>": "thought", "</think>": "start", self._dialect.calls.begin: "call"}
-        self._state = states.get(mark, "said")
+        thought, channels = self._dialect.thought, self._dialect.channels
+        states = {thought.begin: "thought", thought.end: "start"} if thought else {}
+        if channels is not None:
+            states = dict.fromkeys(channels.marks, "header")
+            states[channels.message] = "start" if self._header.strip() == channels.said else "thought"
+            self._header = ""
+        self._state = (states | {self._dialect.calls.begin: "call"}).get(mark, "said")
         self._skip_space = True
 
     def _call(self, text: str, parts: Parts) -> str:
@@ -159,21 +223,25 @@ class Answer:
             self._state, self._skip_space = "said", True
         return rest
 
-    def _say(self, text: str, parts: Parts) -> None:
+    def _say(self, text: str, start: int, parts: Parts) -> None:
+        """Take text that is no call; it begins with the written character `start`."""
         if self._skip_space:
+            start += len(text)
             text = text.lstrip()
+            start -= len(text)
         if not text:
             return
         self._skip_space = False
         if self._state == "thought":
             parts.reasoning += text
         else:
+            self._tokens.say(start, len(text))
             parts.text += self._stops.feed(text)
 
     def _release(self, parts: Parts) -> None:
         held, self._held = self._held, ""
         if held:
-            self._say(held, parts)
+            self._say(held, self._written - len(held), parts)
 
 
 class _Calls:

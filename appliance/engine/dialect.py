@@ -3,7 +3,8 @@
 Models agree on nothing but their chat template, so the template's source tells. A template that knows no functions, or
 writes calls in a way not known here, gets the functions explained in words (`explained`) and is held to the plainest
 format by the same grammar. Pure: no model and no process.
-Source: Hugging Face's conventions for chat templates (`tools`, `tool_calls`); the formats of Hermes, Llama 3, Mistral.
+Source: Hugging Face's conventions for chat templates (`tools`, `tool_calls`); the formats of Hermes, Llama 3, Mistral;
+OpenAI's harmony format.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from typing import Any, Final
 
 from appliance.engine.frames import Asked, Message, Tool
 from appliance.engine.schema_rules import document, moved
+from appliance.kernel.errors import BadInput
 
 _GAP: Final = r"/[ \n\t]{0,8}/"
-_OPEN: Final = "<think>"
-_CLOSE: Final = "</think>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +37,53 @@ LLAMA: Final = CallFormat(begin="", end="", key="parameters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ThoughtFormat:
+    """Reasoning stands between `begin` and `end`, before the answer."""
+
+    begin: str
+    end: str
+
+
+THINK: Final = ThoughtFormat(begin="<think>", end="</think>")
+MAGISTRAL: Final = ThoughtFormat(begin="[THINK]", end="[/THINK]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelFormat:
+    """An answer is several messages, each `channel` NAME `message` text `end`; a further one begins with `start`.
+
+    What is said stands in the channel `said`, the reasoning in `thought`. The marks are tokens of their own.
+    """
+
+    start: str
+    channel: str
+    message: str
+    end: str
+    thought: str
+    said: str
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The words between which a message stands."""
+        return (self.start, self.channel, self.message, self.end)
+
+
+HARMONY: Final = ChannelFormat(
+    start="<|start|>", channel="<|channel|>", message="<|message|>", end="<|end|>", thought="analysis", said="final"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """What a chat template's source says of its model."""
 
     calls: CallFormat = HERMES
     native: bool = False
     """whether the template itself explains the functions and writes calls and their results"""
-    reasons: bool = False
-    """whether the model writes its reasoning between <think> and </think>"""
+    thought: ThoughtFormat | None = None
+    """how the model marks its reasoning, if it does"""
+    channels: ChannelFormat | None = None
+    """how it keeps its reasoning apart, if it does so instead"""
     switchable: bool = False
     """whether reasoning can be switched off (the template reads `enable_thinking`)"""
 
@@ -59,29 +98,39 @@ class Dialect:
                 calls = HERMES
             elif '"parameters"' in source:
                 calls = LLAMA
+        thought = next((form for form in (THINK, MAGISTRAL) if form.begin in source and form.end in source), None)
+        channels = HARMONY if HARMONY.channel in source and HARMONY.message in source else None
         return cls(
             calls=calls or HERMES,
             native=calls is not None,
-            reasons=_OPEN in source and _CLOSE in source,
+            thought=thought if channels is None else None,
+            channels=channels,
             switchable="enable_thinking" in names,
         )
 
     @property
+    def reasons(self) -> bool:
+        """Whether the model reasons before it answers."""
+        return self.thought is not None or self.channels is not None
+
+    @property
     def marks(self) -> tuple[str, ...]:
         """The words that open and close the parts of an answer."""
-        thinking = (_OPEN, _CLOSE) if self.reasons else ()
+        thinking: tuple[str, ...] = (self.thought.begin, self.thought.end) if self.thought else ()
+        if self.channels is not None:
+            thinking = self.channels.marks
         return (*thinking, *filter(None, (self.calls.begin, self.calls.end)))
 
-
-def thinks_already(rendered: str) -> bool:
-    """Tell whether a rendered prompt ends inside the model's reasoning."""
-    return rendered.rstrip().endswith(_OPEN)
+    def thinks_already(self, rendered: str) -> bool:
+        """Tell whether a rendered prompt ends inside the model's reasoning."""
+        return self.thought is not None and rendered.rstrip().endswith(self.thought.begin)
 
 
 def grammar(asked: Asked, dialect: Dialect, *, thinking: bool, token_of: Callable[[str], int | None]) -> str | None:
     """The Lark grammar of an answer, or None where anything goes.
 
     `thinking`: the prompt ends inside the reasoning. `token_of` gives the one token that a mark is, if it is one.
+    BadInput `engine.shape` where a call and a document of the schema look the same.
     """
 
     def mark(text: str) -> str:
@@ -92,39 +141,53 @@ def grammar(asked: Asked, dialect: Dialect, *, thinking: bool, token_of: Callabl
         """A rule for anything up to and including a mark."""
         return f"{name}: TEXT {mark(text)}" if token_of(text) is not None else f"{name}[lazy]: TEXT {mark(text)}"
 
-    if asked.schema is not None:
-        rules = [f"answer: {document(json.loads(asked.schema))}"]
-    elif asked.tools:
+    if asked.tools:
         rules = _call_rules(asked, dialect.calls, mark, until)
+    elif asked.schema is not None:
+        rules = [f"answer: {document(json.loads(asked.schema))}"]
     else:
         return None
     rules.append(r"TEXT: /(.|\n)*/")
-    if not dialect.reasons:
+    if (channels := dialect.channels) is not None:
+        channel, message = mark(channels.channel), mark(channels.message)
+        rules.append(until("thought", channels.end))
+        rules.append(f'lead: {channel} "{channels.thought}" {message} thought {mark(channels.start)} "assistant"')
+        return "\n".join([f'start: lead* {channel} "{channels.said}" {message} answer', *rules])
+    if dialect.thought is None:
         return "\n".join(["start: answer", *rules])
-    rules.append(until("thought", _CLOSE))
+    rules.append(until("thought", dialect.thought.end))
     if thinking:
         return "\n".join([f"start: thought {_GAP} answer", *rules])
-    return "\n".join([f"start: ({mark(_OPEN)} thought {_GAP})? answer", *rules])
+    return "\n".join([f"start: ({mark(dialect.thought.begin)} thought {_GAP})? answer", *rules])
 
 
 def _call_rules(
     asked: Asked, form: CallFormat, mark: Callable[[str], str], until: Callable[[str, str], str]
 ) -> list[str]:
-    forced = asked.required or bool(asked.function)
-    wanted = [tool for tool in asked.tools if asked.function in ("", tool.name)]
+    wanted = [tool for tool in asked.tools if not asked.allowed or tool.name in asked.allowed]
     rules = [f"call_{index}: {_call_document(tool, form.key)}" for index, tool in enumerate(wanted)]
     rules.append("call: " + " | ".join(f"call_{index}" for index in range(len(wanted))))
     if not form.begin:  # a call is the whole answer, so there is one at most
-        if forced:
+        if asked.required:
             return ["answer: call", *rules]
+        if asked.schema is not None:
+            raise BadInput(
+                "engine.shape",
+                "This model writes its calls as bare JSON, which cannot be told from an answer in JSON: ask for a "
+                "format or offer tools, not both.",
+            )
         return ["answer: (call | PLAIN)?", r"PLAIN: /[^{ \n\t](.|\n)*/", *rules]
     more = "" if not asked.parallel else f'({_GAP} "," {_GAP} call)*' if form.listed else ""
     inner = f'"[" {_GAP} call {more} {_GAP} "]"' if form.listed else "call"
     body = f"{_GAP} {inner} {_GAP} {mark(form.end)}" if form.end else f"{_GAP} {inner}"
     repeated = asked.parallel and not form.listed
-    if forced:
+    if asked.required or asked.schema is not None:
         rules.append(f"block: {mark(form.begin)} {body}")
-        rules.append(f"answer: block ({_GAP} block)*" if repeated else "answer: block")
+        rules.append(f"calls: block ({_GAP} block)*" if repeated else "calls: block")
+        if asked.required or asked.schema is None:
+            rules.append("answer: calls")
+        else:
+            rules += [f"document: {document(json.loads(asked.schema))}", "answer: calls | document"]
     else:
         rules.append(until("head", form.begin))
         rules.append(f"block: head {body}")

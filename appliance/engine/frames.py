@@ -23,7 +23,7 @@ import msgspec
 
 from appliance.kernel.errors import BadInput
 
-VERSION: Final = 4
+VERSION: Final = 5
 MAX_FRAME: Final = 16 * 1024 * 1024
 
 FinishReason = Literal["stop", "length", "cancelled", "grammar"]
@@ -87,15 +87,15 @@ class Message(_Frame, frozen=True, kw_only=True):
 class Asked(_Frame, frozen=True, kw_only=True):
     """What shape the answer must have. The engine writes the grammar, for it knows how its model calls functions.
 
-    `schema` is a JSON schema as JSON text: the whole answer is a document of it. With `required` there must be a call,
-    with `function` a call of that one; `parallel` allows more than one. `reasoning` None leaves it to the model whether
-    it reasons first.
+    `schema` is a JSON schema as JSON text: an answer that is no call is a document of it. With `required` there must be
+    a call; `allowed` names the tools that may be called, all of them if it is empty; `parallel` allows more than one
+    call. `reasoning` None leaves it to the model whether it reasons first.
     """
 
     schema: str | None = None
     tools: tuple[Tool, ...] = ()
     required: bool = False
-    function: str = ""
+    allowed: tuple[str, ...] = ()
     parallel: bool = True
     reasoning: bool | None = None
 
@@ -253,10 +253,14 @@ class Candidate(_Frame, frozen=True, kw_only=True):
 
 
 class TokenLogprob(_Frame, frozen=True, kw_only=True):
-    """The chosen token and the most likely ones, most likely first."""
+    """The chosen token and the most likely ones, most likely first.
+
+    `offset` is the character of the answer's text at which the token begins, or which it goes on with.
+    """
 
     chosen: Candidate
     top: tuple[Candidate, ...] = ()
+    offset: int = 0
 
 
 class CallPiece(_Frame, frozen=True, kw_only=True):
@@ -270,8 +274,9 @@ class CallPiece(_Frame, frozen=True, kw_only=True):
 class Piece(_Frame, frozen=True, kw_only=True):
     """New text of one request. `text` may be empty while a character or a possible stop string is held back.
 
-    `tokens` counts those generated since the last piece; `logprobs`, if asked for, has one entry per token but the end
-    token. What the model thinks before it answers is `reasoning`, what it calls is `calls`; neither is in `text`.
+    `tokens` counts those generated since the last piece. What the model thinks before it answers is `reasoning`, what
+    it calls is `calls`; neither is in `text`. `logprobs`, if asked for, has one entry for each token that any of the
+    text comes from, with the first of its characters.
     """
 
     id: int

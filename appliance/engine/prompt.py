@@ -123,10 +123,10 @@ class PromptMaker:
     def _chat(self, messages: tuple[Message, ...], asked: Asked, stops: tuple[str, ...]) -> Prompt:
         tokens, thinking = self._rendered(messages, asked)
         grammar = dialect.grammar(asked, self.dialect, thinking=thinking, token_of=self._token_of)
-        calls = bool(asked.tools)
+        calls, shaped = bool(asked.tools), asked.schema is not None and not asked.required
         if not (calls or self.dialect.reasons):
             return Prompt(tokens, grammar, Answer(stops))
-        answer = Answer(stops, dialect=self.dialect, calls=calls, thinking=thinking, marks=self._marks)
+        answer = Answer(stops, dialect=self.dialect, calls=calls, thinking=thinking, shaped=shaped, marks=self._marks)
         return Prompt(tokens, grammar, answer)
 
     def _rendered(self, messages: tuple[Message, ...], asked: Asked) -> tuple[list[int], bool]:
@@ -151,7 +151,7 @@ class PromptMaker:
             tokens += self._model.tokenise(part, special=True, begin=False)
         if self._model.adds_bos and tokens[:1] != [self._model.bos]:
             tokens.insert(0, self._model.bos)
-        return tokens, self.dialect.reasons and dialect.thinks_already(rendered)
+        return tokens, self.dialect.thinks_already(rendered)
 
     def _switches(self, asked: Asked) -> dict[str, Any]:
         """The template's variables for reasoning. BadInput `engine.reasoning` where the model has nothing to switch."""

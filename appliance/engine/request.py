@@ -41,7 +41,10 @@ class Request:
         answer, constraint = self.answer, self.sampler.constraint
         reason: FinishReason | None = None
         self.reasoned += answer.thinking
-        parts = Parts() if token in ends else answer.feed(token, pieces[token])
+        parts = Parts()
+        if token not in ends:
+            entry = None if likelihood is None else likelihood.describe(token, pieces)
+            parts.add(answer.feed(token, pieces[token], entry))
         if constraint is not None and constraint.broken:
             reason = "grammar"
         elif token in ends or answer.stopped or (constraint is not None and constraint.complete):
@@ -50,12 +53,11 @@ class Request:
             reason = "length"
         if reason is not None:
             parts.add(answer.flush())
-        logprobs = (likelihood.describe(token, pieces),) if likelihood and token not in ends else ()
         piece = Piece(
             id=self.id,
             text=parts.text,
             tokens=1,
-            logprobs=logprobs,
+            logprobs=tuple(parts.logprobs),
             reasoning=parts.reasoning,
             calls=tuple(parts.calls),
         )

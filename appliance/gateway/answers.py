@@ -67,8 +67,8 @@ class Choice:
     tokens: int = 0
     opened: bool = False
     """whether its first event went out"""
-    sent: int = 0
-    """characters of token text that went out before, for `text_offset`"""
+    echoed: int = 0
+    """characters of the prompt before the answer, for `text_offset`"""
 
     def take(self, piece: Piece) -> None:
         """Note what a piece brought."""
@@ -81,8 +81,7 @@ class Choice:
                 self.calls.append(CallMade(id=_call_id(), name=part.name))
             if part.arguments:
                 self.calls[part.index].arguments.append(part.arguments)
-        if piece.logprobs and (piece.text or not (piece.reasoning or piece.calls)):
-            self.logprobs.extend(piece.logprobs)
+        self.logprobs.extend(piece.logprobs)
 
     @property
     def finish_reason(self) -> str | None:

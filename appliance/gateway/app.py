@@ -177,7 +177,7 @@ class PublicSide:
         if found is None or found.kind != route.kind:
             raise model_unknown(model)
         if found.parked:
-            raise model_not_loaded(model, found.obstacle)
+            raise model_not_loaded(model, found.obstacle, retry_after=self._board.load_seconds(found))
         visit.revision = found.revision
         return found
 

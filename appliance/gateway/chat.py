@@ -24,7 +24,7 @@ from appliance.gateway.fields import (
 from appliance.gateway.json_schema import SchemaBudget
 from appliance.gateway.plan import Plan, Query
 from appliance.gateway.refusals import bad_request, unsupported
-from appliance.gateway.tools import MAX_TOOLS, Function, FunctionName, check_kind, offered, unknown_function
+from appliance.gateway.tools import MAX_TOOLS, Function, FunctionName, check_kind, offered, subset
 
 ANY_OBJECT: Final = '{"type":"object"}'
 
@@ -75,11 +75,24 @@ class NamedFunction(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
-class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """The one tool that must be called."""
+class NamedTool(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the tools, by its name."""
 
     type: str
     function: NamedFunction | None = None
+
+
+class AllowedTools(msgspec.Struct, frozen=True, kw_only=True):
+    """Those of the tools that may be called, or of which one must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Meta(min_length=1, max_length=MAX_TOOLS)]
+
+
+class ToolChoice(NamedTool, frozen=True, kw_only=True):
+    """The one tool that must be called, or with type `allowed_tools` those that may be."""
+
+    allowed_tools: AllowedTools | None = None
 
 
 class JsonSchema(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,16 +169,14 @@ def _refuse_unserved(request: ChatRequest) -> None:
 def _asked(request: ChatRequest) -> Asked:
     budget = SchemaBudget()
     schema = _schema(request, budget)
-    tools, required, function = _tools(request, budget)
-    if tools and schema is not None:
-        raise unsupported("response_format", "a format beside tools that may be called")
+    tools, required, allowed = _tools(request, budget)
     if tools and request.ignore_eos:
         raise bad_request("ignore_eos and tools exclude each other.", param="ignore_eos")
     return Asked(
         schema=schema,
         tools=tools,
         required=required,
-        function=function,
+        allowed=allowed,
         parallel=request.parallel_tool_calls is not False,
         reasoning=wants_reasoning(request.reasoning_effort),
     )
@@ -191,8 +202,8 @@ def _schema(request: ChatRequest, budget: SchemaBudget) -> str | None:
     return budget.check(wanted.json_schema.schema or {}, f"{where}.schema")
 
 
-def _tools(request: ChatRequest, budget: SchemaBudget) -> tuple[tuple[Tool, ...], bool, str]:
-    """The functions that may be called, whether one must be, and which."""
+def _tools(request: ChatRequest, budget: SchemaBudget) -> tuple[tuple[Tool, ...], bool, tuple[str, ...]]:
+    """The functions that are offered, whether one must be called, and which alone may be."""
     functions = []
     for index, tool in enumerate(request.tools or ()):
         where = f"tools[{index}]"
@@ -203,14 +214,23 @@ def _tools(request: ChatRequest, budget: SchemaBudget) -> tuple[tuple[Tool, ...]
     tools = offered(functions, budget)
     choice = request.tool_choice
     if isinstance(choice, ToolChoice):
-        check_kind(choice.type, "tool_choice")
-        name = choice.function.name if choice.function else ""
-        if name not in {tool.name for tool in tools}:
-            raise unknown_function(name, "tool_choice.function.name")
-        return tools, True, name
+        where = "tool_choice"
+        if choice.type != "allowed_tools":
+            return tools, True, subset([_named(choice, where)], tools)
+        where += ".allowed_tools"
+        wanted = choice.allowed_tools
+        if wanted is None:
+            raise bad_request(f"{where} is missing.", param=where)
+        names = [_named(tool, f"{where}.tools[{index}]") for index, tool in enumerate(wanted.tools)]
+        return tools, wanted.mode == "required", subset(names, tools)
     if choice == "required" and not tools:
         raise bad_request("tool_choice needs tools.", param="tool_choice")
-    return (() if choice == "none" else tools), choice == "required", ""
+    return (() if choice == "none" else tools), choice == "required", ()
+
+
+def _named(tool: NamedTool, where: str) -> tuple[str, str]:
+    check_kind(tool.type, where)
+    return f"{where}.function.name", tool.function.name if tool.function else ""
 
 
 def _messages(messages: list[ChatMessage]) -> list[Message]:

@@ -114,22 +114,24 @@ class ChatAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class ChatForm:
     """Writes them for one answer."""
 
-    def __init__(self, identity: Identity, *, counted: bool = False) -> None:
-        """`counted`: a stream shall end with the counts of tokens."""
+    def __init__(self, identity: Identity, *, counted: bool = False, measured: bool = False) -> None:
+        """`counted`: a stream shall end with the counts of tokens. `measured`: log-probabilities were asked for."""
         self._of = identity
         self._counted = counted
+        self._measured = measured
 
     def opening(self, index: int) -> bytes:
         return self._chunk(ChunkChoice(index=index, delta=Delta(role="assistant", content="")))
 
     def piece(self, index: int, choice: Choice, piece: Piece) -> bytes:
-        logprobs = piece.logprobs if piece.text or not (piece.reasoning or piece.calls) else ()
         delta = Delta(
-            content=piece.text if piece.text or logprobs else msgspec.UNSET,
+            content=piece.text or msgspec.UNSET,
             reasoning_content=piece.reasoning or msgspec.UNSET,
             tool_calls=_call_deltas(choice, piece) if piece.calls else msgspec.UNSET,
         )
-        return self._chunk(ChunkChoice(index=index, delta=delta, logprobs=_logprobs(logprobs)))
+        return self._chunk(
+            ChunkChoice(index=index, delta=delta, logprobs=_logprobs(piece.logprobs) if piece.logprobs else None)
+        )
 
     def closing(self, index: int, choice: Choice) -> bytes:
         return self._chunk(ChunkChoice(index=index, delta=Delta(), finish_reason=choice.finish_reason))
@@ -152,7 +154,7 @@ class ChatForm:
                     ChatChoice(
                         index=index,
                         message=_message(choice),
-                        logprobs=_logprobs(choice.logprobs),
+                        logprobs=_logprobs(choice.logprobs) if self._measured else None,
                         finish_reason=choice.finish_reason,
                     )
                     for index, choice in enumerate(choices)
@@ -199,5 +201,5 @@ def _message(choice: Choice) -> AnswerMessage:
     )
 
 
-def _logprobs(logprobs: Sequence[TokenLogprob]) -> ChatLogprobs | None:
-    return ChatLogprobs(content=token_entries(logprobs)) if logprobs else None
+def _logprobs(logprobs: Sequence[TokenLogprob]) -> ChatLogprobs:
+    return ChatLogprobs(content=token_entries(logprobs))

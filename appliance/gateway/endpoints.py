@@ -99,7 +99,9 @@ GENERATIONS: Final[dict[str, GenerationEndpoint]] = {
         ),
         prefix="chatcmpl-",
         parse=parse_chat,
-        form=lambda identity, plan: ChatForm(identity, counted=plan.include_usage),
+        form=lambda identity, plan: ChatForm(
+            identity, counted=plan.include_usage, measured=plan.sampling.logprobs is not None
+        ),
     ),
     "/v1/completions": GenerationEndpoint(
         described=Described(
@@ -109,7 +111,9 @@ GENERATIONS: Final[dict[str, GenerationEndpoint]] = {
         ),
         prefix="cmpl-",
         parse=parse_completion,
-        form=lambda identity, plan: TextForm(identity, counted=plan.include_usage),
+        form=lambda identity, plan: TextForm(
+            identity, counted=plan.include_usage, measured=plan.sampling.logprobs is not None
+        ),
     ),
     "/v1/responses": GenerationEndpoint(
         described=Described(

@@ -1,13 +1,15 @@
 """Who comes in: the key of a request against the table, and how many requests may be under way at once.
 
 Pure but for its counters; the clock and the table are passed in. Invariant: whoever entered also leaves.
+Who finds no place is told when one gets free: the mean time of the latest requests, over those that hold a place.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from time import monotonic
 from typing import Final
 
 from appliance.access.keys import id_of, matches
@@ -20,6 +22,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _PLACES: Final = {Priority.INTERACTIVE: 1.0, Priority.NORMAL: 0.875, Priority.BATCH: 0.75}
 """Class -> the part of all places that may be taken when it comes: the rest is kept for the classes above it."""
+_LATEST_REQUESTS: Final = 16
+"""over how many the mean time goes, exponentially weighted"""
 
 
 def authenticate(headers: Headers, keys: Mapping[str, KeyEntry], now: float) -> KeyEntry:
@@ -55,8 +59,10 @@ def asker_of(key: KeyEntry) -> Asker:
 class Turnstile:
     """Counts the requests under way, together and per key."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.inside = 0
+        self._clock = clock
+        self._mean = 0.0
         self._by_key: Counter[str] = Counter()
 
     @contextmanager
@@ -64,14 +70,23 @@ class Turnstile:
         """Hold a place for one request. Raises Refusal (429) when there is none for its class or its key."""
         key_id = asker.tenant
         if self.inside >= max(1, int(limits.concurrency * _PLACES[asker.priority])):
-            raise too_many("The appliance is answering as many requests as it may; try again in a moment.")
+            raise too_many(
+                "The appliance is answering as many requests as it may; try again in a moment.",
+                retry_after=self._mean / self.inside,
+            )
         if self._by_key[key_id] >= limits.key_concurrency:
-            raise too_many(f"The API key {key_id} has {limits.key_concurrency} requests under way, its limit.")
+            raise too_many(
+                f"The API key {key_id} has {limits.key_concurrency} requests under way, its limit.",
+                retry_after=self._mean / self._by_key[key_id],
+            )
+        began = self._clock()
         self.inside += 1
         self._by_key[key_id] += 1
         try:
             yield
         finally:
+            took = self._clock() - began
+            self._mean += (took - self._mean) / _LATEST_REQUESTS if self._mean else took
             self.inside -= 1
             self._by_key[key_id] -= 1
             if not self._by_key[key_id]:

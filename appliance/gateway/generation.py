@@ -89,7 +89,7 @@ class Generation:
             if isinstance(outcome, Piece):
                 self._count(choice, outcome)
                 choice.take(outcome)
-                if outcome.text or outcome.logprobs or outcome.reasoning or outcome.calls:
+                if outcome.text or outcome.reasoning or outcome.calls:
                     self._open(choice, index, parts)
                     parts.append(form.piece(index, choice, outcome))
             elif self._note(choice, index, outcome):
@@ -104,7 +104,7 @@ class Generation:
 
     def _count(self, choice: Choice, piece: Piece) -> None:
         if not piece.tokens:
-            choice.sent += len(piece.text)  # the echoed prompt: text, but nothing generated
+            choice.echoed += len(piece.text)  # the echoed prompt: text, but nothing generated
             return
         visit = self._visit
         choice.tokens += piece.tokens

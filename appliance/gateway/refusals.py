@@ -14,12 +14,13 @@ from appliance.engine.frames import Failed
 from appliance.kernel.errors import IntramurosError
 
 _SOON: Final = 1
-_LATEST: Final = 600
-"""Seconds: what a client is told to wait where nothing is known, and at most."""
+_LATEST: Final = 60
+"""Seconds: what a client is told to wait at least, also where nothing is known, and at most."""
 _FROM_ENGINE: Final = {
     "engine.context_length": ("context_length_exceeded", None),
     "engine.grammar": ("invalid_schema", None),
     "engine.grammar_size": ("schema_too_large", None),
+    "engine.shape": ("unsupported", "response_format"),
     "engine.reasoning": ("unsupported", "reasoning_effort"),
     "engine.no_fill": ("unsupported", "suffix"),
     "engine.tokens": ("invalid_request_error", "prompt"),
@@ -38,14 +39,14 @@ class Refusal(IntramurosError):
         message: str,
         *,
         param: str | None = None,
-        retry_after: int = 0,
+        retry_after: float | None = None,
         allow: str = "",
     ) -> None:
         super().__init__(code, message)
         self.status = status
         self.kind = kind
         self.param = param
-        self.retry_after = retry_after
+        self.retry_after = 0 if retry_after is None else min(max(_SOON, math.ceil(retry_after)), _LATEST)
         """seconds after which the same request may succeed; 0 where it will not"""
         self.allow = allow
         """the method that would have been right"""
@@ -138,8 +139,8 @@ def body_too_large(limit: int) -> Refusal:
     return Refusal(413, "invalid_request_error", "body_too_large", f"The request body exceeds {limit} bytes.")
 
 
-def too_many(message: str, *, retry_after: int = _SOON) -> Refusal:
-    """429: come back in a moment."""
+def too_many(message: str, *, retry_after: float) -> Refusal:
+    """429: come back when there may be room."""
     return Refusal(429, "rate_limit_error", "rate_limit_exceeded", message, retry_after=retry_after)
 
 
@@ -154,7 +155,7 @@ def engine_unavailable(model: str) -> Refusal:
     )
 
 
-def model_not_loaded(model: str, obstacle: str) -> Refusal:
+def model_not_loaded(model: str, obstacle: str, *, retry_after: float) -> Refusal:
     """503: the model is deployed, but not in memory, and there was no room for it in time."""
     why = f": {obstacle}" if obstacle else " yet"
     return Refusal(
@@ -162,7 +163,7 @@ def model_not_loaded(model: str, obstacle: str) -> Refusal:
         "server_error",
         "model_not_loaded",
         f"The model {model!r} is not in memory{why}; try again.",
-        retry_after=_SOON,
+        retry_after=retry_after,
     )
 
 
@@ -180,7 +181,7 @@ def defect() -> Refusal:
 def from_engine(failed: Failed, model: str) -> Refusal:
     """Translate what an engine said about one request."""
     if failed.code == "engine.busy":
-        return too_many(failed.message, retry_after=min(max(_SOON, math.ceil(failed.retry_after)), _LATEST))
+        return too_many(failed.message, retry_after=failed.retry_after)
     if failed.retryable:
         return engine_unavailable(model)
     code, param = _FROM_ENGINE.get(failed.code, ("invalid_request_error", None))

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from appliance.engine.frames import Asked, Call, Message, Sampling
+from appliance.engine.frames import Asked, Call, Message, Sampling, Tool
 from appliance.gateway.chat import ANY_OBJECT, Effort, wants_reasoning
 from appliance.gateway.fields import Count, Fraction, Name, Temperature, TopLogprobs, content_text, decode, given
 from appliance.gateway.json_schema import SchemaBudget
 from appliance.gateway.plan import Plan, Query
 from appliance.gateway.refusals import bad_request, unsupported
-from appliance.gateway.tools import MAX_TOOLS, Function, FunctionName, check_kind, offered, unknown_function
+from appliance.gateway.tools import MAX_TOOLS, Function, FunctionName, check_kind, offered, subset
 
 _LOGPROBS: Final = "message.output_text.logprobs"
 _TEXT_KINDS: Final = ("input_text", "output_text")
@@ -69,11 +69,18 @@ class ResponseTool(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool | None = None
 
 
-class ResponseToolChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """The one tool that must be called."""
+class NamedResponseTool(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the tools, by its name."""
 
     type: str
-    name: str | None = None
+    name: str = ""
+
+
+class ResponseToolChoice(NamedResponseTool, frozen=True, kw_only=True, omit_defaults=True):
+    """The one tool that must be called, or with type `allowed_tools` those that may be."""
+
+    mode: Literal["auto", "required"] | None = None
+    tools: Annotated[list[NamedResponseTool], Meta(min_length=1, max_length=MAX_TOOLS)] | None = None
 
 
 class Reasoning(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,26 +168,38 @@ def _asked(request: ResponsesRequest) -> Asked:
         functions.append((where, Function(name=tool.name, description=tool.description, parameters=tool.parameters)))
     tools = offered(functions, budget)
     schema = _schema(request.text.format if request.text else None, budget)
-    choice, function = request.tool_choice, ""
-    if isinstance(choice, ResponseToolChoice):
-        check_kind(choice.type, "tool_choice")
-        function = choice.name or ""
-        if function not in {tool.name for tool in tools}:
-            raise unknown_function(function, "tool_choice.name")
-    elif choice == "required" and not tools:
-        raise bad_request("tool_choice needs tools.", param="tool_choice")
-    elif choice == "none":
-        tools = ()
-    if tools and schema is not None:
-        raise unsupported("text.format", "a format beside tools that may be called")
+    tools, required, allowed = _chosen(request.tool_choice, tools)
     return Asked(
         schema=schema,
         tools=tools,
-        required=choice == "required",
-        function=function,
+        required=required,
+        allowed=allowed,
         parallel=request.parallel_tool_calls is not False,
         reasoning=wants_reasoning(request.reasoning.effort if request.reasoning else None),
     )
+
+
+def _chosen(
+    choice: str | ResponseToolChoice | None, tools: tuple[Tool, ...]
+) -> tuple[tuple[Tool, ...], bool, tuple[str, ...]]:
+    """The functions that are offered, whether one must be called, and which alone may be."""
+    where = "tool_choice"
+    if isinstance(choice, ResponseToolChoice):
+        if choice.type != "allowed_tools":
+            return tools, True, subset([_named(choice, where)], tools)
+        if choice.mode is None or choice.tools is None:
+            missing = f"{where}.{'mode' if choice.mode is None else 'tools'}"
+            raise bad_request(f"{missing} is missing.", param=missing)
+        names = [_named(tool, f"{where}.tools[{index}]") for index, tool in enumerate(choice.tools)]
+        return tools, choice.mode == "required", subset(names, tools)
+    if choice == "required" and not tools:
+        raise bad_request("tool_choice needs tools.", param=where)
+    return (() if choice == "none" else tools), choice == "required", ()
+
+
+def _named(tool: NamedResponseTool, where: str) -> tuple[str, str]:
+    check_kind(tool.type, where)
+    return f"{where}.name", tool.name
 
 
 def _schema(wanted: TextFormat | None, budget: SchemaBudget) -> str | None:

@@ -8,23 +8,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 from appliance.gateway.engine_link import EngineLink
 from appliance.gateway.state import RevisionState
-from appliance.gateway.table import KeyEntry, Limits, Route, RoutingTable
+from appliance.gateway.table import OBSTACLE_SECONDS, KeyEntry, Limits, Route, RoutingTable
 from appliance.kernel.canonical import sha256_hex
 
 
 class Switchboard:
     """Finds routes, keys and links; holds one table at a time."""
 
-    def __init__(self, table: RoutingTable, document: bytes) -> None:
+    def __init__(self, table: RoutingTable, document: bytes, clock: Callable[[], float] = monotonic) -> None:
         self.adopted = 0
         """how many tables were adopted"""
+        self._clock = clock
         self._links: dict[int, EngineLink] = {}
         self._retired: set[EngineLink] = set()
         self._waiting: Counter[int] = Counter()
+        self._awaited: dict[int, float] = {}  # since when requests waited for a revision
+        self._load_times: dict[int, float] = {}  # how long they did, the last time that it came
         self._changed = asyncio.Event()
         self.adopt(table, document)
 
@@ -44,6 +49,7 @@ class Switchboard:
             if revision not in self._links:
                 self._links[revision] = EngineLink(revision, socket)
         self._forget_empty()
+        self._note_loads(table)
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -66,6 +72,7 @@ class Switchboard:
         deadline = loop.time() + self.limits.load_timeout
         while (route := self.route(model)) is not None and route.parked and not route.obstacle:
             self._waiting[route.revision] += 1
+            self._awaited.setdefault(route.revision, self._clock())
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._changed.wait()
@@ -74,6 +81,13 @@ class Switchboard:
             finally:
                 self._waiting[route.revision] -= 1
         return route
+
+    def load_seconds(self, route: Route) -> float:
+        """Estimate when a parked model may be there, by how long it took the last time; 0 where nothing is known."""
+        if route.obstacle:
+            return OBSTACLE_SECONDS
+        now = self._clock()
+        return self._load_times.get(route.revision, 0.0) - (now - self._awaited.get(route.revision, now))
 
     def link(self, route: Route) -> EngineLink:
         """Return the link of a route of the table in force."""
@@ -93,6 +107,16 @@ class Switchboard:
                 used=max(link.used, earlier.used if earlier else 0.0),
             )
         return states
+
+    def _note_loads(self, table: RoutingTable) -> None:
+        routes = {route.revision: route for route in table.routes.values()}
+        self._load_times = {number: took for number, took in self._load_times.items() if number in routes}
+        for number, since in list(self._awaited.items()):
+            route = routes.get(number)
+            if route is not None and not route.parked:
+                self._load_times[number] = self._clock() - since
+            if route is None or not route.parked or route.obstacle:
+                del self._awaited[number]
 
     def _forget_empty(self) -> None:
         self._retired = {link for link in self._retired if link.active}

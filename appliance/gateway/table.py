@@ -18,6 +18,8 @@ from appliance.kernel.errors import BadInput, NotFound
 from appliance.kernel.sharing import shared_mode
 
 TABLE_MODE = 0o600
+OBSTACLE_SECONDS = 10.0
+"""how long an obstacle stands before the daemon tries again"""
 
 Revision = Annotated[int, msgspec.Meta(ge=1)]
 

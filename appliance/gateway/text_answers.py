@@ -12,7 +12,7 @@ from appliance.gateway.refusals import Refusal
 
 
 class TextLogprobs(msgspec.Struct, frozen=True, kw_only=True):
-    """Lists of equal length, one entry per generated token; offsets are characters."""
+    """Lists of equal length, one entry per token of the answer's text; offsets are characters of all the text."""
 
     tokens: tuple[str, ...]
     token_logprobs: tuple[float, ...]
@@ -44,16 +44,17 @@ class TextAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class TextForm:
     """Writes them for one answer."""
 
-    def __init__(self, identity: Identity, *, counted: bool = False) -> None:
-        """`counted`: a stream shall end with the counts of tokens."""
+    def __init__(self, identity: Identity, *, counted: bool = False, measured: bool = False) -> None:
+        """`counted`: a stream shall end with the counts of tokens. `measured`: log-probabilities were asked for."""
         self._of = identity
         self._counted = counted
+        self._measured = measured
 
     def opening(self, index: int) -> bytes:
         return b""
 
     def piece(self, index: int, choice: Choice, piece: Piece) -> bytes:
-        logprobs = _text_logprobs(choice, piece.logprobs)
+        logprobs = _text_logprobs(choice, piece.logprobs) if piece.logprobs else None
         return event(self._answer(TextChoice(index=index, text=piece.text, logprobs=logprobs)))
 
     def closing(self, index: int, choice: Choice) -> bytes:
@@ -70,7 +71,7 @@ class TextForm:
             TextChoice(
                 index=index,
                 text="".join(choice.texts),
-                logprobs=_text_logprobs(choice, choice.logprobs),
+                logprobs=_text_logprobs(choice, choice.logprobs) if self._measured else None,
                 finish_reason=choice.reason,
             )
             for index, choice in enumerate(choices)
@@ -90,16 +91,10 @@ class TextForm:
         return msgspec.json.encode(answer)
 
 
-def _text_logprobs(choice: Choice, logprobs: Sequence[TokenLogprob]) -> TextLogprobs | None:
-    if not logprobs:
-        return None
-    offsets = []
-    for entry in logprobs:
-        offsets.append(choice.sent)
-        choice.sent += len(entry.chosen.text)
+def _text_logprobs(choice: Choice, logprobs: Sequence[TokenLogprob]) -> TextLogprobs:
     return TextLogprobs(
         tokens=tuple(entry.chosen.text for entry in logprobs),
         token_logprobs=tuple(floor(entry.chosen) for entry in logprobs),
         top_logprobs=tuple({one.text: floor(one) for one in entry.top} for entry in logprobs),
-        text_offset=tuple(offsets),
+        text_offset=tuple(choice.echoed + entry.offset for entry in logprobs),
     )

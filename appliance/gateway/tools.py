@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from appliance.engine.frames import Tool
 from appliance.gateway.json_schema import SchemaBudget
-from appliance.gateway.refusals import Refusal, bad_request, unsupported
+from appliance.gateway.refusals import bad_request, unsupported
 
 MAX_TOOLS: Final = 128
 _NO_PARAMETERS: Final[dict[str, Any]] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -44,12 +44,16 @@ def offered(functions: list[tuple[str, Function]], budget: SchemaBudget) -> tupl
     return tuple(tools)
 
 
+def subset(names: list[tuple[str, str]], tools: tuple[Tool, ...]) -> tuple[str, ...]:
+    """Check the functions that alone may be called, each with its path in the request. Raises Refusal (400)."""
+    offers = {tool.name for tool in tools}
+    for where, name in names:
+        if name not in offers:
+            raise bad_request(f"{where}: no function {name!r} is among the tools.", param=where)
+    return tuple(name for _, name in names)
+
+
 def check_kind(kind: str, where: str) -> None:
     """Refuse (400) tools that are not functions."""
     if kind != "function":
         raise unsupported(f"{where}.type", f"a tool of type {kind!r}")
-
-
-def unknown_function(name: str, where: str) -> Refusal:
-    """400: a function must be called that was not offered."""
-    return bad_request(f"{where}: no function {name!r} is among the tools.", param=where)

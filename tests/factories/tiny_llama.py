@@ -26,7 +26,7 @@ FEED_FORWARD = 128
 CONTEXT = 256
 Array = np.ndarray[Any, np.dtype[np.float32]]
 
-SPECIAL_TOKENS = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
+SPECIAL_TOKENS: tuple[str, ...] = ("<|pad|>", "<|user|>", "<|assistant|>", "<|end|>")
 
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -52,6 +52,16 @@ ABLE_TEMPLATE = (
 )
 """of a model that knows functions, reasons when it is told to, and fills in"""
 
+CHANNEL_SPECIAL_TOKENS = (*SPECIAL_TOKENS, "<|start|>", "<|channel|>", "<|message|>", "<|return|>", "<|call|>")
+CHANNEL_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "<|start|>{{ message.role }}{%- if message.role == 'assistant' -%}<|channel|>final{%- endif -%}"
+    "<|message|>{{ message.content }}<|end|>"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}<|start|>assistant{%- endif -%}"
+)
+"""of a model that reasons in a channel of its own, as gpt-oss does"""
+
 _TRAINING_TEXT = (
     "The quick brown fox jumps over the lazy dog while the other dogs sleep in the sun.",
     "Which port does the gateway listen on? It listens on port 8443 and speaks HTTPS.",
@@ -62,36 +72,47 @@ _TRAINING_TEXT = (
 
 
 def make_tiny_llama(
-    directory: Path, *, seed: int = 0, able: bool = False, context: int = CONTEXT, layers: int = LAYERS
+    directory: Path,
+    *,
+    seed: int = 0,
+    able: bool = False,
+    channels: bool = False,
+    context: int = CONTEXT,
+    layers: int = LAYERS,
 ) -> Path:
     """Write a Hugging Face folder (config, weights, tokenizer, template) and return it.
 
     Layers beyond the usual ones add nothing: a deeper model says the same, and takes longer.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(ABLE_SPECIAL_TOKENS if able else SPECIAL_TOKENS)
+    tokens, template, end = SPECIAL_TOKENS, CHAT_TEMPLATE, "<|end|>"
+    if able:
+        tokens, template = ABLE_SPECIAL_TOKENS, ABLE_TEMPLATE
+    elif channels:
+        tokens, template, end = CHANNEL_SPECIAL_TOKENS, CHANNEL_TEMPLATE, "<|return|>"
+    tokenizer = _tokenizer(tokens)
     tokenizer.save(str(directory / "tokenizer.json"))
-    special = {text: tokenizer.token_to_id(text) for text in SPECIAL_TOKENS}
+    special = {text: tokenizer.token_to_id(text) for text in tokens}
     _write(
         directory / "config.json",
-        _config(pad=special["<|pad|>"], end=special["<|end|>"], context=context, layers=layers),
+        _config(pad=special["<|pad|>"], end=special[end], context=context, layers=layers),
     )
     _write(
         directory / "generation_config.json",
-        {"eos_token_id": special["<|end|>"], "pad_token_id": special["<|pad|>"]},
+        {"eos_token_id": special[end], "pad_token_id": special["<|pad|>"]},
     )
     _write(
         directory / "tokenizer_config.json",
         {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "eos_token": "<|end|>",
+            "eos_token": end,
             "pad_token": "<|pad|>",
             "add_bos_token": False,
             "clean_up_tokenization_spaces": False,
             "model_max_length": context,
         },
     )
-    (directory / "chat_template.jinja").write_text(ABLE_TEMPLATE if able else CHAT_TEMPLATE)
+    (directory / "chat_template.jinja").write_text(template)
     save_file(_weights(seed, layers), directory / "model.safetensors", metadata={"format": "pt"})
     return directory
 
@@ -102,11 +123,12 @@ def make_tiny_gguf(
     seed: int = 0,
     dtype: str = "f32",
     able: bool = False,
+    channels: bool = False,
     context: int = CONTEXT,
     layers: int = LAYERS,
 ) -> Path:
     """Write `directory/hf/` and convert it to `directory/model.gguf`, which is returned (about five seconds)."""
-    folder = make_tiny_llama(directory / "hf", seed=seed, able=able, context=context, layers=layers)
+    folder = make_tiny_llama(directory / "hf", seed=seed, able=able, channels=channels, context=context, layers=layers)
     output = directory / "model.gguf"
     convert(folder, output, dtype=dtype, name="tiny", scratch=directory / "scratch", threads=1)
     return output

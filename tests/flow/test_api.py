@@ -262,6 +262,70 @@ def test_calls_stream_in_parts(client: openai.OpenAI) -> None:
     assert call.function.arguments == expected.function.arguments
 
 
+def _made(message: Any) -> list[tuple[str, Any]]:
+    """Names and arguments of a message's calls, which all follow their functions."""
+    calls = message.tool_calls or []
+    assert len({call.id for call in calls}) == len(calls)
+    made = [(call.function.name, json.loads(call.function.arguments)) for call in calls]
+    schemas: dict[str, dict[str, Any]] = {"weather": CITY, "clock": {"maxProperties": 0}}
+    for name, arguments in made:
+        jsonschema.validate(arguments, schemas[name])
+    return made
+
+
+def test_several_calls_in_one_answer(client: openai.OpenAI, http: httpx.Client) -> None:
+    asked: Any = ASKED | HOT | {"tools": [WEATHER, CLOCK], "tool_choice": "required", "max_tokens": 500}
+    asked["logit_bias"] = HOT["logit_bias"] | {str(token(http, "<|end|>")): -1}
+    answer = client.chat.completions.create(**asked, n=8, seed=1)
+    ended = [choice for choice in answer.choices if choice.finish_reason == "tool_calls"]
+    several = next(choice for choice in ended if len(_made(choice.message)) > 1)
+    seed = 1 + several.index
+    with client.chat.completions.stream(**asked, seed=seed) as stream:
+        deltas = [event for event in stream if event.type == "tool_calls.function.arguments.delta"]
+        final = stream.get_final_completion().choices[0]
+    assert (final.finish_reason, _made(final.message)) == ("tool_calls", _made(several.message))
+    assert {event.index for event in deltas} == set(range(len(_made(several.message))))
+    talk: Any = [*ASKED["messages"], several.message.model_dump(exclude_none=True)]
+    talk += [{"role": "tool", "tool_call_id": c.id, "content": "rain"} for c in several.message.tool_calls or []]
+    assert client.chat.completions.create(model="desk", messages=talk, max_tokens=2).usage is not None
+    one = client.chat.completions.create(**asked, n=8, seed=1, parallel_tool_calls=False)
+    assert [(len(_made(c.message)), c.finish_reason) for c in one.choices] == [(1, "tool_calls")] * 8
+
+
+def test_some_of_the_functions_are_allowed(client: openai.OpenAI) -> None:
+    named = [{"type": "function", "function": {"name": "clock"}}]
+    choice: Any = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": named}}
+    asked: Any = ASKED | HOT | {"tools": [WEATHER, CLOCK]}
+    answer = client.chat.completions.create(**asked, n=4, seed=1, tool_choice=choice, parallel_tool_calls=False)
+    assert {name for c in answer.choices for name, _ in _made(c.message)} == {"clock"}
+    choice["allowed_tools"]["mode"] = "auto"
+    free = client.chat.completions.create(**asked, n=4, seed=1, tool_choice=choice)
+    assert any(c.message.content for c in free.choices)
+    assert free.usage is not None
+    assert answer.usage is not None
+    assert free.usage.prompt_tokens == answer.usage.prompt_tokens  # all are explained, so the cached prompt holds
+    tools: Any = [{"type": "function", "name": name} for name in ("weather", "clock")]
+    flat: Any = {"type": "allowed_tools", "mode": "required", "tools": tools[1:]}
+    response = client.responses.create(
+        model="desk", input="Weather?", tools=tools, tool_choice=flat, parallel_tool_calls=False
+    )
+    assert [item.name for item in response.output if item.type == "function_call"] == ["clock"]
+    assert response.tool_choice.model_dump() == flat  # type: ignore[union-attr]
+
+
+def test_a_format_beside_functions(client: openai.OpenAI) -> None:
+    form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": Ticket.model_json_schema()}}
+    asked: Any = ASKED | HOT | {"tools": [WEATHER, CLOCK], "response_format": form, "max_tokens": 300}
+    answer = client.chat.completions.create(**asked, n=8, seed=1)
+    called = [choice for choice in answer.choices if choice.message.tool_calls]
+    assert all(_made(choice.message) for choice in called if choice.finish_reason == "tool_calls")
+    written = [c for c in answer.choices if c not in called and c.finish_reason == "stop"]
+    assert called
+    assert written
+    for choice in written:
+        Ticket.model_validate_json(choice.message.content or "")
+
+
 def test_left_to_itself_a_model_may_just_talk(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(**ASKED, **HOT, n=4, seed=1, tools=[WEATHER, CLOCK])
     for choice in answer.choices:
@@ -372,6 +436,57 @@ def test_log_probabilities_and_choices(client: openai.OpenAI) -> None:
     assert item.type == "message"
     assert item.content[0].type == "output_text"
     assert len(item.content[0].logprobs or ()) > 0
+
+
+def test_log_probabilities_are_those_of_the_text(client: openai.OpenAI, http: httpx.Client) -> None:
+    asked: Any = ASKED | HOT | {"seed": 1, "max_tokens": 40, "logprobs": True}
+    whole = client.chat.completions.create(**asked).choices[0].message.content or ""
+    stop = next(whole[at : at + 2] for at in range(8, 30) if whole[at : at + 2].isascii())
+    cut = client.chat.completions.create(**asked, stop=stop).choices[0]
+    chunks = list(client.chat.completions.create(**asked, stop=stop, stream=True))
+    streamed = [e for c in chunks if c.choices[0].logprobs for e in c.choices[0].logprobs.content or ()]
+    assert cut.logprobs is not None
+    assert [e.bytes for e in streamed] == [e.bytes for e in cut.logprobs.content or ()]
+    assert cut.message.content == whole[: whole.index(stop)]
+    assert _text(streamed).startswith(cut.message.content)
+    assert not _text(streamed[:-1]).startswith(cut.message.content)  # the last one holds the end of it
+
+    bias = {str(token(http, CLOSE)): 8}
+    thought = client.chat.completions.create(**asked | {"logit_bias": bias}, reasoning_effort="low").choices[0]
+    assert thought.message.content
+    assert thought.logprobs is not None
+    assert _text(thought.logprobs.content or ()).lstrip() == thought.message.content
+
+    events = list(
+        client.responses.create(
+            model="desk", input="Größe?", temperature=1.5, max_output_tokens=60, top_logprobs=1, stream=True
+        )
+    )
+    told = [e for event in events if event.type == "response.output_text.delta" for e in event.logprobs]
+    last = events[-1]
+    assert last.type in ("response.incomplete", "response.completed")
+    item = last.response.output[0]
+    assert item.type == "message"
+    assert item.content[0].type == "output_text"
+    assert [e.bytes for e in item.content[0].logprobs or ()] == [e.to_dict()["bytes"] for e in told]
+    assert any("\ufffd" in e.token for e in told)
+
+
+def _text(entries: Any) -> str:
+    return bytes(byte for entry in entries for byte in entry.bytes).decode(errors="replace")
+
+
+def test_text_offsets_are_characters(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "desk", "prompt": "Straße", "temperature": 1.5, "seed": 3, "logprobs": 0, "max_tokens": 80}
+    choice = client.completions.create(**asked, echo=True).choices[0]
+    logprobs = choice.logprobs
+    assert logprobs is not None
+    places = list(zip(logprobs.tokens or (), logprobs.text_offset or (), strict=True))
+    assert places[0][1] == len("Straße")
+    whole = [(text, at) for text, at in places if "\ufffd" not in text]
+    assert len(whole) > 10
+    assert all(choice.text.startswith(text, at) for text, at in whole)
+    assert len(whole) < len(places)  # and there were halves between them
 
 
 def test_what_a_model_cannot_do_is_said(client: openai.OpenAI, http: httpx.Client) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from gguf import GGUFReader
+from tokenizers import Tokenizer
 
 from appliance.engine.frames import Asked, Failed, Hello, Message, Sampling, Submit, encode
 from tests.factories.costly_schema import ENDLESS
@@ -120,6 +121,34 @@ def test_chat_counts_and_reasons(client: EngineClient) -> None:
     (end,) = (383,)
     ended = client.ask(messages=messages, params=Sampling(temperature=0.0, logit_bias={end: 1000.0}))
     assert (ended.finished.reason, ended.text, ended.finished.completion_tokens) == ("stop", "", 1)
+
+
+def test_channels_of_gpt_oss(tmp_path: Path) -> None:
+    model = make_tiny_gguf(tmp_path / "channels", channels=True)
+    tokenizer = Tokenizer.from_file(str(tmp_path / "channels" / "hf" / "tokenizer.json"))
+    bias = {tokenizer.encode(text).ids[0]: -100.0 for text in (" ", "\n", "\t")}
+    bias[tokenizer.encode("<|end|>").ids[0]] = 7.0  # which ends a message of a channel, not the answer
+    asked = Asked(schema='{"type": "array", "items": {"type": "boolean"}, "minItems": 1, "maxItems": 3}')
+    messages = (Message(role="user", content="Which port?"),)
+    with running_worker(model, tmp_path / "socket"), connected(tmp_path / "socket") as client:
+        numbers = [
+            client.submit(
+                messages=messages,
+                asked=asked,
+                params=Sampling(temperature=1.2, seed=seed, max_tokens=150, logit_bias=bias, logprobs=0),
+            )
+            for seed in range(8)
+        ]
+        answers = client.wait(*numbers)
+    ended = [answer for answer in answers if answer.finished.reason == "stop"]
+    assert len(ended) > 3
+    for answer in ended:
+        assert json.loads(answer.text)
+        assert b"".join(entry.chosen.data for entry in answer.tokens) == answer.text.encode()
+    reasoned = [a for a in ended if any(piece.reasoning for piece in a.pieces)]
+    assert reasoned
+    assert all(a.finished.reasoning_tokens > 0 for a in reasoned)
+    assert not any("<|" in piece.reasoning + piece.text for a in ended for piece in a.pieces)
 
 
 def test_stop_strings_cut_across_tokens(client: EngineClient) -> None:

@@ -3,14 +3,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from appliance.engine import dialect
-from appliance.engine.dialect import HERMES, LLAMA, MISTRAL, Dialect
+from appliance.engine.dialect import HARMONY, HERMES, LLAMA, MAGISTRAL, MISTRAL, THINK, Dialect
 from appliance.engine.frames import Asked, Call, Message, Tool
 from appliance.engine.grammar import Grammars
 from appliance.engine.llama_context import LlamaModel
 from appliance.engine.template import ChatTemplate
+from appliance.kernel.errors import BadInput
 
 CITY = {"type": "object", "properties": {"city": {"$ref": "#/$defs/city"}}, "required": ["city"]}
 PARAMETERS = CITY | {"additionalProperties": False, "$defs": {"city": {"enum": ["Paris", "Rome"]}}}
@@ -55,8 +57,9 @@ class Judge:
 def test_every_format_is_held_to_the_functions(model: LlamaModel, grammars: Grammars, form: dialect.CallFormat) -> None:
     spoken = Dialect(calls=form)
     auto = Judge(model, grammars, Asked(tools=BOTH), spoken)
+    subset = Judge(model, grammars, Asked(tools=BOTH, allowed=("clock",)), spoken)
     required = Judge(model, grammars, Asked(tools=BOTH, required=True), spoken)
-    named = Judge(model, grammars, Asked(tools=BOTH, function="clock"), spoken)
+    named = Judge(model, grammars, Asked(tools=BOTH, required=True, allowed=("clock",)), spoken)
     good, other, wrong = _call(form), _call(form, "clock", "{}"), _call(form, arguments='{"city": "Bonn"}')
     assert auto.accepts(good)
     assert auto.accepts("It rains in Rome.")
@@ -67,6 +70,38 @@ def test_every_format_is_held_to_the_functions(model: LlamaModel, grammars: Gram
         assert not judge.accepts(_call(form, "launch", "{}"))
     assert not required.accepts("It rains in Rome.")
     assert not named.accepts(good)
+    assert subset.accepts(other)
+    assert subset.accepts("It rains in Rome.")
+    assert not subset.accepts(good)
+
+
+@pytest.mark.parametrize("form", [HERMES, MISTRAL])
+@pytest.mark.parametrize("thought", [None, THINK])
+def test_beside_functions_an_answer_has_the_shape(
+    model: LlamaModel, grammars: Grammars, form: dialect.CallFormat, thought: dialect.ThoughtFormat | None
+) -> None:
+    schema = '{"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}'
+    spoken = Dialect(calls=form, thought=thought)
+    judge = Judge(model, grammars, Asked(schema=schema, tools=BOTH), spoken)
+    assert judge.accepts('{"ok": true}')
+    assert judge.accepts(_call(form))
+    assert judge.accepts('<think>hm</think>\n{"ok": true}') == (thought is not None)
+    for wrong in ("It rains.", "It rains. " + _call(form), '{"ok": 1}', '{"ok": true}' + _call(form)):
+        assert not judge.accepts(wrong)
+    assert judge.accepts(_call(form) + "\n" + _call(form)) != form.listed
+    one = Judge(model, grammars, Asked(schema=schema, tools=BOTH, parallel=False), spoken)
+    assert not one.accepts(_call(form) + "\n" + _call(form))
+    forced = Judge(model, grammars, Asked(schema=schema, tools=BOTH, required=True), spoken)
+    assert forced.accepts(_call(form))
+    assert not forced.accepts('{"ok": true}')
+
+
+def test_a_document_beside_bare_calls_is_refused() -> None:
+    asked = Asked(schema='{"type": "object"}', tools=BOTH)
+    with pytest.raises(BadInput, match="bare JSON"):
+        dialect.grammar(asked, Dialect(calls=LLAMA), thinking=False, token_of=lambda _: None)
+    forced = msgspec.structs.replace(asked, required=True)
+    assert dialect.grammar(forced, Dialect(calls=LLAMA), thinking=False, token_of=lambda _: None)
 
 
 def test_parallel_calls_only_where_they_are_allowed(model: LlamaModel, grammars: Grammars) -> None:
@@ -90,17 +125,52 @@ def test_text_around_a_call_is_free(model: LlamaModel, grammars: Grammars) -> No
 
 def test_reasoning_comes_before_the_shape(model: LlamaModel, grammars: Grammars) -> None:
     asked = Asked(schema='{"type": "boolean"}')
-    closed = Judge(model, grammars, asked, Dialect(reasons=True))
+    closed = Judge(model, grammars, asked, Dialect(thought=THINK))
     assert closed.accepts("true")
     assert closed.accepts("<think>hm, {}</think>\ntrue")
     assert not closed.accepts("<think>hm</think>yes")
-    inside = Judge(model, grammars, asked, Dialect(reasons=True), thinking=True)
+    magistral = Judge(model, grammars, asked, Dialect(thought=MAGISTRAL))
+    assert magistral.accepts("[THINK]hm[/THINK]true")
+    assert not magistral.accepts("<think>hm</think>true")
+    inside = Judge(model, grammars, asked, Dialect(thought=THINK), thinking=True)
     assert inside.accepts("hm</think>\n\ntrue")
     assert not inside.accepts("true")
 
 
+def test_the_shape_is_that_of_the_final_channel(model: LlamaModel, grammars: Grammars) -> None:
+    words = {"<|channel|>": "<|user|>", "<|message|>": "<|assistant|>", "<|end|>": "<|pad|>", "<|start|>": "<|pad|>"}
+
+    def tokens(text: str) -> list[int]:
+        for mark, word in words.items():  # tokens of their own that the small model has
+            text = text.replace(mark, word)
+        return model.tokenise(text, special=True, begin=False)
+
+    grammar = dialect.grammar(
+        Asked(schema='{"type": "boolean"}'),
+        Dialect(channels=HARMONY),
+        thinking=False,
+        token_of=lambda mark: tokens(mark)[0] if mark in words else None,
+    )
+    assert grammar is not None
+
+    def accepts(text: str) -> bool:
+        constraint = grammars.constraint(grammar)
+        for token in tokens(text):
+            if not constraint.allows(token):
+                return False
+            constraint.take(token)
+        return constraint.complete or constraint.allows(next(iter(model.ends)))
+
+    thought, said = "<|channel|>analysis<|message|>hm {}<|end|><|start|>assistant", "<|channel|>final<|message|>true"
+    assert accepts(said)
+    assert accepts(thought + said)
+    assert accepts(thought + thought + said)
+    for wrong in ("true", thought, thought + "true", said.replace("true", "yes"), said.replace("final", "other")):
+        assert not accepts(wrong)
+
+
 def test_no_shape_is_no_grammar() -> None:
-    assert dialect.grammar(Asked(), Dialect(reasons=True), thinking=True, token_of=lambda _: None) is None
+    assert dialect.grammar(Asked(), Dialect(thought=THINK), thinking=True, token_of=lambda _: None) is None
 
 
 NATIVE = {
@@ -113,7 +183,7 @@ NATIVE = {
 @pytest.mark.parametrize(("form", "source"), NATIVE.items())
 def test_a_template_tells_its_format(form: dialect.CallFormat, source: str) -> None:
     found = Dialect.of(source, ChatTemplate(source).names)
-    assert (found.calls, found.native, found.reasons) == (form, True, False)
+    assert (found.calls, found.native, found.thought) == (form, True, None)
 
 
 @pytest.mark.parametrize(
@@ -132,10 +202,20 @@ def test_other_templates_get_the_plain_format(source: str) -> None:
 def test_reasoning_is_read_off_the_template() -> None:
     source = "{{ messages }}{% if enable_thinking is false %}<think></think>{% endif %}"
     found = Dialect.of(source, ChatTemplate(source).names)
-    assert (found.reasons, found.switchable) == (True, True)
+    assert (found.thought, found.switchable) == (THINK, True)
     assert found.marks == ("<think>", "</think>", "<tool_call>", "</tool_call>")
-    assert dialect.thinks_already("…<think>\n")
-    assert not dialect.thinks_already("…<think>\n</think>\n")
+    assert found.thinks_already("…<think>\n")
+    assert not found.thinks_already("…<think>\n</think>\n")
+    assert not Dialect().thinks_already("…<think>\n")
+    source = "{{ messages }}[THINK]{{ thought }}[/THINK]"
+    found = Dialect.of(source, ChatTemplate(source).names)
+    assert (found.thought, found.switchable) == (MAGISTRAL, False)
+    assert found.thinks_already("…[/INST][THINK]")
+    source = "{{ messages }}<|channel|>final<|message|>{{ tools }}"
+    found = Dialect.of(source, ChatTemplate(source).names)
+    assert (found.channels, found.thought, found.calls, found.native) == (HARMONY, None, HERMES, False)
+    assert found.reasons
+    assert found.marks[:4] == HARMONY.marks
 
 
 TALK = (

@@ -29,10 +29,15 @@ CALLS = (
 )
 
 
-def token(text: str, logprob: float) -> TokenLogprob:
-    candidate = Candidate(token=1, text=text, data=text.encode(), logprob=logprob)
+def token(text: str, logprob: float, *, offset: int = 0) -> TokenLogprob:
+    return half(text.encode(), logprob, offset=offset)
+
+
+def half(data: bytes, logprob: float, *, offset: int = 0) -> TokenLogprob:
+    """A token that may end in the middle of a character."""
+    candidate = Candidate(token=1, text=data.decode(errors="replace"), data=data, logprob=logprob)
     other = Candidate(token=2, text="?", data=b"?", logprob=-math.inf)
-    return TokenLogprob(chosen=candidate, top=(candidate, other))
+    return TokenLogprob(chosen=candidate, top=(candidate, other), offset=offset)
 
 
 def said(text: str, *logprobs: TokenLogprob) -> Piece:

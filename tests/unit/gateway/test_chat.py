@@ -116,10 +116,22 @@ def test_functions_reach_the_engine() -> None:
     weather, clock = plan.asked.tools
     assert (weather.name, weather.description, json.loads(weather.parameters)) == ("weather", "Tells it.", CITY)
     assert json.loads(clock.parameters) == {"type": "object", "properties": {}, "additionalProperties": False}
-    assert (plan.asked.required, plan.asked.function, plan.asked.parallel) == (True, "", False)
+    assert (plan.asked.required, plan.asked.allowed, plan.asked.parallel) == (True, (), False)
     named = chat(tools=[WEATHER, CLOCK], tool_choice={"type": "function", "function": {"name": "clock"}}).asked
-    assert (named.required, named.function, named.parallel) == (True, "clock", True)
+    assert (named.required, named.allowed, named.parallel) == (True, ("clock",), True)
     assert chat(tools=[WEATHER], tool_choice="none").asked == Asked()
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_some_of_the_functions_may_be_called_and_all_are_explained(mode: str) -> None:
+    asked = chat(tools=[WEATHER, CLOCK], tool_choice=_allowed("clock", mode=mode)).asked
+    assert ([tool.name for tool in asked.tools], asked.allowed) == (["weather", "clock"], ("clock",))
+    assert asked.required == (mode == "required")
+
+
+def _allowed(*names: str, mode: str = "auto") -> dict[str, Any]:
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
 def test_calls_and_their_results_are_turns() -> None:
@@ -143,14 +155,15 @@ def test_formats_become_schemas() -> None:
     schema = chat(response_format=document(CITY), tools=[WEATHER], tool_choice="none").asked.schema
     assert schema is not None
     assert json.loads(schema) == CITY
+    beside = chat(response_format=document(CITY), tools=[WEATHER]).asked
+    assert (beside.schema, len(beside.tools)) == (schema, 1)
 
 
 @pytest.mark.parametrize(
     ("more", "param"),
     [
         ({"tools": [{"type": "custom"}]}, "tools[0].type"),
-        ({"tools": [WEATHER], "tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
-        ({"tools": [WEATHER], "response_format": {"type": "json_object"}}, "response_format"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "mcp"}}, "tool_choice.type"),
         ({"functions": [{}]}, "functions"),
         ({"function_call": {"name": "x"}}, "function_call"),
         ({"response_format": {"type": "grammar"}}, "response_format"),
@@ -209,6 +222,13 @@ def test_what_is_not_served_is_refused_by_name(more: dict[str, Any], param: str)
         (
             {"tools": [WEATHER], "tool_choice": {"type": "function", "function": {"name": "clock"}}},
             "tool_choice.function.name",
+        ),
+        ({"tools": [WEATHER], "tool_choice": {"type": "allowed_tools"}}, "tool_choice.allowed_tools"),
+        ({"tools": [WEATHER], "tool_choice": _allowed()}, "tool_choice.allowed_tools.tools"),
+        ({"tools": [WEATHER], "tool_choice": _allowed("weather", mode="none")}, "tool_choice.allowed_tools.mode"),
+        (
+            {"tools": [WEATHER], "tool_choice": _allowed("weather", "clock")},
+            "tool_choice.allowed_tools.tools[1].function.name",
         ),
         ({"tools": [WEATHER], "ignore_eos": True}, "ignore_eos"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),

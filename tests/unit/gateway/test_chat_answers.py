@@ -36,6 +36,14 @@ def test_log_probabilities_have_bytes_and_no_infinity() -> None:
     assert entry["top_logprobs"][1]["logprob"] == -9999.0
 
 
+def test_what_is_no_text_has_no_log_probabilities() -> None:
+    pieces = (THINK, *CALLS)
+    answer = json.loads(ChatForm(IDENTITY, measured=True).whole([grown(*pieces)], USAGE))
+    assert answer["choices"][0]["logprobs"] == {"content": [], "refusal": None}
+    unasked = json.loads(ChatForm(IDENTITY).whole([grown(*pieces)], USAGE))
+    assert unasked["choices"][0]["logprobs"] is None
+
+
 def test_a_whole_answer() -> None:
     answer = json.loads(ChatForm(IDENTITY).whole([grown(said("a"), said("b")), grown(reason="length")], USAGE))
     assert answer["object"] == "chat.completion"

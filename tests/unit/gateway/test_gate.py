@@ -101,3 +101,22 @@ def test_lower_classes_leave_places_for_those_who_wait_for_every_token() -> None
                 turnstile.pass_through(asker, limits).__enter__()
     with turnstile.pass_through(Asker(tenant="a", priority=Priority.BATCH), Limits(concurrency=1)):
         assert turnstile.inside == 1
+
+
+def test_who_finds_no_place_is_told_when_one_gets_free() -> None:
+    now = 0.0
+    turnstile, limits = Turnstile(lambda: now), Limits(concurrency=3, key_concurrency=2)
+
+    def told(asker: Asker) -> int:
+        with pytest.raises(Refusal) as caught:
+            turnstile.pass_through(asker, limits).__enter__()
+        return caught.value.retry_after
+
+    with turnstile.pass_through(A, limits), turnstile.pass_through(A, limits):
+        assert told(A) == 1  # nothing is known yet
+    with turnstile.pass_through(A, limits):
+        now = 30.0
+    with turnstile.pass_through(A, limits), turnstile.pass_through(A, limits):
+        assert told(A) == 30 / 2
+        with turnstile.pass_through(B, limits):
+            assert told(B) == 30 / 3

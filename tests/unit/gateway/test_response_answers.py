@@ -6,7 +6,7 @@ from typing import Any
 from appliance.gateway.refusals import defect
 from appliance.gateway.response_answers import ResponseForm
 from appliance.gateway.responses import parse_response
-from tests.unit.gateway.answer_pieces import CALLS, IDENTITY, THINK, USAGE, grown, names, said, streamed, token
+from tests.unit.gateway.answer_pieces import CALLS, IDENTITY, THINK, USAGE, grown, half, names, said, streamed, token
 
 PLAN = parse_response(b'{"model": "m", "input": "hi", "instructions": "brief", "metadata": {"a": "b"}}')
 
@@ -41,6 +41,15 @@ def test_a_stream_of_text() -> None:
     assert last["output"][0]["content"][0]["text"] == events[6]["text"] == "ab"
     assert last["usage"]["output_tokens_details"] == {"reasoning_tokens": 1}
     assert events[0]["response"]["usage"] is None
+
+
+def test_half_characters_have_entries_with_their_bytes() -> None:
+    halves = half(b"\xe2", -1.0), half(b"\x82\xac", -2.0)
+    events = parse(streamed(ResponseForm(IDENTITY, PLAN), said(""), said("€", *halves)))
+    (delta,) = [event for event in events if event["type"] == "response.output_text.delta"]
+    whole = json.loads(ResponseForm(IDENTITY, PLAN).whole([grown(said(""), said("€", *halves))], USAGE))
+    for logprobs in (delta["logprobs"], whole["output"][0]["content"][0]["logprobs"]):
+        assert [entry["bytes"] for entry in logprobs] == [[0xE2], [0x82, 0xAC]]
 
 
 def test_each_item_closes_before_the_next() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.engine.frames import Asked, Call, Message, Sampling
@@ -57,10 +58,22 @@ def test_shape_and_tools() -> None:
     assert wanted is not None
     assert json.loads(wanted) == schema
     asked = response(tools=[TOOL], tool_choice={"type": "function", "name": "weather"}, parallel_tool_calls=False).asked
-    assert ([tool.name for tool in asked.tools], asked.function, asked.parallel) == (["weather"], "weather", False)
+    assert ([tool.name for tool in asked.tools], asked.allowed, asked.parallel) == (["weather"], ("weather",), False)
+    assert asked.required
     assert response(tools=[TOOL], tool_choice="none").asked == Asked()
     assert response(reasoning={"effort": "none"}).asked == Asked(reasoning=False)
     assert response(text={"format": {"type": "json_object"}}).asked.schema == '{"type":"object"}'
+    beside = response(tools=[TOOL], text={"format": form}).asked
+    assert (beside.schema, len(beside.tools)) == (wanted, 1)
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_some_of_the_functions_may_be_called_and_all_are_explained(mode: str) -> None:
+    choice = {"type": "allowed_tools", "mode": mode, "tools": [{"type": "function", "name": "clock"}]}
+    plan = response(tools=[TOOL, TOOL | {"name": "clock"}], tool_choice=choice)
+    assert ([tool.name for tool in plan.asked.tools], plan.asked.allowed) == (["weather", "clock"], ("clock",))
+    assert plan.asked.required == (mode == "required")
+    assert json.loads(msgspec.json.encode(plan.repeated["tool_choice"])) == choice
 
 
 def test_log_probabilities_by_either_field() -> None:
@@ -83,7 +96,24 @@ def test_log_probabilities_by_either_field() -> None:
             "tool_choice.name",
             "invalid_request_error",
         ),
-        ({"tools": [TOOL], "text": {"format": {"type": "json_object"}}}, "text.format", "unsupported"),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "tools": [{"type": "function", "name": "x"}]}},
+            "tool_choice.mode",
+            "invalid_request_error",
+        ),
+        (
+            {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "mode": "auto"}},
+            "tool_choice.tools",
+            "invalid_request_error",
+        ),
+        (
+            {
+                "tools": [TOOL],
+                "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "x"}]},
+            },
+            "tool_choice.tools[0].name",
+            "invalid_request_error",
+        ),
         ({"text": {"format": {"type": "grammar"}}}, "text.format", "unsupported"),
         (
             {"text": {"format": {"type": "json_schema", "name": "x", "schema": {"not": {}}}}},

@@ -10,7 +10,7 @@ import pytest
 from appliance.gateway.engine_link import ClientGone
 from appliance.gateway.hang_up import while_listening
 from appliance.gateway.switchboard import Switchboard
-from appliance.gateway.table import KeyEntry, Limits, Listen, Route, RoutingTable, encode_table
+from appliance.gateway.table import OBSTACLE_SECONDS, KeyEntry, Limits, Listen, Route, RoutingTable, encode_table
 from appliance.kernel.canonical import sha256_hex
 
 
@@ -156,3 +156,33 @@ def test_use_is_told_as_the_newest_of_begin_and_end() -> None:
     begun = switch.revisions()["1"].used
     link.release(exchange)
     assert switch.revisions()["1"].used >= begun > 1e9
+
+
+async def test_how_long_a_load_took_says_when_the_next_may_be_over() -> None:
+    now, made = 100.0, table(a=1)
+    switch = Switchboard(made, encode_table(made), lambda: now)
+
+    async def wait() -> asyncio.Future[Route | None]:
+        parked(switch, "a")
+        waiting = asyncio.ensure_future(switch.until_loaded("a"))
+        await asyncio.sleep(0)
+        return waiting
+
+    first = await wait()
+    assert switch.load_seconds(switch.table.routes["a"]) == 0
+    now += 30
+    parked(switch, "a", parked=False)
+    await first
+    second = await wait()
+    assert switch.load_seconds(switch.table.routes["a"]) == 30
+    now += 12
+    assert switch.load_seconds(switch.table.routes["a"]) == 18
+    parked(switch, "a", obstacle="no room")
+    assert switch.load_seconds(switch.table.routes["a"]) == OBSTACLE_SECONDS
+    await second
+    third = await wait()
+    now += 5
+    parked(switch, "a", parked=False)
+    await third
+    parked(switch, "a")
+    assert switch.load_seconds(switch.table.routes["a"]) == 5
