@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 KINDS: Final = ("generate", "embed", "rerank", "classify")
+"""kinds of deployment"""
 
 _ENCODERS: Final = frozenset(
     {
@@ -35,10 +36,12 @@ _ENCODERS: Final = frozenset(
 
 
 def kind_of(description: Mapping[str, Any]) -> str:
-    """Return `generate`, `embed`, `rerank` or `classify` for a described model (see `ModelDescription`)."""
+    """Return one of `KINDS`, or `tag` (marks spans, which nothing serves), for a model as `ModelDescription` has it."""
     head, pooling = str(description.get("head", "")), str(description.get("pooling", ""))
     if head.endswith("ForSequenceClassification"):
         return "rerank" if len(description.get("labels", ())) == 1 else "classify"
+    if head.endswith("ForTokenClassification"):
+        return "tag"
     if pooling == "rank":
         return "rerank"
     if pooling in ("mean", "cls", "last") or str(description.get("architecture", "")) in _ENCODERS:

@@ -23,6 +23,7 @@ _PIPELINES: Final = {
     "classify": ("text-classification", "TextClassificationPipeline"),
     "embed": ("feature-extraction", "FeatureExtractionPipeline"),
     "rerank": ("text-classification", "TextClassificationPipeline"),
+    "tag": ("token-classification", "TokenClassificationPipeline"),
 }
 _PINNED: Final = ("numpy", "safetensors", "tokenizers", "torch", "transformers")
 _WRITTEN_FOR: Final = "2.22.0"

@@ -43,7 +43,12 @@ class Card:
     approvals: tuple[str, ...]
 
 
-_TASKS = {"generate": "text-generation", "classify": "text-classification", "embed": "feature-extraction"}
+_TASKS = {
+    "generate": "text-generation",
+    "classify": "text-classification",
+    "embed": "feature-extraction",
+    "tag": "token-classification",
+}
 _UNKNOWN = "unknown"
 
 

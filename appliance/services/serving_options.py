@@ -26,6 +26,7 @@ _SERVABLE: Final = {
     "embed": ("embed",),
     "rerank": ("rerank", "classify"),
     "classify": ("classify",),
+    "tag": (),
 }
 """kind a model was made for -> kinds it can be deployed as"""
 
@@ -78,6 +79,12 @@ def merged_options(
     Raises BadInput (`deploy.kind`, `deploy.options`, `deploy.no_gguf`, `deploy.adapter`, `deploy.draft`) or Conflict.
     """
     made_for = kind_of(row.description)
+    if not _SERVABLE[made_for]:
+        raise BadInput(
+            "deploy.kind",
+            f"{ref_of(row)} marks spans of a text, and no address of the gateway serves that.",
+            hint=f"Take it to what uses it: `intramuros model export {ref_of(row)}`.",
+        )
     given = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not None}
     wanted = given.get("adapters", {label: entry.ref for label, entry in live.adapters.items()} if live else {})
     given["adapters"] = find_adapters(connection, row, wanted, any_stage=any_stage)

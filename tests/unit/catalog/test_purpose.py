@@ -30,6 +30,7 @@ def test_labels_tell_classifiers_and_rerankers_apart(tmp_path: Path) -> None:
     assert (classifier["head"], tuple(classifier["labels"])) == ("BertForSequenceClassification", ("fine", "rude"))
     assert kind_of(classifier) == "classify"
     assert kind_of(described(make_tiny_bert(tmp_path / "r", labels=("relevance",)))) == "rerank"
+    assert kind_of({**classifier, "head": "BertForTokenClassification"}) == "tag"
 
 
 def test_pooling_tells_in_gguf(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from appliance.api import types as t
 from appliance.kernel.errors import BadInput, Conflict, GateRefused, NotFound
 from appliance.services import audit, deployments
 from appliance.services.context import Appliance, Context
 from appliance.services.records import find_model
-from appliance.store.schema import stages
+from appliance.store.schema import models, stages
 from tests.factories.appliance import context, head, imported_model, trail
 
 
@@ -282,6 +283,15 @@ def test_impossible_options_are_refused_and_nothing_is_recorded(
     assert refused.value.code == code
     assert head(ctx) == before
     assert deployments.list_deployments(ctx) == ()
+
+
+def test_what_marks_spans_is_not_deployed_as_something_else(ctx: Context, served: tuple[str, str, str]) -> None:
+    with ctx.appliance.database.write() as connection:
+        connection.execute(update(models).values(description={"head": "BertForTokenClassification"}))
+    for kind in (None, "embed"):
+        with pytest.raises(BadInput, match="marks spans") as refused:
+            deploy_as(ctx, served[0], kind=kind)
+        assert refused.value.code == "deploy.kind"
 
 
 def test_a_policy_changes_without_a_revision_and_is_recorded_once(ctx: Context, served: tuple[str, str, str]) -> None:
