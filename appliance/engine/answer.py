@@ -83,7 +83,7 @@ class Answer:
         self._held = ""
         self._header = ""  # what stands before a message of a channel
         self._skip_space = thinking
-        self._calls = _Calls()
+        self._calls = _Calls(named_behind=self._dialect.calls.begin if self._dialect.calls.args else "")
         self._tokens = SaidTokens()
         self._written = 0  # characters, those held back included
         self._shown = 0  # characters of what is said
@@ -245,11 +245,14 @@ class Answer:
 
 
 class _Calls:
-    """Reads calls off the text between two marks: JSON objects that begin with the name."""
+    """Reads calls off the text between two marks: JSON objects that begin with the name, or stand behind it."""
 
-    __slots__ = ("_begun", "_depth", "_end", "_escaped", "_head", "_index", "_quoted", "_spaces")
+    __slots__ = ("_begun", "_depth", "_end", "_escaped", "_head", "_index", "_name", "_named", "_quoted", "_spaces")
 
-    def __init__(self) -> None:
+    def __init__(self, *, named_behind: str) -> None:
+        """`named_behind`: the mark before a name that stands outside the JSON; empty where it stands inside."""
+        self._named = named_behind
+        self._name = ""
         self._end = ""
         self._index = -1
         self._reset()
@@ -270,6 +273,10 @@ class _Calls:
                 if letter == "{":
                     self._reset()
                     self._depth, start = 1, at
+                    if self._named:
+                        self._begin_named(pieces)
+                elif self._named:
+                    self._name = (self._name + letter)[-_LONGEST_HEAD:]
                 elif end:
                     self._end = (self._end + letter)[-len(end) :]
                     if self._end == end:
@@ -288,12 +295,18 @@ class _Calls:
                 self._depth += 1
             elif letter in "}]":
                 self._depth -= 1
-                if self._depth == 0:  # this brace closes the call, not its arguments
-                    self._take(text[start:at], pieces, last=True)
+                if self._depth == 0:  # where the name stands inside, this brace closes the call, not its arguments
+                    self._take(text[start : at + bool(self._named)], pieces, last=True)
                     start = at + 1
         if self._depth:
             self._take(text[start:], pieces)
         return "", False
+
+    def _begin_named(self, pieces: list[CallPiece]) -> None:
+        """A name has no brackets; the marks around it may be text or tokens without any."""
+        name, self._name, self._head = self._name.rpartition(self._named)[2].partition("[")[0], "", None
+        self._index += 1
+        pieces.append(CallPiece(index=self._index, name=name.strip(), arguments=""))
 
     def _take(self, text: str, pieces: list[CallPiece], *, last: bool = False) -> None:
         if self._head is not None:

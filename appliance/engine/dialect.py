@@ -23,16 +23,21 @@ _GAP: Final = r"/[ \n\t]{0,8}/"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFormat:
-    """Calls stand between `begin` and `end`, as JSON objects `{"name": …, KEY: {…}}`; in a list if `listed`."""
+    """Calls stand between `begin` and `end`, as JSON objects `{"name": …, KEY: {…}}`; in a list if `listed`.
+
+    With `args` a call is NAME `args` {…} instead.
+    """
 
     begin: str
     end: str
     key: str = "arguments"
     listed: bool = False
+    args: str = ""
 
 
 HERMES: Final = CallFormat(begin="<tool_call>", end="</tool_call>")
 MISTRAL: Final = CallFormat(begin="[TOOL_CALLS]", end="", listed=True)
+MISTRAL_NAMED: Final = CallFormat(begin="[TOOL_CALLS]", end="", args="[ARGS]")
 LLAMA: Final = CallFormat(begin="", end="", key="parameters")
 
 
@@ -93,7 +98,7 @@ class Dialect:
         calls = None
         if "tools" in names:
             if "[TOOL_CALLS]" in source:
-                calls = MISTRAL
+                calls = MISTRAL_NAMED if MISTRAL_NAMED.args in source else MISTRAL
             elif HERMES.begin in source and "<function=" not in source:
                 calls = HERMES
             elif '"parameters"' in source:
@@ -165,7 +170,13 @@ def _call_rules(
     asked: Asked, form: CallFormat, mark: Callable[[str], str], until: Callable[[str, str], str]
 ) -> list[str]:
     wanted = [tool for tool in asked.tools if not asked.allowed or tool.name in asked.allowed]
-    rules = [f"call_{index}: {_call_document(tool, form.key)}" for index, tool in enumerate(wanted)]
+    rules = []
+    for index, tool in enumerate(wanted):
+        if form.args:
+            rules.append(f"call_{index}: {json.dumps(tool.name)} {mark(form.args)} arguments_{index}")
+            rules.append(f"arguments_{index}: {document(json.loads(tool.parameters))}")
+        else:
+            rules.append(f"call_{index}: {_call_document(tool, form.key)}")
     rules.append("call: " + " | ".join(f"call_{index}" for index in range(len(wanted))))
     if not form.begin:  # a call is the whole answer, so there is one at most
         if asked.required:

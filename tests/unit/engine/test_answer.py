@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.engine.answer import Answer, Parts
-from appliance.engine.dialect import HARMONY, HERMES, LLAMA, MAGISTRAL, MISTRAL, THINK, CallFormat, Dialect
+from appliance.engine.dialect import (
+    HARMONY,
+    HERMES,
+    LLAMA,
+    MAGISTRAL,
+    MISTRAL,
+    MISTRAL_NAMED,
+    THINK,
+    CallFormat,
+    Dialect,
+)
 from appliance.engine.frames import Candidate, TokenLogprob
 
 WEATHER = '{"name": "weather", "arguments": {"city": "P}\\"a{ris", "days": [1, {"a": 2}]}}'
@@ -65,6 +75,22 @@ def test_a_listed_call_format(cuts: list[int]) -> None:
 
 
 @given(CUTS)
+def test_a_call_whose_name_stands_before_its_json(cuts: list[int]) -> None:
+    calls = [f"[TOOL_CALLS]{name}[ARGS]{json.dumps(arguments)}" for name, arguments in EXPECTED]
+    parts = _read(Answer(dialect=Dialect(calls=MISTRAL_NAMED), calls=True), f"Well. {''.join(calls)}".encode(), cuts)
+    assert (parts.text, _calls(parts)) == ("Well. ", EXPECTED)
+
+
+def test_a_call_whose_marks_are_tokens_has_a_name_before_its_json() -> None:
+    answer = Answer(dialect=Dialect(calls=MISTRAL_NAMED), calls=True, marks={9: "[TOOL_CALLS]"})
+    parts = Parts()
+    for name, arguments in EXPECTED:
+        for token, data in ((9, b""), (1, name.encode()), (8, b""), (2, json.dumps(arguments).encode())):
+            parts.add(answer.feed(token, data))
+    assert (parts.text, _calls(parts)) == ("", EXPECTED)
+
+
+@given(CUTS)
 def test_a_bare_call_is_known_by_its_brace(cuts: list[int]) -> None:
     text = " " + WEATHER.replace("arguments", "parameters")
     parts = _read(Answer(dialect=Dialect(calls=LLAMA), calls=True), text.encode(), cuts)
@@ -92,7 +118,7 @@ def test_magistrals_marks(cuts: list[int]) -> None:
     assert (parts.reasoning, parts.text, _calls(parts)) == ("hm [x]</think>", "Yes ", EXPECTED[:1])
 
 
-@pytest.mark.parametrize("form", [HERMES, MISTRAL])
+@pytest.mark.parametrize("form", [HERMES, MISTRAL, MISTRAL_NAMED])
 @given(cuts=CUTS)
 def test_a_document_may_hold_what_looks_like_a_mark(form: CallFormat, cuts: list[int]) -> None:
     spoken = Dialect(calls=form, thought=THINK)
@@ -101,6 +127,8 @@ def test_a_document_may_hold_what_looks_like_a_mark(form: CallFormat, cuts: list
         parts = _read(Answer(dialect=spoken, calls=True, shaped=True), f"{thought}{document}".encode(), cuts)
         assert (json.loads(parts.text), parts.reasoning, parts.calls) == (json.loads(document), thought[7:9], [])
         call = f"[{WEATHER}]" if form.listed else WEATHER + form.end
+        if form.args:
+            call = f"{EXPECTED[0][0]}{form.args}{json.dumps(EXPECTED[0][1])}"
         parts = _read(Answer(dialect=spoken, calls=True, shaped=True), f"{thought}{form.begin}{call}".encode(), cuts)
         assert (parts.text, parts.reasoning, _calls(parts)) == ("", thought[7:9], EXPECTED[:1])
 

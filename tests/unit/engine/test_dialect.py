@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from appliance.engine import dialect
-from appliance.engine.dialect import HARMONY, HERMES, LLAMA, MAGISTRAL, MISTRAL, THINK, Dialect
+from appliance.engine.dialect import HARMONY, HERMES, LLAMA, MAGISTRAL, MISTRAL, MISTRAL_NAMED, THINK, Dialect
 from appliance.engine.frames import Asked, Call, Message, Tool
 from appliance.engine.grammar import Grammars
 from appliance.engine.llama_context import LlamaModel
@@ -29,6 +29,8 @@ def grammars(model: LlamaModel) -> Iterator[Grammars]:
 
 
 def _call(form: dialect.CallFormat, name: str = "weather", arguments: str = '{"city": "Rome"}') -> str:
+    if form.args:
+        return f"{form.begin}{name}{form.args}{arguments}"
     call = f'{{"name": "{name}", "{form.key}": {arguments}}}'
     return f"{form.begin}[{call}]" if form.listed else f"{form.begin}\n{call}\n{form.end}".strip()
 
@@ -53,7 +55,7 @@ class Judge:
         return constraint.complete or constraint.allows(next(iter(self._model.ends)))
 
 
-@pytest.mark.parametrize("form", [HERMES, MISTRAL, LLAMA])
+@pytest.mark.parametrize("form", [HERMES, MISTRAL, MISTRAL_NAMED, LLAMA])
 def test_every_format_is_held_to_the_functions(model: LlamaModel, grammars: Grammars, form: dialect.CallFormat) -> None:
     spoken = Dialect(calls=form)
     auto = Judge(model, grammars, Asked(tools=BOTH), spoken)
@@ -75,7 +77,7 @@ def test_every_format_is_held_to_the_functions(model: LlamaModel, grammars: Gram
     assert not subset.accepts(good)
 
 
-@pytest.mark.parametrize("form", [HERMES, MISTRAL])
+@pytest.mark.parametrize("form", [HERMES, MISTRAL, MISTRAL_NAMED])
 @pytest.mark.parametrize("thought", [None, THINK])
 def test_beside_functions_an_answer_has_the_shape(
     model: LlamaModel, grammars: Grammars, form: dialect.CallFormat, thought: dialect.ThoughtFormat | None
@@ -107,6 +109,7 @@ def test_a_document_beside_bare_calls_is_refused() -> None:
 def test_parallel_calls_only_where_they_are_allowed(model: LlamaModel, grammars: Grammars) -> None:
     for form, two in (
         (HERMES, _call(HERMES) + "\n" + _call(HERMES)),
+        (MISTRAL_NAMED, _call(MISTRAL_NAMED) * 2),
         (MISTRAL, _call(MISTRAL)[:-1] + "," + _call(MISTRAL).removeprefix("[TOOL_CALLS][")),
     ):
         spoken = Dialect(calls=form)
@@ -176,6 +179,7 @@ def test_no_shape_is_no_grammar() -> None:
 NATIVE = {
     HERMES: "{% if tools %}{{ tools | tojson }}{% endif %}<tool_call>{{ messages }}",
     MISTRAL: "{% if tools is not none %}{{ tools }}{% endif %}[TOOL_CALLS]{{ messages }}",
+    MISTRAL_NAMED: "{% if tools is not none %}{{ tools }}{% endif %}[TOOL_CALLS]{{ messages }}[ARGS]",
     LLAMA: '{% if tools %}{"name": function name, "parameters": {} }{% endif %}{{ messages }}',
 }
 
