@@ -27,6 +27,8 @@ from appliance.training.schedule import Schedule
 
 _RECENT = 10
 """Steps whose mean loss is reported as the final one."""
+_REST_PER_SAVE = 10
+"""A checkpoint that takes long is followed by so many times that long without one: large models also get on."""
 
 B = TypeVar("B")
 B_co = TypeVar("B_co", covariant=True)
@@ -157,6 +159,7 @@ class _Run:
         self.pace = _Pace()
         self.stopped = False
         self._saved_at = time.monotonic()
+        self._rest = settings.checkpoint_seconds
 
     @property
     def is_done(self) -> bool:
@@ -181,7 +184,7 @@ class _Run:
         self._measure()
         agree = self._supervision.agree
         self.stopped = agree(self._supervision.stop_requested())
-        due = agree(time.monotonic() - self._saved_at >= settings.checkpoint_seconds)
+        due = agree(time.monotonic() - self._saved_at >= self._rest)
         if self.stopped or due or self.is_done:
             self._save()
 
@@ -242,9 +245,11 @@ class _Run:
     def _save(self) -> None:
         if not all(bool(torch.isfinite(own_piece(weight)).all()) for weight in self._weights.values()):
             raise _diverged(self.counters.step)
+        began, wanted = time.monotonic(), self._settings.checkpoint_seconds
         digest = self._store.save(self._capture())
         self._supervision.emit(CheckpointSaved(step=self.counters.step, digest=digest))
         self._saved_at = time.monotonic()
+        self._rest = wanted and max(wanted, _REST_PER_SAVE * (self._saved_at - began))
         self.pace.restart()
 
     def _capture(self) -> Checkpoint:

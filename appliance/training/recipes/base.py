@@ -33,7 +33,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     clip_norm: Annotated[float, Meta(gt=0)] = 1.0
     """Largest norm of the whole gradient."""
     checkpoint_seconds: Annotated[float, Meta(ge=0)] = 15.0
-    """Longest time that a power cut may cost; 0 seals a checkpoint after every step."""
+    """Longest time that a power cut may cost, or ten times what a checkpoint takes, if that is more; 0 seals one after
+    every step."""
 
     learning_rate: Annotated[float, Meta(gt=0, le=100)] = 1e-3
     """Peak of the schedule."""

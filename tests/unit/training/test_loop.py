@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from appliance.kernel.errors import IntegrityFailure
 from appliance.kernel.events import CheckpointSaved, CheckpointSkipped, Progress
-from appliance.training.checkpoint import CheckpointStore
+from appliance.training.checkpoint import Checkpoint, CheckpointStore
 from appliance.training.loop import train
 from appliance.training.objective import NextToken, mean_loss
 from tests.unit.training.tiny_model import STEPS, Log, TinyModel, sampler, settings, train_tiny
@@ -103,6 +104,22 @@ def test_checkpoints_come_by_time_and_at_the_end(tmp_path: Path) -> None:
         objective=NextToken(),
     )
     assert [event.step for event in log.of(CheckpointSaved)] == [STEPS]
+
+
+def test_checkpoints_that_take_long_come_more_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, saving, real = CheckpointStore(tmp_path / "a", fingerprint="a run"), [0.0], time.monotonic
+    save = store.save
+
+    def slow(checkpoint: Checkpoint) -> str:
+        saving[0] += 100.0
+        return save(checkpoint)
+
+    monkeypatch.setattr(store, "save", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: real() + saving[0])
+    log = Log()
+    often = replace(settings(), checkpoint_seconds=1e-9)
+    train(TinyModel(), sampler(), often, store, log.supervision(), objective=NextToken())
+    assert [event.step for event in log.of(CheckpointSaved)] == [1, STEPS]
 
 
 def test_progress_tells_step_loss_rate_and_pace(tmp_path: Path) -> None:
