@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import traceback
 from functools import partial
 from typing import Any
@@ -38,6 +39,8 @@ from appliance.store.schema import jobs
 _STOP_PATIENCE = 30.0
 _POLL = 0.2
 _RETRY = 5.0
+_IDLE_LOGS = 16
+"""Logs of jobs that do not run now, which stay read for whoever looks at them."""
 _UNWRITTEN = Problem(
     code="storage.full",
     message="The disk had no space left for the job, not even to say what it was doing.",
@@ -64,6 +67,7 @@ class JobRunner:
         self._identities: dict[str, ProcessIdentity] = {}
         self._asked: set[ProcessIdentity | None] = set()
         self._logs: dict[str, JobLog] = {}
+        self._opening = threading.Lock()
         self._wake = asyncio.Event()
         self._stopping = False
 
@@ -107,7 +111,13 @@ class JobRunner:
 
     def log(self, job_id: str) -> JobLog:
         """Return the log of a job, finished ones too."""
-        return self._logs.setdefault(job_id, JobLog(self._ctx.appliance.paths.job(job_id) / "events.jsonl"))
+        with self._opening:
+            found = self._logs.pop(job_id, None)
+            self._logs[job_id] = found or JobLog(self._ctx.appliance.paths.job(job_id) / "events.jsonl")
+            idle = [other for other in self._logs if other not in self._running]
+            for other in idle[:-_IDLE_LOGS]:  # the one asked for last comes last
+                del self._logs[other]
+            return self._logs[job_id]
 
     async def wait_for_events(self, job_id: str, *, after: int, hold: float) -> None:
         """Return when the job has an event after `after`, is no longer unfinished, or `hold` seconds have passed."""

@@ -76,6 +76,20 @@ async def test_a_queued_job_is_run_settled_and_tidied_up(appliance: Appliance, t
     assert audit.verify(ctx).ok
 
 
+def test_only_the_logs_that_were_asked_for_last_stay_in_memory(appliance: Appliance) -> None:
+    runner = runner_of(appliance)
+    for number in range(40):
+        appliance.paths.job(f"job{number}").mkdir(parents=True)
+        line = b'{"at": "now", "event": {"type": "note", "text": "%d"}}\n' % number
+        (appliance.paths.job(f"job{number}") / "events.jsonl").write_bytes(line)
+        assert runner.log(f"job{number}").refresh()
+        assert runner.log("job0").page(0)[0].seq == 1
+    assert len(runner._logs) < 20
+    again = runner.log("job5")
+    assert again.refresh()
+    assert [event.seq for event in again.page(0)] == [1]
+
+
 async def test_the_jobs_own_error_is_its_problem(appliance: Appliance, tmp_path: Path) -> None:
     ctx = context(appliance)
     async with running(appliance):
