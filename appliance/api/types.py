@@ -307,6 +307,8 @@ class TrainingMemory(View, frozen=True, kw_only=True):
     training_state: int
     activations: int
     process: int
+    merging: int = 0
+    """what merging adapters takes beyond the training"""
     total: int
     available: int
     fits: bool

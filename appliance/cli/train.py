@@ -112,6 +112,7 @@ def plan_text(plan: t.TrainingPlanView) -> str:
         f"  {'  gradients and optimiser':<30}{size_text(memory.training_state)}",
         f"  {'  activations':<30}{size_text(memory.activations)}",
         f"  {'  process':<30}{size_text(memory.process)}",
+        *([f"  {'  more for the merge':<30}{size_text(memory.merging)}"] if memory.merging else ()),
         f"  {'  together':<30}{size_text(memory.total)} of {size_text(memory.available)} available"
         f"{'' if memory.fits else ': it does not fit'}",
         *(f"  {'  instead':<30}{proposal}" for proposal in plan.proposals),

@@ -83,6 +83,7 @@ def _memory(plan: MemoryPlan) -> t.TrainingMemory:
         training_state=plan.training_state,
         activations=plan.activations,
         process=plan.process,
+        merging=plan.merging,
         total=plan.total,
         available=plan.available,
         fits=plan.fits,

@@ -55,10 +55,16 @@ def adapt(base: Any, shape: AdapterShape, *, seed: int) -> Any:
 
 
 def take_over(adapted: Any, folder: Path, shape: AdapterShape) -> Any:
-    """Return the same adapter on the base as it was given, in float32: what a merge must start from."""
+    """Return the same adapter on the base as it was given, in float32: what a merge must start from.
+
+    The base under `adapted` is given up.
+    """
     from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
     learnt = {name: weight.float() for name, weight in _learnt(get_peft_model_state_dict, adapted).items()}
+    for weight in adapted.parameters():
+        if not weight.requires_grad:  # nobody needs the held base again, and its place is needed
+            weight.data = weight.data.new_empty(0)
     exact = adapt(load_base(folder).model, shape, seed=0)
     set_peft_model_state_dict(exact, learnt)
     return exact

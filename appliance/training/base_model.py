@@ -14,7 +14,7 @@ import torch
 from appliance.kernel.errors import BadInput
 from appliance.training import export
 from appliance.training.nf4 import hold_in_nf4
-from appliance.weights.loading import load_model
+from appliance.weights.loading import load_model, stored_dtype
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +52,17 @@ def load_base(
 
     `held_in` is the number format of the weights; in fewer bits they can no longer learn themselves.
     """
-    loaded = load_model(folder)
-    # Still in the mapped file: what is held in fewer bits is never there in full.
+    # Mapped from the file in its own format: what is held in fewer bits is never there in full.
+    loaded = load_model(folder, dtype=torch.float32 if held_in == "float32" else stored_dtype(folder))
     if held_in == "nf4":
         hold_in_nf4(loaded.model)
     if held_in == "bfloat16":
         loaded.model.to(torch.bfloat16)
     for weight in loaded.model.parameters():
+        # What is not held in fewer bits is float32 as ever.
+        whole = weight.data.float() if held_in == "nf4" and weight.is_floating_point() else weight.data
         # Out of the mapped file into memory of our own alignment: it decides the last bit of every product.
-        weight.data = weight.data.clone(memory_format=torch.contiguous_format)
+        weight.data = whole.clone(memory_format=torch.contiguous_format)
     if chat_template:
         loaded.tokenizer.chat_template = chat_template
     if gradient_checkpointing:

@@ -74,7 +74,7 @@ class MemoryWatch:
         """Compare after the first steps. Raises BadInput (`training.memory`) when the rest would not fit."""
         if laps != _WARM:
             return
-        measured, expected = self._measure(), self._expected().total
+        measured, expected = self._measure(), self._expected().training
         off = measured / expected - 1
         self._emit(Metric(name="memory_error", value=off))
         self._emit(
@@ -93,7 +93,7 @@ class MemoryWatch:
 
     def figures(self) -> dict[str, float]:
         """Return what was predicted for the largest batch that was computed, and the measured peak, in bytes."""
-        measured, expected = self._measure(), self._expected().total
+        measured, expected = self._measure(), self._expected().training
         return {
             "memory_predicted": expected,
             "memory_measured": measured,

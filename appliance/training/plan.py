@@ -71,12 +71,19 @@ class MemoryPlan:
     activations: int
     process: int
     available: int
+    merging: int = 0
+    """what the merge takes beyond the training: it is into the base as it was given, in float32"""
     proposals: tuple[str, ...] = ()
+
+    @property
+    def training(self) -> int:
+        """Predicted peak of the training alone."""
+        return self.weights + self.training_state + self.activations + self.process
 
     @property
     def total(self) -> int:
         """Predicted peak resident size in bytes."""
-        return self.weights + self.training_state + self.activations + self.process
+        return self.training + self.merging
 
     @property
     def fits(self) -> bool:
@@ -112,13 +119,18 @@ def predict(shape: ModelShape, load: Load, *, available: int) -> MemoryPlan:
     weights = _held_weights(shape, load)
     if load.ranks > 1:  # each loads them whole before it keeps its piece; gathered layers use that room again
         weights *= 1 + load.ranks
-    return MemoryPlan(
+    plan = MemoryPlan(
         weights=weights,
         training_state=state,
         activations=int(activations),
         process=_PROCESS if load.ranks == 1 else load.ranks * _RANK + _LAUNCHER,
         available=available,
     )
+    if load.base_bits == 8 * _FLOAT:
+        return plan
+    # The held weights have been given up by then; the adapters learnt on them have not.
+    merge = (shape.parameters + 2 * trained) * _FLOAT + _PROCESS
+    return replace(plan, merging=max(0, merge - plan.training))
 
 
 def trained_parameters(shape: ModelShape, load: Load) -> int:

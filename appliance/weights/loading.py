@@ -1,4 +1,4 @@
-"""Loads a Hugging Face folder strictly: float32, from this disk alone, without running any code of the folder.
+"""Loads a Hugging Face folder strictly: from this disk alone, without running any code of the folder.
 
 A tensor that is missing, left over or of another shape is a failure, never a random initialisation.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -40,15 +40,27 @@ class LoadedModel:
         return frozenset(found)
 
 
-def load_model(folder: Path) -> LoadedModel:
+def load_model(folder: Path, *, dtype: torch.dtype = torch.float32) -> LoadedModel:
     """Load tokenizer and weights. Raises IntegrityFailure (`model.unreadable`)."""
-    model, tokenizer = from_folder(AutoModelForCausalLM, folder)
+    model, tokenizer = from_folder(AutoModelForCausalLM, folder, dtype=dtype)
     return LoadedModel(model=model, tokenizer=tokenizer)
 
 
-def from_folder(kind: Any, folder: Path, *, leftovers: bool = False) -> tuple[Any, Any]:
+def stored_dtype(folder: Path) -> torch.dtype:
+    """Return the number format of the weights' files; float32 where they have several."""
+    found = set()
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as tensors:
+            found |= {tensors.get_slice(name).get_dtype() for name in tensors.keys()}  # noqa: SIM118 - no mapping
+    return {("BF16",): torch.bfloat16, ("F16",): torch.float16}.get(tuple(found), torch.float32)
+
+
+def from_folder(
+    kind: Any, folder: Path, *, leftovers: bool = False, dtype: torch.dtype = torch.float32
+) -> tuple[Any, Any]:
     """Return model (in evaluation mode) and tokenizer by a class of transformers' Auto kind.
 
+    Weights whose files have another number format than `dtype` are converted in memory, the others are mapped.
     `leftovers`: whether the file may have tensors that the model does not use. Raises IntegrityFailure
     (`model.unreadable`).
     """
@@ -57,7 +69,7 @@ def from_folder(kind: Any, folder: Path, *, leftovers: bool = False) -> tuple[An
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model, loading = kind.from_pretrained(
             folder,
-            dtype=torch.float32,
+            dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,

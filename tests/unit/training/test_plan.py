@@ -144,7 +144,11 @@ def test_only_what_a_recipe_can_do_is_proposed() -> None:
     assert "Use gradient_checkpointing true." in plan_memory(SHAPE, able, available=needed // 2).proposals
     assert not any("checkpoint" in text for text in plan_memory(SHAPE, LOAD, available=needed // 2).proposals)
     lora = Load(batch_size=1, accumulation=1, sequence_length=32, adapter_rank=4, may_quantise=True)
-    tight = predict(SHAPE, lora, available=0).total - SHAPE.parameters
+    held = predict(SHAPE, replace(lora, base_bits=4), available=0)
+    tight = held.total
+    assert predict(SHAPE, lora, available=0).merging == 0
+    assert held.training < tight  # the merge is into the whole base
+    assert 4 * SHAPE.parameters < tight < predict(SHAPE, lora, available=0).total
     assert plan_memory(SHAPE, lora, available=tight).proposals == ("Use base_precision nf4.",)
 
 
