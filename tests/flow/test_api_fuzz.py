@@ -5,7 +5,6 @@ Whatever comes, the real gateway and engine answer with a documented status and 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -57,7 +56,18 @@ ENCODERS = {
     "/v1/moderations": "classify",
 }
 TALK = {"type": "array", "minItems": 1, "maxItems": 3, "items": {"const": {"role": "user", "content": "Tell me more."}}}
-POSTED = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/tokenize", "/detokenize", *ENCODERS)
+POSTED: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}]},
+    "/v1/completions": {"prompt": "Hi"},
+    "/v1/responses": {"input": "Hi"},
+    "/tokenize": {"prompt": "Hi"},
+    "/detokenize": {"tokens": [40, 41]},
+    "/v1/embeddings": {"input": "card"},
+    "/v1/rerank": {"query": "card", "documents": ["card", "money"]},
+    "/v1/classify": {"input": "card"},
+    "/v1/moderations": {"input": "card"},
+}
+"""path -> what is answered there, but for the model"""
 PATHS = (*POSTED, "/v1/models", "/v1/models/{model}", "/healthz")
 
 
@@ -76,6 +86,13 @@ def described(box: GatewayBox) -> Any:
     return schemathesis.openapi.from_dict(document)
 
 
+@pytest.mark.parametrize("path", POSTED)
+def test_what_is_fuzzed_can_be_answered(box: GatewayBox, path: str) -> None:
+    headers, body = {"authorization": f"Bearer {box.key.secret}"}, POSTED[path] | {"model": ENCODERS.get(path, "desk")}
+    answer = httpx.post(f"https://localhost:{box.port}{path}", headers=headers, json=body, verify=box.trust())
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize(
     ("path", "mode"),
     [*((path, GenerationMode.POSITIVE) for path in PATHS), *((path, GenerationMode.NEGATIVE) for path in POSTED)],
@@ -84,7 +101,6 @@ def test_no_request_finds_an_undocumented_answer(
     box: GatewayBox, described: Any, path: str, mode: GenerationMode
 ) -> None:
     operation = described[path]["POST" if path in POSTED else "GET"]
-    statuses = Counter[int]()
 
     @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
@@ -96,7 +112,7 @@ def test_no_request_finds_an_undocumented_answer(
         suppress_health_check=list(HealthCheck),
     )
     def try_one(case: Case[Any]) -> None:
-        answer = case.call_and_validate(
+        case.call_and_validate(
             base_url=f"https://localhost:{box.port}",
             headers={"authorization": f"Bearer {box.key.secret}"},
             verify=str(box.paths.authority_certificate),
@@ -106,7 +122,5 @@ def test_no_request_finds_an_undocumented_answer(
                 ignored_auth,  # it repeats a request with the key that is given here
             ],
         )
-        statuses[answer.status_code] += 1
 
     try_one()
-    assert statuses[200] > 0 or mode is GenerationMode.NEGATIVE or path.endswith("{model}")
