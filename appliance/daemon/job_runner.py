@@ -38,6 +38,8 @@ from appliance.store.schema import jobs
 
 _STOP_PATIENCE = 30.0
 _POLL = 0.2
+_KILL_WINDOW = 10.0
+"""seconds: whoever is killed later than two of them after the kernel killed for memory was killed for another reason"""
 _RETRY = 5.0
 _IDLE_LOGS = 16
 """Logs of jobs that do not run now, which stay read for whoever looks at them."""
@@ -184,12 +186,12 @@ class JobRunner:
             identity = identify(process.pid)
         if identity is not None:
             self._identities[row.id] = identity
-            await exited(identity)
+            kills = await _kills_before(identity, kills)
         status = process.wait() if process is not None else None
         if identity is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(identity.pid, signal.SIGKILL)
-        short = memory_kills() > kills and status in (None, -signal.SIGKILL)
+        short = not self._stopping and memory_kills() > kills and status in (None, -signal.SIGKILL)
         await asyncio.to_thread(self._settle, row.id, status, short_of_memory=short)
 
     def _prepare(self, row: Row[Any]) -> JobSpec | None:
@@ -272,6 +274,19 @@ class JobRunner:
 
     def _is_settled(self, job_id: str) -> bool:
         return self._row(job_id).state not in UNFINISHED
+
+
+async def _kills_before(identity: ProcessIdentity, start: int) -> int:
+    """Wait for a process's end; returns how often the kernel had killed for memory shortly before (`start`: then)."""
+    earlier = latest = start
+    while True:
+        try:
+            async with asyncio.timeout(_KILL_WINDOW):
+                await exited(identity)
+        except TimeoutError:
+            earlier, latest = latest, memory_kills()
+        else:
+            return earlier
 
 
 def _ask_to_stop(identity: ProcessIdentity) -> None:

@@ -127,11 +127,14 @@ class Answer:
     def _decode_noting(self, data: bytes, entry: TokenLogprob) -> str:
         """Decode, and note which characters are this token's, whole or in part."""
         decoder, begun = self._decoder, self._written
-        half = decoder.getstate()[0]
-        new = decoder.decode(data)
-        if half and data and data[0] & 0xC0 != 0x80:  # that half stays one: this token begins behind it
-            begun += 1
-        self._tokens.write(entry, begun, self._written + len(new) + bool(decoder.getstate()[0]))
+        half = bool(decoder.getstate()[0])
+        new = decoder.decode(data[:1])
+        own = not decoder.getstate()[0]
+        if half and len(new) > own:  # that half stays one: this token begins behind it
+            begun += len(new) - own
+        new += decoder.decode(data[1:])
+        open_characters = len(decoder.getstate()[0].decode(errors="replace"))
+        self._tokens.write(entry, begun, self._written + len(new) + open_characters)
         return new
 
     def _settle(self, parts: Parts) -> None:

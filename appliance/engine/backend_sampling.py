@@ -2,7 +2,9 @@
 
 Owns the chains that are attached to the context, one per slot. Attaching one makes llama.cpp reserve its graph again,
 which takes milliseconds, so a slot keeps its chain while requests that draw alike follow each other. Who needs rows of
-logits (a grammar, penalties, a seed, log-probabilities) gets them: its slot has no chain then.
+logits (a grammar, penalties, a seed, log-probabilities) gets them: its slot has no chain then. So does who has biases
+once guesses for it are checked: a bias is an input of the graph that all rows of a sequence share, and llama.cpp
+plans the memory of such a graph by its tensors' sizes alone, so that a row may find the bias overwritten.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ class BackendSampling:
         self._context = context
         self._chains: dict[int, tuple[Recipe, Any]] = {}
 
-    def prepare(self, slot: int, sampler: Sampler) -> None:
-        """See to it before a step that the slot's next tokens are drawn as `sampler` wants them."""
+    def prepare(self, slot: int, sampler: Sampler, *, rows: int) -> None:
+        """See to it before a step that the slot's next tokens, of so many rows, are drawn as `sampler` wants them."""
+        if rows > 1 and sampler.recipe is not None and sampler.recipe.bias:
+            sampler.recipe = None
         attached = self._chains.get(slot)
         if attached is None or attached[0] != sampler.recipe:
             attached = self._exchange(slot, sampler.recipe)

@@ -14,10 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from appliance.engine.frames import Asked, Message, Tool
 from appliance.engine.schema_rules import document, moved
 from appliance.kernel.errors import BadInput
 
+_DEEPEST: Final = 100
+"""How deep arguments may be nested that are given to a template; what walks through them recurses."""
 _GAP: Final = r"/[ \n\t]{0,8}/"
 
 
@@ -287,8 +291,23 @@ def _native(message: Message) -> dict[str, Any]:
 
 
 def _object(text: str) -> Any:
-    """Arguments as templates want them: an object, unless a client sent something else."""
+    """Arguments as templates want them: an object, unless a client sent something else, or what no frame can carry."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        value = json.loads(text)
+        msgspec.msgpack.encode(value)  # refuses integers beyond 64 bits and half surrogates
+    except (ValueError, OverflowError, RecursionError):
         return text
+    return text if _nested(value, _DEEPEST) else value
+
+
+def _nested(value: Any, depth: int) -> bool:
+    """Whether a JSON value is nested deeper than that."""
+    level = [value]
+    for _ in range(depth):
+        level = [
+            part
+            for entry in level
+            if isinstance(entry, list | dict)
+            for part in (entry if isinstance(entry, list) else entry.values())
+        ]
+    return bool(level)

@@ -148,7 +148,8 @@ class EngineLoop(ComputeThread):
         if self._backend_sampling is not None:
             for chunk in chunks:
                 if chunk.last:
-                    self._backend_sampling.prepare(chunk.sequence.slot, self._requests[chunk.sequence].sampler)
+                    sampler = self._requests[chunk.sequence].sampler
+                    self._backend_sampling.prepare(chunk.sequence.slot, sampler, rows=chunk.outputs)
         try:
             outputs = self._context.decode(chunks, padding=self._scheduler.padding)
         except NoRoom:

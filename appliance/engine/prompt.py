@@ -6,6 +6,8 @@ chat prompt come from the template alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -30,6 +32,19 @@ class Prompt:
     tokens: list[int]
     grammar: str | None
     answer: Answer
+
+
+@contextmanager
+def _passable() -> Iterator[None]:
+    """What is valid JSON may still be too deep for those who walk through it, or too large a number for a frame."""
+    try:
+        yield
+    except (OverflowError, RecursionError, UnicodeEncodeError) as error:
+        raise BadInput(
+            "engine.messages",
+            "The messages, functions or schemas hold an integer of more than 64 bits, half a surrogate pair, or are "
+            "nested too deep.",
+        ) from error
 
 
 class PromptMaker:
@@ -60,6 +75,10 @@ class PromptMaker:
 
     def prepare(self, submit: Submit) -> Prompt:
         """Everything about a request but its place. BadInput says what cannot be served; nothing was changed then."""
+        with _passable():
+            return self._prepare(submit)
+
+    def _prepare(self, submit: Submit) -> Prompt:
         if not submit.tenant:
             raise BadInput("engine.tenant", "A request needs a tenant.")
         check_sampling(submit.params, vocabulary=self._model.vocabulary)
@@ -99,7 +118,8 @@ class PromptMaker:
             case None, str(prompt):
                 return self.text_tokens(prompt, special=ask.special, begin=ask.begin)
             case tuple(messages), None:
-                return self._rendered(messages, Asked())[0]
+                with _passable():
+                    return self._rendered(messages, Asked())[0]
             case _:
                 raise BadInput("engine.prompt", "A text or messages are needed.")
 

@@ -31,6 +31,8 @@ PENALTY_WINDOW: Final = 64
 BOUNDED_TOP_K: Final = 1024
 """Put in front of top-p when the request sets no top-k: sorting the whole vocabulary costs milliseconds a token."""
 
+_LEAST_TEMPERATURE: Final = 1e-10
+"""Below it a draw could only be the argmax, and llama.cpp, which divides by it, would get infinities."""
 _MOST_STOPS: Final = 16
 _LONGEST_STOP: Final = 256
 _MOST_LOGPROBS: Final = 20
@@ -38,7 +40,7 @@ _MOST_BIASES: Final = 1024
 
 
 def check_sampling(params: Sampling, *, vocabulary: int) -> None:
-    """Refuse parameters that no tier can honour: BadInput `engine.sampling`, naming the field."""
+    """Refuse parameters that no tier can honour: BadInput `engine.sampling` or `engine.bias`, naming the field."""
     ranges: dict[str, tuple[float, float]] = {
         "temperature": (0, 100),
         "top_p": (0, 1),
@@ -62,7 +64,9 @@ def check_sampling(params: Sampling, *, vocabulary: int) -> None:
         raise _refused("logit_bias", f"more than {_MOST_BIASES} tokens")
     for token, bias in params.logit_bias.items():
         if not 0 <= token < vocabulary or math.isnan(bias):
-            raise _refused("logit_bias", f"token {token} with {bias}: ids are 0 to {vocabulary - 1}")
+            raise BadInput(
+                "engine.bias", f"logit_bias: token {token} with {bias} cannot be used: ids are 0 to {vocabulary - 1}."
+            )
 
 
 class Sampler:
@@ -144,6 +148,11 @@ class Likelihood:
         return Candidate(token=token, text=data.decode(errors="replace"), data=data, logprob=logprob)
 
 
+def _greedy(params: Sampling) -> bool:
+    """Whether nothing but the most likely token can be drawn. llama.cpp's min-p of 1 in the graph would leave none."""
+    return params.temperature < _LEAST_TEMPERATURE or params.min_p == 1
+
+
 def _penalised(params: Sampling) -> bool:
     return bool(params.presence_penalty or params.frequency_penalty) or params.repeat_penalty != 1.0
 
@@ -172,12 +181,12 @@ class Recipe:
 
 
 def _recipe(params: Sampling, vocabulary: int, bias: dict[int, float]) -> Recipe | None:
-    if _penalised(params) or params.logprobs is not None or (params.seed is not None and params.temperature > 0):
+    greedy = _greedy(params)
+    if _penalised(params) or params.logprobs is not None or (params.seed is not None and not greedy):
         return None
-    greedy = params.temperature == 0
     return Recipe(
         vocabulary=vocabulary,
-        temperature=params.temperature,
+        temperature=0.0 if greedy else params.temperature,
         top_k=0 if greedy else params.top_k,
         top_p=1.0 if greedy else params.top_p,
         min_p=0.0 if greedy else params.min_p,
@@ -187,8 +196,8 @@ def _recipe(params: Sampling, vocabulary: int, bias: dict[int, float]) -> Recipe
 
 def _chain(params: Sampling, vocabulary: int, prompt: list[int]) -> Any:
     """A C chain, or None where an argmax does the same."""
-    penalised = _penalised(params)
-    if params.temperature == 0 and not penalised:
+    penalised, greedy = _penalised(params), _greedy(params)
+    if greedy and not penalised:
         return None
     stages = []
     if penalised:
@@ -201,7 +210,7 @@ def _chain(params: Sampling, vocabulary: int, prompt: list[int]) -> Any:
                 params.presence_penalty,
             )
         )
-    if params.temperature == 0:
+    if greedy:
         stages.append(llama_cpp.llama_sampler_init_greedy())
     else:
         # llama.cpp takes the highest number, LLAMA_DEFAULT_SEED, as a wish for a random seed.

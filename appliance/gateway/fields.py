@@ -26,14 +26,14 @@ Count = Annotated[int, Meta(ge=1, le=1 << 24)]
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 Seed = Annotated[int, Meta(ge=-SEED_SPAN, le=SEED_SPAN - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
+Token = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 Biases = Annotated[
-    dict[int, Bias], Meta(max_length=1024, extra_json_schema={"propertyNames": {"pattern": "^-?[0-9]+$"}})
+    dict[Token, Bias], Meta(max_length=1024, extra_json_schema={"propertyNames": {"pattern": "^[0-9]{1,9}$"}})
 ]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
 Stop = Annotated[str, Meta(min_length=1, max_length=256)]
 Stops = Annotated[list[Stop], Meta(max_length=MAX_STOPS)]
-Token = Annotated[int, Meta(ge=0, le=(1 << 31) - 1)]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -115,7 +115,7 @@ class Generation:
     def _note(self, choice: Choice, index: int, outcome: Outcome) -> bool:
         """Take note of an outcome that is not text; True when the choice has ended well. Raises Refusal."""
         if isinstance(outcome, Failed):
-            raise from_engine(outcome, self._plan.model)
+            raise from_engine(outcome, self._plan.model, self._plan.paths)
         if isinstance(outcome, Rows):  # an engine that generates sends none
             return False
         first_of_query = index % self._plan.choices == 0

@@ -7,7 +7,7 @@ Source: JSON Schema draft 2020-12.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -158,7 +158,7 @@ def _check_fewest_properties(value: Any, where: str) -> None:
 
 
 def _check_number(value: Any, where: str) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise _wrong(where, "a number is needed")
 
 

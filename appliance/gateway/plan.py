@@ -43,6 +43,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     include_usage: bool = False
     repeated: dict[str, Any] = {}
     """fields of the request that the answer repeats"""
+    paths: dict[str, str] = {}
+    """field of a chat completion -> its path in this request, where that is another"""
 
     def submits(self, asker: Asker, *, adapter: str = "") -> list[Submit]:
         """Return what goes to the engine, one frame per choice; each choice of a seeded request has its own seed."""

@@ -6,6 +6,8 @@ The closed list of refusals lives here, so that status, `type` and `code` stay t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -24,6 +26,7 @@ _FROM_ENGINE: Final = {
     "engine.reasoning": ("unsupported", "reasoning_effort"),
     "engine.no_fill": ("unsupported", "suffix"),
     "engine.tokens": ("invalid_request_error", "prompt"),
+    "engine.bias": ("invalid_request_error", "logit_bias"),
 }
 """what a client is told, and of which field, for an engine's code"""
 
@@ -178,11 +181,11 @@ def defect() -> Refusal:
     return Refusal(500, "server_error", "internal_error", "The gateway failed while handling this request.")
 
 
-def from_engine(failed: Failed, model: str) -> Refusal:
-    """Translate what an engine said about one request."""
+def from_engine(failed: Failed, model: str, paths: Mapping[str, str] = MappingProxyType({})) -> Refusal:
+    """Translate what an engine said about one request; `paths` are those of fields that have another name there."""
     if failed.code == "engine.busy":
         return too_many(failed.message, retry_after=failed.retry_after)
     if failed.retryable:
         return engine_unavailable(model)
     code, param = _FROM_ENGINE.get(failed.code, ("invalid_request_error", None))
-    return bad_request(failed.message, code=code, param=param)
+    return bad_request(failed.message, code=code, param=param and paths.get(param, param))

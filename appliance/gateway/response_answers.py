@@ -178,10 +178,11 @@ class ResponseForm:
         if choice.reasoning:
             thought = ReasoningText(text="".join(choice.reasoning))
             output.append(ReasoningItem(id=_new_id("rs"), status="completed", content=(thought,)))
-        if choice.texts or not choice.calls:
+        if choice.texts or not (choice.reasoning or choice.calls):
             text = OutputText(text="".join(choice.texts), logprobs=token_entries(choice.logprobs))
-            output.append(MessageItem(id=_new_id("msg"), status=status, content=(text,)))
-        output += [_call_item(_new_id("fc"), call, status) for call in choice.calls]
+            output.append(MessageItem(id=_new_id("msg"), status="completed", content=(text,)))
+        output += [_call_item(_new_id("fc"), call, "completed") for call in choice.calls]
+        output[-1] = msgspec.structs.replace(output[-1], status=status)  # what is cut off is the last one
         return msgspec.json.encode(self._response(status, output=tuple(output), usage=usage))
 
     def _turn_to(self, kind: str, parts: list[bytes], call: CallMade | None = None) -> _OpenItem:

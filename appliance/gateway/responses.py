@@ -20,6 +20,7 @@ from appliance.gateway.refusals import bad_request, unsupported
 from appliance.gateway.tools import MAX_TOOLS, Function, FunctionName, check_kind, offered, subset
 
 _LOGPROBS: Final = "message.output_text.logprobs"
+_PATHS: Final = {"response_format": "text.format", "reasoning_effort": "reasoning.effort"}
 _TEXT_KINDS: Final = ("input_text", "output_text")
 _KEPT_NOTHING: Final = ("previous_response_id", "conversation", "background", "prompt")
 
@@ -154,6 +155,7 @@ def parse_response(body: bytes) -> Plan:
             "tools": request.tools or [],
             "top_p": given(request.top_p, 1.0),
         },
+        paths=_PATHS,
     )
 
 

@@ -96,7 +96,7 @@ async def ask_tokens(link: EngineLink, model: str, ask: Tokenise | Detokenise) -
     finally:
         link.release(exchange)
     if isinstance(outcome, Failed):
-        raise from_engine(outcome, model)
+        raise from_engine(outcome, model, {"prompt": "tokens"} if isinstance(ask, Detokenise) else {})
     assert isinstance(outcome, Tokens)
     if isinstance(ask, Detokenise):
         return msgspec.json.encode(DetokenizeAnswer(prompt=outcome.text))

@@ -513,6 +513,23 @@ def test_what_a_model_cannot_do_is_said(client: openai.OpenAI, http: httpx.Clien
     assert http.get("/v1/responses/resp_1").json()["error"]["code"] == "unknown_url"
 
 
+ODD = {"integer": "99999999999999999999", "surrogate": '"\\ud800"', "depth": "[" * 900 + "]" * 900}
+
+
+@pytest.mark.parametrize("value", ODD.values(), ids=ODD.keys())
+def test_json_that_no_frame_can_carry_ends_no_engine(http: httpx.Client, engine: psutil.Process, value: str) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "clock", "arguments": f'{{"a": {value}}}'}}
+    talk = [*ASKED["messages"], {"role": "assistant", "tool_calls": [call]}]
+    talk.append({"role": "tool", "tool_call_id": "c", "content": "rain"})
+    body = {"model": "desk", "messages": talk, "max_tokens": 2}
+    assert http.post("/v1/chat/completions", json=body).status_code == 200
+    asked = json.dumps(ASKED | {"tools": [CLOCK], "max_tokens": 2})
+    odd = asked.replace('{"name": "clock"}', f'{{"name": "clock", "parameters": {{"default": {value}}}}}')
+    refused = http.post("/v1/chat/completions", content=odd.encode(), headers={"content-type": "application/json"})
+    assert (refused.status_code, asked == odd) == (400, False)
+    assert engine.is_running()
+
+
 def test_the_description_is_there_for_those_with_a_key(http: httpx.Client) -> None:
     described = http.get("/openapi.json").raise_for_status().json()
     assert described["openapi"] == "3.1.0"

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import update
 
 from appliance.api import types as t
+from appliance.daemon import job_runner
 from appliance.daemon.job_runner import JobRunner
 from appliance.daemon.marks import find
 from appliance.daemon.supervisor import Supervisor
@@ -157,6 +158,29 @@ async def test_a_job_that_the_kernel_kills_for_memory_has_failed_of_it(appliance
     view = jobs.show(ctx, job.id, {}).job
     assert view.problem is not None
     assert (view.problem.code, view.attempt) == ("job.out_of_memory", 1)
+
+
+async def test_a_job_that_is_killed_long_after_another_ran_out_of_memory_is_tried_again(
+    appliance: Appliance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills, looks = 0, 0
+
+    def memory_kills() -> int:
+        nonlocal looks
+        looks += 1
+        return kills
+
+    monkeypatch.setattr(job_runner, "_KILL_WINDOW", 0.02)
+    monkeypatch.setattr(job_runner, "memory_kills", memory_kills)
+    ctx = context(appliance)
+    async with running(appliance, prefix=("/bin/sh", "-c", "exec tail -f /dev/null")):
+        job = import_rows(ctx, tmp_path)
+        await until(lambda: find(appliance.paths.root))
+        kills, looks = 1, 0
+        await until(lambda: looks > 2)
+        os.killpg(find(appliance.paths.root)[0].identity.pid, signal.SIGKILL)
+        await until(lambda: jobs.show(ctx, job.id, {}).job.attempt == 2 or state(ctx, job) == "failed")
+    assert state(ctx, job) != "failed"
 
 
 @contextmanager

@@ -255,6 +255,15 @@ def test_a_token_of_two_parts_and_half_characters_have_one_place() -> None:
     ]
 
 
+@pytest.mark.parametrize("broken", [b"\xed\xb6", b"\xe0", b"\xf0\x9f\x98"])
+@pytest.mark.parametrize("after", [b"z", b"\x80z", b"\xc3\xa9", b"\xef\xbf\xbd"])
+def test_after_bytes_that_are_no_character_places_are_right(broken: bytes, after: bytes) -> None:
+    said, told = _told(Answer(), [(0, b"a" + broken), (0, after), (0, b"b")])
+    assert said == (b"a" + broken + after + b"b").decode(errors="replace")
+    tails = [(data, said.rindex(data.decode())) for data in (after, b"b") if data[0] != 0x80]
+    assert told == [(b"a" + broken, 0), *([told[1]] if after[0] == 0x80 else []), *tails]
+
+
 def test_marks_that_are_tokens_are_not_told() -> None:
     marks = {8: "</think>", 9: "<tool_call>", 10: "</tool_call>"}
     answer = Answer(dialect=THINKER, calls=True, thinking=True, marks=marks)

@@ -239,9 +239,13 @@ def test_a_template_that_knows_functions_gets_them_as_hugging_face_does() -> Non
     assert dialect.template_tools((WEATHER,))[0]["function"]["parameters"] == PARAMETERS
 
 
-def test_arguments_that_are_no_json_stay_text() -> None:
-    message = Message(role="assistant", content="", calls=(Call(id="a", name="x", arguments="{"),))
-    assert dialect.template_messages((message,))[0]["tool_calls"][0]["function"]["arguments"] == "{"
+@pytest.mark.parametrize(
+    "arguments",
+    ["{", '{"a": 18446744073709551616}', '{"a": "\\ud800"}', '{"\\udfff": 1}', f'{{"a": {"[" * 300}{"]" * 300}}}'],
+)
+def test_arguments_that_are_no_json_or_cannot_be_passed_on_stay_text(arguments: str) -> None:
+    message = Message(role="assistant", content="", calls=(Call(id="a", name="x", arguments=arguments),))
+    assert dialect.template_messages((message,))[0]["tool_calls"][0]["function"]["arguments"] == arguments
 
 
 def test_other_templates_get_them_in_words() -> None:

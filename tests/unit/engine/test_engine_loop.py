@@ -405,6 +405,15 @@ def test_tokens_drawn_with_the_model_are_those_drawn_after_it(model: LlamaModel,
     assert all(any(text) for text in texts[True])
 
 
+def test_a_draw_that_can_only_be_the_best_token_is_that_one_with_the_model_too(model: LlamaModel) -> None:
+    sure = (GREEDY, Sampling(temperature=1.0, min_p=1.0, max_tokens=8), Sampling(temperature=1e-40, max_tokens=8))
+    with _running(model, backend_sampling=True) as harness:
+        for number, params in enumerate(sure):
+            harness.submit(number, DOCUMENT[:40], params=msgspec.structs.replace(params, max_tokens=8))
+            assert isinstance(harness.end_of(number), Finished)
+        assert _text(harness, 0) == _text(harness, 1) == _text(harness, 2) != ""
+
+
 def test_two_requests_that_draw_from_one_chain_do_not_draw_the_same(model: LlamaModel) -> None:
     hot = Sampling(temperature=5.0, max_tokens=12, ignore_eos=True)
     with _running(model, backend_sampling=True) as harness:

@@ -47,6 +47,9 @@ def test_greedy_is_the_argmax_in_every_tier(model: LlamaModel, context: LlamaCon
         Sampling(temperature=0.0, frequency_penalty=1e-6),
         Sampling(temperature=1.0, top_k=1),
         Sampling(temperature=0.01, top_p=0.01),
+        Sampling(temperature=1e-40, seed=1),
+        Sampling(temperature=1e-40, frequency_penalty=1e-6),
+        Sampling(temperature=3.0, min_p=1.0),
     ):
         assert _choose(model, context, row, params) == [best]
 
@@ -111,9 +114,6 @@ def test_likelihood_is_a_log_softmax() -> None:
         Sampling(logprobs=21),
         Sampling(stop=("",)),
         Sampling(stop=("x",) * 17),
-        Sampling(logit_bias={384: 1.0}),
-        Sampling(logit_bias={-1: 1.0}),
-        Sampling(logit_bias={1: math.nan}),
         Sampling(presence_penalty=math.inf),
     ],
 )
@@ -121,3 +121,10 @@ def test_impossible_parameters_are_refused(params: Sampling) -> None:
     with pytest.raises(BadInput) as caught:
         check_sampling(params, vocabulary=384)
     assert caught.value.code == "engine.sampling"
+
+
+@pytest.mark.parametrize("bias", [{384: 1.0}, {-1: 1.0}, {1: math.nan}])
+def test_a_bias_of_no_token_is_refused(bias: dict[int, float]) -> None:
+    with pytest.raises(BadInput) as caught:
+        check_sampling(Sampling(logit_bias=bias), vocabulary=384)
+    assert caught.value.code == "engine.bias"

@@ -198,6 +198,8 @@ def test_what_is_not_served_is_refused_by_name(more: dict[str, Any], param: str)
         ({"presence_penalty": 3}, "presence_penalty"),
         ({"logit_bias": {"5": 101}}, "logit_bias[...]"),
         ({"logit_bias": {"a": 1}}, "logit_bias"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"),
+        ({"logit_bias": {str(1 << 70): 1}}, "logit_bias"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": ""}, "stop"),
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),

@@ -57,6 +57,8 @@ def _deep(levels: int) -> dict[str, Any]:
         ({"minLength": -1}, "s.minLength", "invalid_schema"),
         ({"minLength": True}, "s.minLength", "invalid_schema"),
         ({"minimum": "1"}, "s.minimum", "invalid_schema"),
+        ({"maximum": 10**400}, "s.maximum", "invalid_schema"),
+        ({"maximum": float("nan")}, "s.maximum", "invalid_schema"),
         ({"pattern": 1}, "s.pattern", "invalid_schema"),
         ({"pattern": "a" * 513}, "s.pattern", "schema_too_large"),
         ({"patternProperties": {"a" * 513: {}}}, "s.patternProperties", "schema_too_large"),

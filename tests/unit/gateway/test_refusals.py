@@ -4,6 +4,7 @@ import pytest
 
 from appliance.engine.frames import Failed
 from appliance.gateway.refusals import from_engine
+from appliance.gateway.responses import parse_response
 
 
 @pytest.mark.parametrize(("estimate", "told"), [(0.0, 1), (2.2, 3), (1e9, 60)])
@@ -16,3 +17,18 @@ def test_a_full_queue_tells_when_to_come_back(estimate: float, told: int) -> Non
 def test_what_will_not_succeed_later_names_no_time() -> None:
     refusal = from_engine(Failed(id=1, code="engine.context_length", message="too long"), "m")
     assert (refusal.status, refusal.retry_after) == (400, 0)
+
+
+@pytest.mark.parametrize(
+    ("code", "chat", "response"),
+    [
+        ("engine.shape", "response_format", "text.format"),
+        ("engine.reasoning", "reasoning_effort", "reasoning.effort"),
+        ("engine.bias", "logit_bias", "logit_bias"),
+        ("engine.context_length", None, None),
+    ],
+)
+def test_a_field_is_named_as_the_request_has_it(code: str, chat: str | None, response: str | None) -> None:
+    failed = Failed(id=1, code=code, message="not so")
+    paths = parse_response(b'{"model": "m", "input": "x"}').paths
+    assert (from_engine(failed, "m").param, from_engine(failed, "m", paths).param) == (chat, response)

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from appliance.engine.frames import Piece
 from appliance.gateway.refusals import defect
 from appliance.gateway.response_answers import ResponseForm
 from appliance.gateway.responses import parse_response
@@ -73,10 +76,11 @@ def test_an_empty_and_a_cut_answer() -> None:
     assert response["output"][0]["content"][0]["text"] == ""
 
 
-def test_the_whole_is_what_the_stream_says() -> None:
-    pieces = (THINK, said("Wait."), *CALLS)
-    streaming = parse(streamed(ResponseForm(IDENTITY, PLAN), *pieces))[-1]["response"]
-    whole = json.loads(ResponseForm(IDENTITY, PLAN).whole([grown(*pieces)], USAGE))
+@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("pieces", [(THINK, said("Wait."), *CALLS), (THINK, said("Wait.")), (THINK,), CALLS, ()])
+def test_the_whole_is_what_the_stream_says(pieces: tuple[Piece, ...], reason: str) -> None:
+    streaming = parse(streamed(ResponseForm(IDENTITY, PLAN), *pieces, reason=reason))[-1]["response"]
+    whole = json.loads(ResponseForm(IDENTITY, PLAN).whole([grown(*pieces, reason=reason)], USAGE))
     for document in (streaming, whole):
         for item in document["output"]:
             item.pop("id")
