@@ -22,7 +22,7 @@ from appliance.engine.grammar_desk import GrammarDesk
 from appliance.engine.llama_context import LlamaModel
 from appliance.engine.outbox import Connection, Emitter
 from appliance.engine.prompt import Prompt, PromptMaker
-from appliance.engine.reader import Reader
+from appliance.engine.reader import Reader, known
 from appliance.engine.request import Request, space_of
 from appliance.engine.sampling import Sampler
 from appliance.engine.scheduler import Sequence
@@ -100,8 +100,8 @@ class Intake(Reader):
             if isinstance(made, IntramurosError):
                 raise made
             self._submit(connection, frame, prompt, made)
-        except IntramurosError as error:
-            self._fail(connection, frame.id, error)
+        except Exception as error:  # noqa: BLE001 - border: what one request sets off must not end the others
+            self._fail(connection, frame.id, known(error))
         if cancelled:
             self._engine.cancel(connection, frame.id)
 

@@ -10,7 +10,9 @@ import contextlib
 import os
 import selectors
 import socket
+import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -30,7 +32,7 @@ from appliance.engine.frames import (
     ToWorker,
 )
 from appliance.engine.outbox import Connection, Emitter
-from appliance.kernel.errors import BadInput, IntramurosError, Unavailable
+from appliance.kernel.errors import BadInput, InternalError, IntramurosError, Unavailable
 
 MOST_CONNECTIONS: Final = 128
 _RECEIVE: Final = 256 * 1024
@@ -181,14 +183,14 @@ class Reader:
         try:
             self._check_room()
             self._work(connection, frame)
-        except IntramurosError as error:
-            self._fail(connection, frame.id, error)
+        except Exception as error:  # noqa: BLE001 - border: what one request sets off must not end the others
+            self._fail(connection, frame.id, known(error))
 
     def _answer(self, connection: Connection, ask: Tokenise | Detokenise) -> None:
         try:
             self._convert(connection, ask)
-        except IntramurosError as error:
-            self._fail(connection, ask.id, error)
+        except Exception as error:  # noqa: BLE001 - border, as above
+            self._fail(connection, ask.id, known(error))
 
     def _convert(self, connection: Connection, ask: Tokenise | Detokenise) -> None:
         """Answer with `Tokens`. Raises IntramurosError, which becomes the client's `Failed`."""
@@ -212,3 +214,13 @@ class Reader:
             connection,
             Failed(id=number, code=error.code, message=error.message, retryable=error.retryable, retry_after=waiting),
         )
+
+
+def known(error: Exception) -> IntramurosError:
+    """Return a client's own error, or say where our code failed over its request; never what the request said."""
+    if isinstance(error, IntramurosError):
+        return error
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{type(error).__name__} in {frame.name}:{frame.lineno}"
+    print(f"A request failed: {where}.", file=sys.stderr)
+    return InternalError("engine.request_defect", f"Preparing this request failed: {where}.")
