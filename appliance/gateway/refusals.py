@@ -176,9 +176,9 @@ def grammar_broken() -> Refusal:
     return bad_request(message, code="schema_too_complex")
 
 
-def defect() -> Refusal:
-    """500: a defect of ours; the log of the gateway has the details."""
-    return Refusal(500, "server_error", "internal_error", "The gateway failed while handling this request.")
+def defect(part: str = "gateway") -> Refusal:
+    """500: a defect of ours; the log of that part has the details."""
+    return Refusal(500, "server_error", "internal_error", f"The {part} failed while handling this request.")
 
 
 def from_engine(failed: Failed, model: str, paths: Mapping[str, str] = MappingProxyType({})) -> Refusal:
@@ -187,5 +187,7 @@ def from_engine(failed: Failed, model: str, paths: Mapping[str, str] = MappingPr
         return too_many(failed.message, retry_after=failed.retry_after)
     if failed.retryable:
         return engine_unavailable(model)
+    if failed.code == "engine.request_defect":
+        return defect("engine")
     code, param = _FROM_ENGINE.get(failed.code, ("invalid_request_error", None))
     return bad_request(failed.message, code=code, param=param and paths.get(param, param))
