@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.comparison import Figure, at_least, at_most, turns
+from benchmarks.comparison import Figure, at_least, at_most, ratios, turns
 from benchmarks.job_runs import PATIENT
 from benchmarks.training_case import Case, Load
 
@@ -58,8 +58,8 @@ def speed(scratch: Path, name: str, load: Load, *, goal: float, pairs: int) -> l
             run = _train(side, case)
             rates[side].append(run["tokens"] / run["cpu_seconds"])
             print(f"{name} {side}: {rates[side][-1]:.0f} tokens per CPU second", file=sys.stderr)
-    ratios = [mine / other for mine, other in zip(rates["ours"], rates["trl"], strict=True)]
-    return [Figure(f"speed-{name}", "ratio to TRL of tokens per CPU second", at_least(goal), ratios)]
+    unit = "ratio to TRL of tokens per CPU second"
+    return [Figure(f"speed-{name}", unit, at_least(goal), ratios(rates["ours"], rates["trl"]))]
 
 
 def _written(scratch: Path, load: Load) -> Case:
