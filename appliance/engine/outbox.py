@@ -1,8 +1,8 @@
-"""Connections, and the thread that writes to them.
+"""Connections, and how frames are written to them.
 
-Owns encoding and sending; the engine thread only hands over frames. Invariant: a client that does not read costs
-little more than `LARGEST_BACKLOG` bytes: then its connection is shut down, and the reader's end of file cancels its
-requests.
+A frame is written by the thread that has it, as far as the socket takes it; what a socket does not take at once waits
+for one thread. Invariant: a client that does not read costs little more than `LARGEST_BACKLOG` bytes: then its
+connection is shut down, and the reader's end of file cancels its requests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import selectors
 import socket
 import threading
 import time
-from collections import deque
 from typing import Any, Final
 
 from appliance.engine.frames import FrameStream, FromWorker, ToWorker, client_stream, encode
@@ -41,11 +40,12 @@ class Connection:
 
 
 class Emitter(threading.Thread):
-    """Sends frames in the order in which they were handed over."""
+    """Sends frames in the order in which they were handed over. The thread writes what had to wait."""
 
     def __init__(self) -> None:
         super().__init__(name="emitter", daemon=True)
-        self._queue: deque[tuple[Connection, FromWorker | None]] = deque()
+        self._lock = threading.Lock()
+        """held for all that writes, blocks or closes"""
         self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._bell, selectors.EVENT_READ)
@@ -53,43 +53,41 @@ class Emitter(threading.Thread):
         self._deadline: float | None = None
 
     def send(self, connection: Connection, frame: FromWorker) -> None:
-        """Queue one frame; from any thread."""
-        self._queue.append((connection, frame))
-        os.eventfd_write(self._bell, 1)
+        """Write one frame, or leave it to be written behind those that wait; from any thread. Never blocks."""
+        data = encode(frame)
+        with self._lock:
+            if connection.dead:
+                return
+            connection.outgoing += data
+            if connection not in self._blocked:
+                self._write(connection)
+            elif len(connection.outgoing) > LARGEST_BACKLOG:
+                self._give_up(connection)
 
     def close(self, connection: Connection) -> None:
-        """Close a connection after what was queued for it was tried; from the reader, which no longer uses it."""
-        self._queue.append((connection, None))
-        os.eventfd_write(self._bell, 1)
+        """Close a connection, whatever still waits for it; from the reader, which no longer uses it."""
+        with self._lock:
+            connection.dead = True
+            self._unblock(connection)
+            connection.socket.close()
 
     def finish(self) -> None:
-        """Send what is queued, within a short time, and end the thread."""
+        """Write what waits, within a short time, and end the thread."""
         self._deadline = time.monotonic() + _LAST_WORDS_SECONDS
         os.eventfd_write(self._bell, 1)
         self.join()
 
     def run(self) -> None:
         """The thread."""
-        while self._deadline is None or ((self._queue or self._blocked) and time.monotonic() < self._deadline):
+        while self._deadline is None or (self._blocked and time.monotonic() < self._deadline):
             for key, _ in self._selector.select(0.1 if self._deadline else None):
-                if key.data is None:
-                    with contextlib.suppress(BlockingIOError):
+                with self._lock:
+                    if key.data is None:
                         os.eventfd_read(self._bell)
-                else:
-                    self._flush(key.data)
-            written: dict[Connection, None] = {}
-            while self._queue:
-                connection, frame = self._queue.popleft()
-                if frame is None:
-                    self._close(connection)
-                    written.pop(connection, None)
-                elif not connection.dead:
-                    connection.outgoing += encode(frame)
-                    written[connection] = None
-            for connection in written:
-                self._flush(connection)
+                    elif key.data in self._blocked:
+                        self._write(key.data)
 
-    def _flush(self, connection: Connection) -> None:
+    def _write(self, connection: Connection) -> None:
         try:
             while connection.outgoing:
                 sent = connection.socket.send(connection.outgoing)
@@ -117,8 +115,3 @@ class Emitter(threading.Thread):
         if connection in self._blocked:
             self._blocked.discard(connection)
             self._selector.unregister(connection.socket)
-
-    def _close(self, connection: Connection) -> None:
-        connection.dead = True
-        self._unblock(connection)
-        connection.socket.close()

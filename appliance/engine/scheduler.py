@@ -32,7 +32,8 @@ class Limits:
     share of the cells. A step asks for at most `outputs` rows of logits; those that no stream needs check guesses. A
     tenant may let `tenant_queue` requests wait. Prompts advance by `least_chunk` and get as much of a step's time as
     the streams, whatever the targets say. `decode_target` is the longest step while an interactive request waits for
-    its next token, `prompt_target` the longest one otherwise: who arrives meanwhile waits for its end.
+    its next token, `prompt_target` the longest one otherwise: who arrives meanwhile waits for its end. `StepCost.chunk`
+    goes a little beyond them to fill a tile.
     """
 
     slots: int
@@ -104,6 +105,11 @@ class Chunk:
         """Rows of logits asked for."""
         return 1 + len(self.draft) if self.last else 0
 
+    @property
+    def piece(self) -> tuple[int, int]:
+        """What attention costs depends on: the rows, and the cells before the middle one."""
+        return self.count, self.start + self.count // 2
+
     def tokens(self) -> list[int]:
         """What is computed."""
         own = self.count - len(self.draft)
@@ -161,7 +167,7 @@ class Scheduler:
     def _batch(self, lane: str) -> list[Chunk]:
         """The next step of one lane."""
         chunks = self._with_lookups(self._decode_chunks(lane))
-        for sequence, share in self._shares(self._budget(chunks), lane):
+        for sequence, share in self._shares(chunks, lane):
             if sequence.slot < 0:
                 continue  # preempted for one before it
             planned = sum(chunk.count for chunk in chunks)
@@ -179,7 +185,7 @@ class Scheduler:
         to be called again when guesses were added to it.
         """
         rows = sum(chunk.count for chunk in chunks)
-        pieces = [(chunk.count, chunk.start + chunk.count // 2) for chunk in chunks]
+        pieces = [chunk.piece for chunk in chunks]
         surplus = self.cost.surplus(pieces, micro=self.limits.micro)
         for at, chunk in enumerate(chunks):
             if 0 < surplus < chunk.count and not chunk.last:
@@ -200,18 +206,19 @@ class Scheduler:
 
     def complete(self, chunks: list[Chunk], seconds: float) -> None:
         """Record that a planned batch was computed in `seconds`. What is right of a draft is told to `accept`."""
-        rows = prompt_tokens = 0
+        rows, prompts = 0, list[tuple[int, int]]()
         for chunk in chunks:
             sequence, end = chunk.sequence, chunk.start + chunk.count - len(chunk.draft)
             self.cache.extend(sequence.slot, sequence.tokens[chunk.start : end])
             sequence.computed = end
             if chunk.count > 1 and not chunk.draft:
-                prompt_tokens += chunk.count
+                prompts.append(chunk.piece)
             else:
                 rows += chunk.count
             if chunk.last:
                 self.queue.charge(sequence.tenant, generated=1)
-        self.cost.observe(rows=rows, prompt_tokens=prompt_tokens + self.padding, seconds=seconds)
+        prompt_tokens = sum(count for count, _ in prompts) + self.padding
+        self.cost.observe(rows=rows, prompt_tokens=prompt_tokens, seconds=seconds, pieces=prompts)
         self.lanes.spend(seconds)
 
     def accept(self, chunk: Chunk, accepted: int) -> None:
@@ -335,12 +342,12 @@ class Scheduler:
                 room -= len(draft)
         return chunks
 
-    def _budget(self, decoding: list[Chunk]) -> int:
-        """Prompt tokens this step may compute: the adaptive prefill budget."""
+    def _budget(self, decoding: list[Chunk], *, depth: int) -> int:
+        """Prompt tokens this step may compute, the oldest prompt behind `depth` cells: the adaptive prefill budget."""
         rows = sum(chunk.count for chunk in decoding)
         # Where the streams alone take the target, small chunks would make all of it slower: each reads every weight.
         longest = max(self._target(decoding), 2 * self.cost.rows(rows))
-        chunk = max(self.cost.chunk(longest, rows=rows), self.limits.least_chunk)
+        chunk = max(self.cost.chunk(longest, rows=rows, depth=depth), self.limits.least_chunk)
         return min(chunk, self.limits.batch - rows)
 
     def _target(self, decoding: list[Chunk]) -> float:
@@ -348,15 +355,18 @@ class Scheduler:
         waited_for = any(chunk.sequence.priority is Priority.INTERACTIVE for chunk in decoding)
         return self.limits.decode_target if waited_for else self.limits.prompt_target
 
-    def _shares(self, budget: int, lane: str) -> list[tuple[Sequence, int]]:
+    def _shares(self, decoding: list[Chunk], lane: str) -> list[tuple[Sequence, int]]:
         """Who gets how much of the budget: half for the oldest prompt, the rest to the shortest first.
 
         So a short question does not wait for a long document before it, and the document always advances.
         """
         prompts = [sequence for sequence in self._of(lane) if sequence.prefilling]
-        if not prompts or budget <= 0:
+        if not prompts:
             return []
         oldest = prompts[0]
+        budget = self._budget(decoding, depth=oldest.computed)
+        if budget <= 0:
+            return []
         shares = {id(oldest): min(oldest.remaining, (budget + 1) // 2)}
         budget -= shares[id(oldest)]
         for sequence in sorted(prompts, key=lambda sequence: (sequence.priority, sequence.remaining)):

@@ -1,7 +1,8 @@
 """How long a step will take: what the prefill budget and speculation decide by.
 
 Pure arithmetic on measured steps. A step has `rows` single tokens and some prompt tokens. Its time is a curve over the
-rows, measured when the model is loaded and corrected by every step, plus a price for each prompt token.
+rows, measured when the model is loaded and corrected by every step, plus a price for each prompt token, plus what
+attention takes for the cells before it: 120 tokens behind 3000 others take twice as long as the first 120.
 
 On a processor llama.cpp computes the attention of `TILE` rows or more as matrix products, that of fewer cell by cell:
 60 prompt tokens behind 1000 others took four times as long as 64. So a step may be worth filling up.
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Final
 
 TILE: Final = 64
@@ -19,6 +21,11 @@ TILE: Final = 64
 _SMOOTHING: Final = 0.2
 _LEAST_PROMPT: Final = 16
 """Fewer prompt tokens say too little about the price of one."""
+_STRETCH: Final = 1.25
+"""A prompt's part of a step may be longer than it should by this, where that fills a tile up."""
+_MOST_ERROR: Final = 4.0
+"""What one step can say at most, in predicted times: a machine that was suspended says nothing about the price."""
+_LEAST_PRICE: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +42,7 @@ class StepCost:
     def __init__(
         self, *, token: float = 0.001, curve: dict[int, float] | None = None, attention: Attention | None = None
     ) -> None:
-        self.token = token
+        self.token = max(token, _LEAST_PRICE)
         self._attention = attention or Attention()
         self._rows = sorted(curve or {1: 0.0})
         self._seconds = [(curve or {1: 0.0})[rows] for rows in self._rows]
@@ -53,17 +60,39 @@ class StepCost:
         share = (rows - left) / (right - left)
         return self._seconds[at - 1] * (1 - share) + self._seconds[at] * share
 
-    def observe(self, *, rows: int, prompt_tokens: int, seconds: float) -> None:
-        """Learn from one finished step."""
+    def observe(self, *, rows: int, prompt_tokens: int, seconds: float, pieces: Sequence[tuple[int, int]] = ()) -> None:
+        """Learn from one finished step; `pieces` are the tokens of each prompt and the cells before the middle one.
+
+        The error is shared out by normalised least mean squares (Widrow, Hoff 1960), each price in its own scale.
+        """
         if not prompt_tokens:
             self._correct(rows, seconds)
         elif prompt_tokens >= _LEAST_PROMPT:
-            price = max(0.0, seconds - self.rows(rows)) / prompt_tokens
-            self.token += _SMOOTHING * (price - self.token)
+            tokens = self.token * prompt_tokens
+            tiles = alone = 0.0
+            if rows + prompt_tokens >= TILE:
+                tiles = self._attention.tile * sum(max(1.0, count / TILE) * depth for count, depth in pieces)
+            else:
+                alone = self._attention.row * sum(count * depth for count, depth in pieces)
+            error = min(seconds - self.rows(rows) - alone - tokens - tiles, _MOST_ERROR * (tokens + tiles))
+            error = max(error, -tokens - tiles)
+            step = _SMOOTHING * error / (tokens**2 + tiles**2)
+            self.token = max(self.token * (1 + step * tokens), _LEAST_PRICE)
+            self._attention = replace(self._attention, tile=self._attention.tile * (1 + step * tiles))
 
-    def chunk(self, target: float, *, rows: int) -> int:
-        """The most prompt tokens that keep a step with `rows` others under `target` seconds; may be negative."""
-        return int((target - self.rows(rows)) / max(self.token, 1e-9))
+    def chunk(self, target: float, *, rows: int, depth: int = 0) -> int:
+        """The most tokens of a prompt behind `depth` others that keep a step with `rows` others under `target` seconds.
+
+        A few more where that fills a tile; may be negative.
+        """
+        left = target - self.rows(rows)
+        growth, price = self._attention.tile / (2 * TILE), self.token + depth * self._attention.tile / TILE
+        if left <= 0 or not growth:
+            return int(left / price)
+        count = int((sqrt(price**2 + 4 * growth * left) - price) / (2 * growth))
+        over = (count + rows) % TILE
+        full = count + TILE - over
+        return full if over and full * (price + growth * full) <= _STRETCH * left else count
 
     def missing(self, pieces: Sequence[tuple[int, int]], *, micro: int) -> int:
         """How many rows to add to a step so that its last micro-batch (of `micro` rows) is a tile; 0 if that is slower.

@@ -34,7 +34,7 @@ GREEDY = Sampling(temperature=0.0, max_tokens=8, ignore_eos=True)
 class _FlatCost(StepCost):
     """More rows cost nothing, as on an accelerator, and that does not change."""
 
-    def observe(self, *, rows: int, prompt_tokens: int, seconds: float) -> None:
+    def observe(self, *, rows: int, prompt_tokens: int, seconds: float, pieces: object = ()) -> None:
         assert rows + prompt_tokens > 0
 
 

@@ -53,6 +53,34 @@ def test_rows_that_would_begin_a_tile_wait_where_that_is_faster() -> None:
     assert StepCost(curve={1: 0.02}).surplus([*streams, (130, 1500)], micro=512) == 0
 
 
+def test_a_prompt_gets_fewer_tokens_the_more_stands_before_them() -> None:
+    cost = StepCost(token=0.001, curve={1: 0.02}, attention=Attention(row=1e-4, tile=64e-6))
+    assert cost.chunk(0.2, rows=0, depth=1000) == 97  # 0.001 + 1000 x 1e-6 for each, and what they have before them
+    assert StepCost(token=0.001, curve={1: 0.02}).chunk(0.2, rows=0, depth=1000) == 200
+
+
+def test_a_prompt_gets_a_few_more_tokens_where_they_fill_a_tile() -> None:
+    cost = StepCost(token=0.001, curve={1: 0.02}, attention=Attention(row=1e-4, tile=1e-9))
+    assert cost.chunk(0.2, rows=1) == 191  # not 179
+    assert cost.chunk(0.1, rows=1) == 79  # 127 would be far too many
+
+
+def test_it_tells_the_price_of_depth_from_that_of_a_token() -> None:
+    cost = StepCost(token=0.002, curve={1: 0.0}, attention=Attention(row=1e-4, tile=1e-5))
+    for turn in range(400):
+        depth = 3000 * (turn % 2)
+        seconds = 128 * 0.001 + 2 * depth * 5e-5
+        cost.observe(rows=0, prompt_tokens=128, seconds=seconds, pieces=[(128, depth)])
+    assert abs(cost.token - 0.001) < 0.0001
+    assert abs(cost.chunk(0.3, rows=0, depth=3000) - 88) <= 2
+
+
+def test_a_suspended_machine_says_little() -> None:
+    cost = StepCost(token=0.001, curve={1: 0.02})
+    cost.observe(rows=0, prompt_tokens=100, seconds=3600.0)
+    assert cost.token < 0.002
+
+
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 70), st.integers(0, 600), st.floats(0, 100)), max_size=40), st.integers(0, 100)
