@@ -50,6 +50,7 @@ class Answer:
         "_held",
         "_listening",
         "_marks",
+        "_plain",
         "_shaped",
         "_shown",
         "_skip_space",
@@ -83,6 +84,9 @@ class Answer:
         self._held = ""
         self._header = ""  # what stands before a message of a channel
         self._skip_space = thinking
+        marked = self._dialect.thought or self._dialect.channels or self._marks
+        self._plain = not (marked or stops or calls or thinking or shaped)
+        """whether everything is said as it comes"""
         self._calls = _Calls(named_behind=self._dialect.calls.begin if self._dialect.calls.args else "")
         self._tokens = SaidTokens()
         self._written = 0  # characters, those held back included
@@ -100,6 +104,8 @@ class Answer:
 
     def feed(self, token: int, data: bytes, entry: TokenLogprob | None = None) -> Parts:
         """What is certain after this token, whose bytes are `data`; `entry` comes back if they are part of the text."""
+        if self._plain and entry is None:
+            return Parts(text=self._decoder.decode(data))
         parts = Parts()
         mark = self._marks.get(token)
         if mark is not None and self._awaits(mark):

@@ -161,7 +161,8 @@ class EngineLoop(ComputeThread):
             return
         finally:
             self._heavy = None
-        rows = self._context.logits(len(outputs)) if outputs else None
+        reads = any(self._requests[chunk.sequence].sampler.reads_rows for chunk in chunks if chunk.last)
+        rows = self._context.logits(len(outputs)) if reads else None
         now = time.monotonic()
         self._scheduler.complete(chunks, now - began - drafting)
         self._meters.step(streams=len(chunks), tokens=total, seconds=now - began)
@@ -171,9 +172,9 @@ class EngineLoop(ComputeThread):
         at = 0
         for chunk in chunks:
             if chunk.last:
-                assert rows is not None
                 request = self._requests[chunk.sequence]
-                pieces, reason = self._take(request, chunk, rows[at : at + chunk.outputs], outputs[at], now)
+                read = rows[at : at + chunk.outputs] if rows is not None and request.sampler.reads_rows else None
+                pieces, reason = self._take(request, chunk, read, outputs[at], now)
                 answers.setdefault(request.connection, []).extend(pieces)
                 at += chunk.outputs
                 if reason is not None:
@@ -202,14 +203,19 @@ class EngineLoop(ComputeThread):
         return chunks if guessing is chunks else scheduler.filled(guessing), seconds
 
     def _take(
-        self, request: Request, chunk: Chunk, rows: npt.NDArray[np.float32], index: int, now: float
+        self, request: Request, chunk: Chunk, rows: npt.NDArray[np.float32] | None, index: int, now: float
     ) -> tuple[list[Piece], FinishReason | None]:
-        """Choose the next token, and more while they are those that were guessed. `index` is the first row's."""
+        """Choose the next token, and more while they are those that were guessed. `index` is the first row's.
+
+        There are `rows` where the request's sampler reads them.
+        """
         pieces: list[Piece] = []
         sampler, accepted = request.sampler, 0
         while True:
-            row = rows[accepted]
-            likelihood = None if sampler.logprobs is None else Likelihood(row, top=sampler.logprobs)
+            row = None if rows is None else rows[accepted]
+            likelihood = None
+            if row is not None and sampler.logprobs is not None:
+                likelihood = Likelihood(row, top=sampler.logprobs)
             token = sampler.choose(row, self._context.handle, index + accepted)
             piece, reason = request.take(token, ends=self._model.ends, pieces=self._model.pieces, likelihood=likelihood)
             pieces.append(piece)

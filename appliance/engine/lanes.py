@@ -24,6 +24,8 @@ class Lanes:
 
     def turn(self, busy: Set[str]) -> str:
         """Return the lane of the next step among those that have running requests; at least one has."""
+        if len(busy) == len(self._turns) == 1 and self._turns[0] in busy:
+            return self._turns[0]
         before = self._turns[:1]
         self._turns = [lane for lane in self._turns if lane in busy]
         self._turns += sorted(busy - set(self._turns))

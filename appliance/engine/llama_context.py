@@ -28,6 +28,8 @@ from appliance.weights.llama_loading import loading_parameters, start_llama
 
 _COMPLAINTS: Final = (3, 4)  # GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR
 _INT32: Final = ctypes.POINTER(ctypes.c_int32)
+# The address as a number: ctypes would make an object of the pointer and another of what it points to, every step.
+_logits_at: Final = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(("llama_get_logits", llama_cpp.llama_cpp._lib))
 _log_tail: deque[str] = deque(maxlen=20)
 
 # llama.cpp asks after every node of the graph whether to stop. C's own strlen over one byte answers without Python's
@@ -261,6 +263,15 @@ class LlamaContext:
         at, outputs = 0, list[int]()
         for chunk in chunks:
             sequence, end = chunk.sequence, at + chunk.count
+            if chunk.count == 1:  # most are: single values are set at a fraction of a slice's cost
+                self._token[at] = sequence.tokens[chunk.start]
+                self._position[at] = chunk.start
+                self._sequence[at] = sequence.slot
+                self._wants_logits[at] = chunk.last
+                if chunk.last:
+                    outputs.append(at)
+                at = end
+                continue
             self._token[at:end] = chunk.tokens()
             self._position[at:end] = self._ramp[: chunk.count] + chunk.start
             self._sequence[at:end] = sequence.slot
@@ -303,9 +314,9 @@ class LlamaContext:
 
     def logits(self, rows: int) -> npt.NDArray[np.float32]:
         """The last batch's logits, [rows, vocabulary], in the order of `decode`'s answer; valid until the next."""
-        pointer = llama_cpp.llama_get_logits(self.handle)
-        address = ctypes.addressof(pointer.contents)
+        address = _logits_at(self.handle)
         if self._view is None or self._view[0] != address or self._view[1] < rows:
+            pointer = ctypes.cast(address, ctypes.POINTER(ctypes.c_float))
             self._view = (address, rows, np.ctypeslib.as_array(pointer, (rows, self._vocabulary)))
         return self._view[2][:rows]
 

@@ -41,10 +41,11 @@ class Request:
         answer, constraint = self.answer, self.sampler.constraint
         reason: FinishReason | None = None
         self.reasoned += answer.thinking
-        parts = Parts()
-        if token not in ends:
+        if token in ends:
+            parts = Parts()
+        else:
             entry = None if likelihood is None else likelihood.describe(token, pieces)
-            parts.add(answer.feed(token, pieces[token], entry))
+            parts = answer.feed(token, pieces[token], entry)
         if constraint is not None and constraint.broken:
             reason = "grammar"
         elif token in ends or answer.stopped or (constraint is not None and constraint.complete):

@@ -37,6 +37,7 @@ _MOST_STOPS: Final = 16
 _LONGEST_STOP: Final = 256
 _MOST_LOGPROBS: Final = 20
 _MOST_BIASES: Final = 1024
+_FEW: Final = 4
 
 
 def check_sampling(params: Sampling, *, vocabulary: int) -> None:
@@ -92,6 +93,10 @@ class Sampler:
             bias |= dict.fromkeys(ends, -math.inf)
         self.recipe = _recipe(params, vocabulary, bias) if constraint is None else None
         """what a chain that other requests may draw from too would have to be; None: it must be this one's own"""
+        self.reads_rows = self._chain is None or bool(bias) or constraint is not None or params.logprobs is not None
+        """whether it looks at rows of logits itself, beside what llama.cpp's samplers read"""
+        self._few = tuple(bias.items()) if len(bias) <= _FEW else ()
+        """set one by one, which is cheaper than by an index of a few"""
         self._biased = np.fromiter(bias, np.intp, len(bias))
         self._bias = np.fromiter(bias.values(), np.float32, len(bias))
 
@@ -99,11 +104,14 @@ class Sampler:
         """From now on take what `chain`, made by this one's `recipe`, drew where the model was computed."""
         self._outside = chain
 
-    def choose(self, row: Row, context: Any, index: int) -> int:
-        """The next token. `row` is the view of batch position `index` in `context`; it may be changed."""
-        if self._outside is not None:
-            return int(llama_cpp.llama_sampler_sample(self._outside, context, index))
-        if self._biased.size:
+    def choose(self, row: Row | None, context: Any, index: int) -> int:
+        """The next token. `row`, where it `reads_rows`, is the view of `index` in `context`; it may be changed."""
+        if self._outside is not None or row is None:
+            return int(llama_cpp.llama_sampler_sample(self._outside or self._chain, context, index))
+        if self._few:
+            for biased, value in self._few:
+                row[biased] += value
+        elif self._biased.size:
             row[self._biased] += self._bias
         constraint = self.constraint
         if constraint is None:

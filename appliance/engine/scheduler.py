@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import insort
 from dataclasses import dataclass, field
+from typing import Final
 
 from appliance.engine.fair_queue import FairQueue
 from appliance.engine.frames import Priority
@@ -22,6 +23,9 @@ from appliance.engine.prefix_cache import SHARE_FROM, PrefixCache, common_prefix
 from appliance.engine.prompt_lookup import Lookup
 from appliance.engine.speculation import MOST_DRAFTED, Acceptance, Source, worthwhile
 from appliance.engine.step_cost import StepCost
+
+_AGREE: Final = 16
+"""Steps for which it stays true how long a guess pays: asking takes as long as planning the rest of a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +133,9 @@ class Scheduler:
     padding: int = 0
     """rows without meaning that the planned step is to be filled up with"""
     lanes: Lanes = field(init=False)
+    _best_guess: dict[tuple[int, float], int] = field(default_factory=dict)
+    """rows of a step and how likely a guess is right -> how long one that pays X"""
+    _steps: int = 0
 
     def __post_init__(self) -> None:
         self.lanes = Lanes(self.limits.decode_target)
@@ -184,7 +191,10 @@ class Scheduler:
         Or cut a prompt that goes on in the next step, where a few of its rows would begin a tile. A planned step is;
         to be called again when guesses were added to it.
         """
+        self.padding = 0
         rows = sum(chunk.count for chunk in chunks)
+        if rows == len(chunks):  # a tile for each stream would never be faster
+            return chunks
         pieces = [chunk.piece for chunk in chunks]
         surplus = self.cost.surplus(pieces, micro=self.limits.micro)
         for at, chunk in enumerate(chunks):
@@ -255,6 +265,8 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Fill the slots, requests in turn; one that does not fit yet keeps its turn and holds up later ones."""
+        if not self.queue:
+            return
         admitted = False
         while (sequence := self._next()) is not None and self._make_place(sequence):
             opened = self.cache.open(sequence.space, sequence.tokens, again=sequence.reused is not None)
@@ -314,9 +326,12 @@ class Scheduler:
         return len(sequence.tokens) + min(coming, max(limits.reserve, share))
 
     def _decode_chunks(self, lane: str) -> list[Chunk]:
+        decoding = [sequence for sequence in self._of(lane) if sequence.remaining == 1]
+        if self.cache.evict(len(decoding)):
+            return [Chunk(sequence, sequence.computed, 1, last=True) for sequence in decoding]
         chunks: list[Chunk] = []
-        for sequence in self._of(lane):
-            if sequence.slot >= 0 and sequence.remaining == 1 and self._room(len(chunks) + 1, sequence) > len(chunks):
+        for sequence in decoding:
+            if sequence.slot >= 0 and self._room(len(chunks) + 1, sequence) > len(chunks):
                 chunks.append(Chunk(sequence, sequence.computed, 1, last=True))
         return chunks
 
@@ -325,17 +340,22 @@ class Scheduler:
 
     def _with_lookups(self, chunks: list[Chunk]) -> list[Chunk]:
         """Add guesses where checking them is worth the time; nobody gives up a cell or a prompt token for them."""
-        rows, room = len(chunks), self.room_for_guesses(chunks)
-        best: dict[tuple[int, float], int] = {}  # most streams are alike: ask once
+        rows, room, best = len(chunks), self.room_for_guesses(chunks), self._best_guess
+        self._steps += 1
+        if self._steps % _AGREE == 0:
+            best.clear()  # what a step costs has changed meanwhile
         for at, chunk in enumerate(chunks):
             if room <= 0:
                 break
             sequence = chunk.sequence
+            most = min(MOST_DRAFTED, room, sequence.limit - len(sequence.tokens) - 1)
+            draft = sequence.lookup.draft(sequence.tokens, most) if most > 0 else []
+            if not draft:
+                continue
             acceptance = sequence.lookup.acceptance.rate
             if (rows, acceptance) not in best:
                 best[rows, acceptance] = worthwhile(self.cost, rows=rows, acceptance=acceptance, most=MOST_DRAFTED)
-            most = min(best[rows, acceptance], room, sequence.limit - len(sequence.tokens) - 1)
-            draft = sequence.lookup.draft(sequence.tokens, most) if most > 0 else []
+            draft = draft[: best[rows, acceptance]]
             if draft:
                 chunks[at] = Chunk(sequence, chunk.start, 1 + len(draft), last=True, draft=tuple(draft))
                 rows += len(draft)

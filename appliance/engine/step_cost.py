@@ -129,6 +129,8 @@ class StepCost:
         """Move the nearest known point of the curve by a part of the error."""
         if rows <= 0:
             return
-        nearest = min(range(len(self._rows)), key=lambda at: abs(self._rows[at] - rows))
+        nearest = bisect_left(self._rows, rows, hi=len(self._rows) - 1)
+        if nearest and rows - self._rows[nearest - 1] <= self._rows[nearest] - rows:
+            nearest -= 1
         error = seconds - self.rows(rows)
         self._seconds[nearest] = max(0.0, self._seconds[nearest] + _SMOOTHING * error)
