@@ -70,6 +70,6 @@ def _example(line: bytes, number: int) -> Example:
         raise BadInput(
             "evaluation.form",
             f"Line {number} of heldout.jsonl is no conversation that ends with an answer.",
-            hint="Only data sets of the form chat can be evaluated.",
+            hint="Measure rows of another form with a suite that names the data set.",
         )
     return Example(context=messages[:-1], expected=messages[-1].content)

@@ -1,8 +1,9 @@
-"""Turns conversations into tokens and labels with the base model's own chat template.
+"""Turns rows into tokens and labels, conversations with the base model's own chat template.
 
-Loss falls on what the assistant says and on the token that ends its turn, unless all of it is asked for. Each assistant
-turn is tokenised apart from its prompt, exactly as it will be when the model generates it. Nothing is cut: what is too
-long is left out and counted, so no answer loses its end and no example its whole answer.
+Loss falls on what the assistant says and on the token that ends its turn, unless all of it is asked for; of a
+completion on what completes the prompt and on the end token. Each assistant turn is tokenised apart from its prompt,
+exactly as it will be when the model generates it. Nothing is cut: what is too long is left out and counted, so no
+answer loses its end and no example its whole answer.
 """
 
 from __future__ import annotations
@@ -67,6 +68,21 @@ def encode_chats(tokenizer: Any, rows: Sequence[Row], *, max_length: int, loss_o
     encoded = [_encode(tokenizer, row.plain_messages(), loss_on) for row in rows if row.messages and not row.chosen]
     fitting = tuple(example for example in encoded if len(example.tokens) <= max_length)
     return Encoded(examples=fitting, too_long=len(encoded) - len(fitting))
+
+
+def encode_completions(
+    tokenizer: Any, rows: Sequence[Row], *, max_length: int, loss_on: LossOn = LossOn.ANSWERS
+) -> Encoded:
+    """Encode rows with a prompt and what completes it, without any template: as `/v1/completions` is asked."""
+    begin, end = _begin_tokens(tokenizer), _end_token(tokenizer)
+    examples = []
+    for row in rows:
+        asked, answer = [*begin, *_ids(tokenizer, row.prompt)], [*_ids(tokenizer, row.completion), end]
+        tokens = (*asked, *answer)
+        labels = tokens if loss_on is LossOn.ALL else (*([IGNORED] * len(asked)), *answer)
+        examples.append(Example(tokens=tokens, labels=labels))
+    fitting = tuple(example for example in examples if len(example.tokens) <= max_length)
+    return Encoded(examples=fitting, too_long=len(examples) - len(fitting))
 
 
 def encode_preferences(tokenizer: Any, rows: Sequence[Row], *, max_length: int) -> EncodedPreferences:
@@ -157,6 +173,12 @@ def _end_token(tokenizer: Any) -> int:
             hint="Set eos_token in its tokenizer_config.json, or use a chat template that ends turns by one.",
         )
     return end
+
+
+def _begin_tokens(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before a text, as the engine does too; what it would put behind is left out."""
+    around: list[int] = tokenizer.encode("", add_special_tokens=True)
+    return [token for token in around[:1] if token == tokenizer.bos_token_id]
 
 
 def _render(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Event, Note
-from appliance.training.chat import Encoded, LossOn, encode_chats, encode_texts
+from appliance.training.chat import Encoded, LossOn, encode_chats, encode_completions, encode_texts
 from appliance.training.packing import pack
 from appliance.training.recipes.base import OnBase
 from appliance.training.recipes.full import FullRecipe
@@ -51,21 +51,23 @@ class Conversations:
 def read_conversations(
     tokenizer: Any, folder: Path, recipe: LoraRecipe | FullRecipe, *, seed: int, emit: Callable[[Event], None]
 ) -> Conversations:
-    """Read and encode a data set of the form chat. Raises BadInput (`training.dataset_empty`)."""
-    loss_on = LossOn(recipe.loss_on)
-    encoded = encode_chats(tokenizer, read_rows(folder / "train.jsonl"), max_length=recipe.max_length, loss_on=loss_on)
+    """Read and encode a data set of the form chat or completion. Raises BadInput (`training.dataset_empty`)."""
+
+    def read(part: str) -> Encoded:
+        rows = read_rows(folder / f"{part}.jsonl")
+        encode = encode_completions if any(row.completion for row in rows) else encode_chats
+        return encode(tokenizer, rows, max_length=recipe.max_length, loss_on=LossOn(recipe.loss_on))
+
+    encoded = read("train")
     if not encoded.examples:
         raise BadInput(
             "training.dataset_empty",
-            f"The data set has no conversation of at most {recipe.max_length} tokens.",
-            hint="Use a data set of the form chat, or a larger max_length.",
+            f"The data set has no row of at most {recipe.max_length} tokens to learn from.",
+            hint="Use a data set of the form chat or completion, or a larger max_length.",
         )
     if encoded.too_long:
-        emit(Note(text=f"{encoded.too_long} conversations exceed max_length and are left out."))
-    heldout = encode_chats(
-        tokenizer, read_rows(folder / "heldout.jsonl"), max_length=recipe.max_length, loss_on=loss_on
-    )
-    return _conversations(encoded, heldout, length=recipe.max_length if recipe.packing else 0, seed=seed)
+        emit(Note(text=f"{encoded.too_long} rows exceed max_length and are left out."))
+    return _conversations(encoded, read("heldout"), length=recipe.max_length if recipe.packing else 0, seed=seed)
 
 
 def read_texts(tokenizer: Any, folder: Path, *, length: int, seed: int) -> Conversations:

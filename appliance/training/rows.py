@@ -1,4 +1,6 @@
-"""Rows of a data set folder: `train.jsonl` and `heldout.jsonl`, each line a chat, a text or a preference."""
+"""Rows of a data set folder: `train.jsonl` and `heldout.jsonl`, each line a chat, a completion, a text or a
+preference.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,12 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """Either `messages` or `text` is filled; a preference has two answers to its messages."""
+    """`messages`, `text` or `prompt` and `completion` are filled; a preference has two answers to its messages."""
 
     messages: tuple[Message, ...] = ()
     text: str = ""
+    prompt: str = ""
+    completion: str = ""
     chosen: str = ""
     rejected: str = ""
 

@@ -62,14 +62,14 @@ RECIPES: Mapping[str, RecipeKind] = {
     "lora": RecipeKind(
         form=LoraRecipe,
         inputs=_ON_DATA,
-        learns_from=("chat",),
+        learns_from=("chat", "completion"),
         purpose="Low-rank adapters on a base model, merged into it.",
     ),
     "full": RecipeKind(
         form=FullRecipe,
         inputs=_ON_DATA,
-        learns_from=("chat",),
-        purpose="Every weight of a base model, on conversations.",
+        learns_from=("chat", "completion"),
+        purpose="Every weight of a base model, on conversations or completions.",
     ),
     "pretrain": RecipeKind(
         form=PretrainRecipe, inputs=_ON_BASE, learns_from=("text",), purpose="Every weight of a base model, on text."

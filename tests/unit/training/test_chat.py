@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from appliance.kernel.errors import BadInput
-from appliance.training.chat import encode_chats
+from appliance.training.chat import LossOn, encode_chats, encode_completions
 from appliance.training.rows import Message, Row
 from appliance.training.sampler import IGNORED
 from appliance.training.tokenizer import as_transformers, train_tokenizer
@@ -73,3 +73,27 @@ def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer: Any) -> No
     with pytest.raises(BadInput) as refused:
         encode_chats(tokenizer, [row("a?", "b.")], max_length=512)
     assert refused.value.code == "training.template_rewrites"
+
+
+def test_a_completion_needs_no_template_and_only_its_end_is_learnt(tokenizer: Any) -> None:
+    tokenizer.chat_template = None
+    rows = [Row(prompt="which port?", completion=" port 8443.")]
+    (example,) = encode_completions(tokenizer, rows, max_length=512).examples
+    assert tokenizer.decode(example.tokens) == "which port? port 8443.<|end|>"
+    assert spoken(tokenizer, example.labels) == " port 8443.<|end|>"
+    (everything,) = encode_completions(tokenizer, rows, max_length=512, loss_on=LossOn.ALL).examples
+    assert everything.labels == everything.tokens == example.tokens
+    assert encode_completions(tokenizer, rows, max_length=3).too_long == 1
+
+
+def test_a_completion_begins_as_the_tokenizer_begins_a_text(tokenizer: Any) -> None:
+    encode = tokenizer.encode
+    tokenizer.bos_token = "<|user|>"
+
+    def framed(text: str, *, add_special_tokens: bool) -> list[int]:
+        ids: list[int] = encode(text, add_special_tokens=False)
+        return [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id] if add_special_tokens else ids
+
+    tokenizer.encode = framed
+    (example,) = encode_completions(tokenizer, [Row(prompt="a", completion="b")], max_length=9).examples
+    assert tokenizer.decode(example.tokens) == "<|user|>ab<|end|>"
