@@ -13,9 +13,12 @@ import shutil
 import signal
 import sys
 import threading
+import time
 import traceback
+from datetime import timedelta
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Row, select, update
@@ -34,6 +37,7 @@ from appliance.kernel.process import ProcessIdentity, identify, memory_kills, se
 from appliance.services import outcomes
 from appliance.services.context import Context
 from appliance.services.jobs import UNFINISHED
+from appliance.services.planning import plan_of_job
 from appliance.store.schema import jobs
 
 _STOP_PATIENCE = 30.0
@@ -43,6 +47,10 @@ _KILL_WINDOW = 10.0
 _RETRY = 5.0
 _IDLE_LOGS = 16
 """Logs of jobs that do not run now, which stay read for whoever looks at them."""
+_WORK: Final = ("in", "out")
+_RESUMED_FROM: Final = ("scratch", "checkpoints")
+"""Folders of a job: what each attempt makes anew, and what one goes on from."""
+_SWEEP_EVERY: Final = 3600.0
 _UNWRITTEN = Problem(
     code="storage.full",
     message="The disk had no space left for the job, not even to say what it was doing.",
@@ -68,6 +76,8 @@ class JobRunner:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._identities: dict[str, ProcessIdentity] = {}
         self._asked: set[ProcessIdentity | None] = set()
+        self._short: str | None = None
+        """the queued job that waits until others have given memory back"""
         self._logs: dict[str, JobLog] = {}
         self._opening = threading.Lock()
         self._wake = asyncio.Event()
@@ -79,14 +89,23 @@ class JobRunner:
 
     async def run(self) -> None:
         """Serve the queue until cancelled. What the database calls running is taken up again whenever nobody has it."""
+        swept = -_SWEEP_EVERY
         while True:
             self._wake.clear()
+            if time.monotonic() - swept > _SWEEP_EVERY:
+                swept = time.monotonic()
+                await asyncio.to_thread(self._give_up_old)
             for row in await asyncio.to_thread(self._rows, "running"):
                 self._begin(row)
             await self._cancel_asked()
             free = self._ctx.appliance.settings.parallel_jobs - len(self._running)
+            short = None
             for row in (await asyncio.to_thread(self._rows, "queued"))[: max(0, free)]:
+                if self._running and not await asyncio.to_thread(self._fits, row):
+                    short = row.id  # and those behind it wait too: smaller ones would keep it out for ever
+                    break
                 self._begin(row)
+            self._short = short
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5.0):
                     await self._wake.wait()
@@ -102,8 +121,8 @@ class JobRunner:
             send_signal(identity, signal.SIGKILL)
 
     def progress(self) -> dict[str, Progress]:
-        """Return the newest progress of every running job."""
-        found = {}
+        """Return the newest progress of every running job, and what the next one waits for."""
+        found = {self._short: Progress(phase="waits for memory")} if self._short else {}
         for job_id in tuple(self._running):
             log = self.log(job_id)
             log.refresh()
@@ -162,6 +181,7 @@ class JobRunner:
             return
         try:
             await asyncio.to_thread(outcomes.fail, self._ctx, row.id, problem)
+            await asyncio.to_thread(self._put_away, row.id)
         except IntramurosError as error:
             print(f"job {row.id} cannot be settled now: {error}", file=sys.stderr)
             await asyncio.sleep(_RETRY)
@@ -199,6 +219,8 @@ class JobRunner:
         directory = self._ctx.appliance.paths.job(row.id)
         directory.mkdir(parents=True, exist_ok=True)
         spec = msgspec.convert(row.spec, JobSpec)
+        if row.attempt == 0 and (plan := plan_of_job(self._ctx, spec)) is not None:
+            plan.require()  # it was planned when it was queued, and serving may have grown since
         (directory / "error.json").unlink(missing_ok=True)
         write_file(directory / "spec.json", msgspec.json.encode(spec))
         shutil.rmtree(directory / "in", ignore_errors=True)
@@ -212,15 +234,23 @@ class JobRunner:
             marked = connection.execute(update(jobs).where(*waiting).values(**values)).rowcount
         return spec if marked else None
 
+    def _fits(self, row: Row[Any]) -> bool:
+        """Whether a job's memory is there beside those that run. One that cannot be planned fails when it begins."""
+        try:
+            plan = plan_of_job(self._ctx, msgspec.convert(row.spec, JobSpec))
+        except (IntramurosError, OSError):
+            return True
+        return plan is None or plan.fits
+
     def _settle(self, job_id: str, status: int | None, *, short_of_memory: bool = False) -> None:
         directory = self._ctx.appliance.paths.job(job_id)
         row = self._row(job_id)
         if (directory / "result.json").exists():
             result = msgspec.json.decode((directory / "result.json").read_bytes(), type=TaskResult)
             outcomes.succeed(self._ctx, job_id, result)
-            for folder in ("in", "out", "scratch", "checkpoints"):
-                shutil.rmtree(directory / folder, ignore_errors=True)
-        elif (directory / "error.json").exists():
+            _remove(directory, *_WORK, *_RESUMED_FROM)
+            return
+        if (directory / "error.json").exists():
             problem = msgspec.json.decode((directory / "error.json").read_bytes(), type=Problem)
             outcomes.fail(self._ctx, job_id, problem)
         elif status == StorageFailure.exit_code:
@@ -231,6 +261,28 @@ class JobRunner:
             outcomes.fail(self._ctx, job_id, _OUT_OF_MEMORY)
         else:
             self._queue_again(row, status)
+            return
+        self._put_away(job_id)
+
+    def _put_away(self, job_id: str) -> None:
+        """Keep of a stopped job what it can be resumed from; its inputs are laid out anew then."""
+        _remove(self._ctx.appliance.paths.job(job_id), *_WORK)
+
+    def _give_up_old(self) -> None:
+        """Drop what jobs that were stopped long ago could have been resumed from; their logs stay.
+
+        Called where no job can begin meanwhile.
+        """
+        appliance = self._ctx.appliance
+        days = appliance.settings.job_keep_days
+        if not days:
+            return
+        before = to_text(appliance.clock() - timedelta(days=days))
+        old = (jobs.c.state.in_(("failed", "cancelled")), jobs.c.finished_at != "", jobs.c.finished_at < before)
+        with appliance.database.read() as connection:
+            found = connection.execute(select(jobs.c.id).where(*old)).scalars().all()
+        for job_id in found:
+            _remove(appliance.paths.job(job_id), *_WORK, *_RESUMED_FROM)
 
     def _queue_again(self, row: Row[Any], status: int | None) -> None:
         log = self.log(row.id)
@@ -246,6 +298,7 @@ class JobRunner:
                 exit_code=70,
             )
             outcomes.fail(self._ctx, row.id, problem)
+            self._put_away(row.id)
             return
         with self._ctx.appliance.database.write() as connection:
             connection.execute(
@@ -274,6 +327,11 @@ class JobRunner:
 
     def _is_settled(self, job_id: str) -> bool:
         return self._row(job_id).state not in UNFINISHED
+
+
+def _remove(directory: Path, *folders: str) -> None:
+    for folder in folders:
+        shutil.rmtree(directory / folder, ignore_errors=True)
 
 
 async def _kills_before(identity: ProcessIdentity, start: int) -> int:

@@ -64,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Restarts of a job that makes no progress between two crashes."""
     parallel_jobs: Annotated[int, msgspec.Meta(ge=1)] = 1
     """Jobs that run at once."""
+    job_keep_days: Annotated[int, msgspec.Meta(ge=0)] = 30
+    """How long a stopped job keeps the checkpoints that it can be resumed from; 0 means for ever."""
     tls_file: str = ""
     """PEM file with key, certificate and chain for the gateway; empty means the appliance's own certificate."""
     client_authorities: str = ""

@@ -1,13 +1,18 @@
-"""Checks before a training job is queued that its memory will be there; refuses with proposals when it will not."""
+"""Checks that a training job's memory will be there: before it is queued, and again before it starts.
+
+What other jobs hold is free again when they have ended, so a job is not refused for it: it waits.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import psutil
 
-from appliance.jobs.spec import InputRef
+from appliance.jobs.spec import InputRef, JobSpec
 from appliance.services.context import Context
 from appliance.training.encoders.plan import encoder_memory, shrinking_memory
 from appliance.training.plan import MemoryPlan, ModelShape, plan_memory, shape_of_folder, shape_of_seed
@@ -15,21 +20,32 @@ from appliance.training.recipes.base import Recipe
 from appliance.training.recipes.classify import ClassifyRecipe
 from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.recipes.prune import PruneRecipe
+from appliance.training.recipes.registry import parse_recipe
 from appliance.training.recipes.seed import SeedRecipe
 from appliance.training.recipes.tag import TagRecipe
 from appliance.weights.families import ENCODERS, family_of_folder, require_encoder
 
-_KEPT_FREE = 20
+_KEPT_FREE: Final = 20
 """One part in so many of the box's memory that no job is planned into."""
+_WORKER: Final = "appliance.jobs.worker"
 
 
-def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe) -> MemoryPlan:
+def plan_of_job(ctx: Context, spec: JobSpec) -> MemoryPlan | None:
+    """Predict what a queued job needs beside everything that runs now; None for what is not planned."""
+    if not spec.kind.startswith("train."):
+        return None
+    return memory_plan(ctx, spec.inputs, parse_recipe(spec.kind, spec.parameters), beside_jobs=True)
+
+
+def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe, *, beside_jobs: bool = False) -> MemoryPlan:
     """Predict a run's memory from the headers of its base model.
 
     What running engines hold is not free; they keep it, and a part of the box stays free for what they still need.
+    What running jobs hold is free by then, unless it shall run `beside_jobs`.
     """
     memory = psutil.virtual_memory()
-    available = max(0, memory.available - memory.total // _KEPT_FREE)
+    freed = 0 if beside_jobs else _held_by_jobs()
+    available = max(0, memory.available + freed - memory.total // _KEPT_FREE)
     if isinstance(recipe, SeedRecipe):
         return plan_memory(shape_of_seed(recipe), recipe.load(), available=available)
     if isinstance(recipe, ClassifyRecipe | TagRecipe):
@@ -53,3 +69,13 @@ def _base(ctx: Context, base: InputRef) -> tuple[ModelShape, str]:
     with tempfile.TemporaryDirectory(dir=ctx.appliance.paths.run) as folder:
         ctx.appliance.blobs.link_folder(base.files, Path(folder) / "base")
         return shape_of_folder(Path(folder) / "base"), family_of_folder(Path(folder) / "base")
+
+
+def _held_by_jobs() -> int:
+    """Return the bytes that are free again when every job of this control service has ended."""
+    held = 0
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it ended meanwhile, or belongs to another user
+            family = (process, *process.children(recursive=True)) if _WORKER in process.cmdline() else ()
+            held += sum(int(member.memory_full_info().uss) for member in family)
+    return held

@@ -9,7 +9,11 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -25,6 +29,7 @@ from appliance.kernel.errors import StorageFailure
 from appliance.services import audit, datasets, jobs
 from appliance.services.context import Appliance, Context
 from appliance.store import schema
+from appliance.training.plan import MemoryPlan
 from tests.factories.appliance import context, imported_dataset, queue_run
 
 ROWS = b'{"prompt": "a", "answer": "b"}\n{"prompt": "c", "answer": "d"}\n'
@@ -55,6 +60,32 @@ async def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
             await asyncio.sleep(0.02)
 
 
+def _later(appliance: Appliance, days: int) -> datetime:
+    return appliance.clock() + timedelta(days=days)
+
+
+def _plan(*, fits: bool) -> MemoryPlan:
+    return MemoryPlan(weights=1, training_state=1, activations=1, process=1, available=4 if fits else 3)
+
+
+@asynccontextmanager
+async def _holding_the_first(
+    appliance: Appliance, holding: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[JobRunner, asyncio.Event]]:
+    """A runner whose first job does not end before it is released; from when it has begun, `holding` is set."""
+    release, run_job = asyncio.Event(), JobRunner._run_job
+
+    async def hold(self: JobRunner, row: Any) -> None:
+        if not holding.is_set():
+            holding.set()
+            await release.wait()
+        await run_job(self, row)
+
+    monkeypatch.setattr(JobRunner, "_run_job", hold)
+    async with running(appliance) as runner:
+        yield runner, release
+
+
 def import_rows(ctx: Context, tmp_path: Path, data: bytes = ROWS) -> t.JobView:
     source = tmp_path / "rows.jsonl"
     source.write_bytes(data)
@@ -75,6 +106,39 @@ async def test_a_queued_job_is_run_settled_and_tidied_up(appliance: Appliance, t
     assert {path.name for path in appliance.paths.job(job.id).iterdir()} >= {"spec.json", "result.json"}
     assert not (appliance.paths.job(job.id) / "out").exists()
     assert audit.verify(ctx).ok
+
+
+async def test_a_job_waits_until_others_have_given_memory_back(
+    appliance: Appliance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those behind it wait too, and the first one runs whatever others hold."""
+    roomy = replace(appliance, settings=msgspec.structs.replace(appliance.settings, parallel_jobs=3))
+    ctx, holding, planned = context(roomy), asyncio.Event(), {"fits": False}
+    monkeypatch.setattr(job_runner, "plan_of_job", lambda *_: _plan(fits=planned["fits"]) if holding.is_set() else None)
+    rows = (ROWS, ROWS * 2, ROWS * 3)
+    async with _holding_the_first(roomy, holding, monkeypatch) as (runner, release):
+        first, second, third = (import_rows(ctx, tmp_path, data) for data in rows)
+        await until(lambda: second.id in runner.progress())
+        assert runner.progress()[second.id].phase == "waits for memory"
+        await asyncio.sleep(0.2)
+        assert (state(ctx, second), state(ctx, third)) == ("queued", "queued")
+        planned["fits"] = True
+        release.set()
+        await until(lambda: {state(ctx, job) for job in (first, second, third)} == {"succeeded"})
+        assert second.id not in runner.progress()
+
+
+async def test_a_job_that_no_longer_fits_beside_serving_is_not_begun(
+    appliance: Appliance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = context(appliance)
+    monkeypatch.setattr(job_runner, "plan_of_job", lambda *_: _plan(fits=False))
+    async with running(appliance):
+        job = import_rows(ctx, tmp_path)
+        await until(lambda: state(ctx, job) == "failed")
+    view = jobs.show(ctx, job.id, {}).job
+    assert view.problem is not None
+    assert (view.problem.code, view.attempt) == ("training.memory", 0)
 
 
 def test_only_the_logs_that_were_asked_for_last_stay_in_memory(appliance: Appliance) -> None:
@@ -99,6 +163,21 @@ async def test_the_jobs_own_error_is_its_problem(appliance: Appliance, tmp_path:
     problem = jobs.show(ctx, job.id, {}).job.problem
     assert problem is not None
     assert problem.code == "dataset.no_rows"
+
+
+async def test_a_stopped_job_keeps_what_it_goes_on_from_for_a_while(appliance: Appliance, tmp_path: Path) -> None:
+    ctx = context(appliance)
+    async with running(appliance):
+        job = import_rows(ctx, tmp_path, b"\n")
+        await until(lambda: state(ctx, job) == "failed")
+    folder = appliance.paths.job(job.id)
+    await until(lambda: not (folder / "in").exists())
+    (folder / "checkpoints" / "step-1").mkdir(parents=True)
+    for days, kept in ((29, True), (31, False)):
+        later = replace(appliance, clock=partial(_later, appliance, days))
+        runner_of(later)._give_up_old()
+        assert (folder / "checkpoints").exists() is kept
+    assert (folder / "events.jsonl").exists()
 
 
 async def test_what_was_sealed_before_the_daemon_died_is_adopted(appliance: Appliance, tmp_path: Path) -> None:

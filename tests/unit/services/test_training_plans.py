@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 
 import pytest
 
 from appliance.api import types as t
 from appliance.kernel.errors import BadInput
-from appliance.services import jobs
+from appliance.services import jobs, planning
 from appliance.services.context import Context
 from appliance.services.training_plans import plan_training
 from appliance.training.recipe_file import parse_recipe_file
@@ -78,3 +80,14 @@ def test_only_training_is_planned(ctx: Context) -> None:
     with pytest.raises(BadInput) as refused:
         plan_training(ctx, t.SubmitJob(kind="evaluate", inputs={}))
     assert refused.value.code == "job.kind"
+
+
+def test_what_running_jobs_hold_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = "import sys, time; kept = bytearray(200 << 20); print(flush=True); time.sleep(60)"
+    before = planning._held_by_jobs()
+    with subprocess.Popen([sys.executable, "-c", hold, planning._WORKER], stdout=subprocess.PIPE) as job:
+        assert job.stdout is not None
+        job.stdout.readline()
+        held = planning._held_by_jobs() - before
+        job.kill()
+    assert 200 << 20 <= held < 300 << 20
