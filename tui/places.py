@@ -219,7 +219,7 @@ LISTS: tuple[ListPlace[Any], ...] = (
         items=lambda data: data,
         target=model_target,
         opens="model",
-        empty=("No model is registered yet.", "Bring one in:   intramuros model import FILE --name NAME"),
+        empty=("No model is registered yet.", "n brings one in, or:   intramuros model import FILE --name NAME"),
     ),
     ListPlace(
         id="jobs",
@@ -254,7 +254,7 @@ LISTS: tuple[ListPlace[Any], ...] = (
         items=lambda data: data,
         target=lambda one: _named(one.ref, one, ref=one.ref),
         opens="dataset",
-        empty=("No data set is here yet.", "Bring one in:   intramuros dataset import FILE --name NAME"),
+        empty=("No data set is here yet.", "n brings one in, or:   intramuros dataset import FILE --name NAME"),
     ),
     ListPlace(
         id="tune",

@@ -9,11 +9,12 @@ import msgspec
 
 from appliance.api import calls
 from appliance.api import types as t
+from appliance.api.example_files import example_path
 from appliance.cli.dataset_export import export_rows, write_export
 from appliance.cli.dataset_text import check_text, dataset_text, diff_text
 from appliance.cli.follow import follow
 from appliance.cli.session import Session, confirmed, verb
-from appliance.kernel.errors import BadInput, NotFound
+from appliance.kernel.errors import BadInput
 from appliance.kernel.terminal import size_text, table, when
 
 
@@ -209,18 +210,6 @@ def generate(
     )
     job = follow(session, session.send(calls.generate_dataset(body)))
     _show(session, session.send(calls.dataset(str(job.summary["ref"]))))
-
-
-def example_path(text: str) -> Path | None:
-    """Return the file of a shipped example (`example:faq`), or None for an ordinary path. Raises NotFound."""
-    if not text.startswith("example:"):
-        return None
-    folder = Path(__file__).parent.parent / "examples"
-    path = folder / f"{Path(text.removeprefix('example:')).name}.jsonl"
-    if not path.exists():
-        known = ", ".join(sorted(entry.stem for entry in folder.glob("*.jsonl")))
-        raise NotFound("dataset.no_example", f"There is no shipped example {text}.", hint=f"Examples: {known}.")
-    return path
 
 
 def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:

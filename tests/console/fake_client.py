@@ -81,6 +81,7 @@ class FakeAppliance:
             (r"GET /v1/status", lambda _: self._status()),
             (r"GET /v1/models", some(data.MODELS)),
             (r"POST /v1/models/register", lambda _: self._model("faq@3")),
+            (r"POST /v1/(?:models|datasets)/(?:import|generate)", lambda _: data.JOBS[1]),
             (r"(?:GET|POST) /v1/models/([^/]+)(?:/(?:verify|promote|approve))?", lambda _, ref: self._model(ref)),
             (r"DELETE /v1/models/([^/]+)", lambda _, ref: _find(data.MODELS, "ref", ref)),
             (r"GET /v1/datasets", some(data.DATASETS)),

@@ -23,12 +23,24 @@ from tui.views.tune import Planned
 PLACES = ("home", "sheet", "draft", *LIST_OF, *READ_OF)
 DEEDS = [action for action in TABLE if action.deed]
 MANUAL = Path(__file__).parents[2] / "docs" / "operators" / "console.md"
-_NUMBERS = {"near": "0.9", "train": "70", "seed": "3", "folds": "4", "trials": "9"}
+_TYPED = {
+    "near": "0.9",
+    "train": "70",
+    "seed": "3",
+    "folds": "4",
+    "trials": "9",
+    "count": "5",
+    "heldout": "20",
+    "dtype": "f16",
+}
 FITTING = {"job.cancel": {SEARCH, PIPELINE}, "job.resume": set[str](), "job.register": {FOUND}}
 """deed -> campaigns that it can be done to"""
 PERMISSION_OF = {
     "model.verify": "read",
     "model.compare": "read",
+    "model.evaluate": "job.submit",
+    "model.convert": "job.submit",
+    "model.quantise": "job.submit",
     "train.start": "job.submit",
     "train.kfold": "campaign.submit",
     "train.search": "campaign.submit",
@@ -117,7 +129,7 @@ def test_cli_line_is_a_real_one(action: Action, override: str) -> None:
     }.get(action.id.split(".", maxsplit=1)[0], Target())
     answers = {field.name: "prod" if field.name == "stage" else "some" for field in action.deed.fields}
     answers |= {"override": override} if "override" in answers else {}
-    answers |= {name: value for name, value in _NUMBERS.items() if name in answers}
+    answers |= {name: value for name, value in _TYPED.items() if name in answers}
     answers |= {"days": "30", "only": "", "priority": "batch"} if "days" in answers else {}
     program, *words = shlex.split(action.deed.command(target, answers))
     assert program == "intramuros"

@@ -1,18 +1,20 @@
-"""Models: promote, approve, verify, deploy, remove, compare."""
+"""Models: bring in, promote, approve, verify, deploy, remove, measure, compare, convert."""
 
 from __future__ import annotations
 
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.api.calls import Call
-from appliance.kernel.errors import BadInput
-from tui.deed import Action, Answers, Deed, Field, Target
+from tui.deed import Action, Answers, Deed, Field, Target, quoted
 from tui.deeds.choices import dataset_refs, fixed, model_refs, served_names, suite_refs
+from tui.deeds.destinations import to_job
+from tui.deeds.files import model_files, whole_path
 from tui.deeds.roles import BUILDERS, OPERATORS
 from tui.deeds.serve import CLI_MORE, MORE, SERVING, preview_of_serving, wished
 from tui.views.compare import comparison_lines
 
 _STAGES = fixed("dev", "test", "prod")
+_DTYPES = fixed("f32", "f16", "bf16", "q8_0")
 _NEXT_STAGE = {"none": "dev", "dev": "test", "test": "prod"}
 
 
@@ -36,14 +38,98 @@ def _can_remove(target: Target) -> str:
     return f"it is used by {', '.join(used)}" if used else ""
 
 
+def _not_one(answers: Answers) -> str:
+    """Why models cannot be measured on this, or empty."""
+    one = bool(answers.get("suite")) != bool(answers.get("data"))
+    return "" if one else "Models are measured on one thing: give a suite or a data set."
+
+
 def _compare(target: Target, answers: Answers) -> Call[t.ComparisonView]:
     suite, data = answers.get("suite", ""), answers.get("data", "")
-    if bool(suite) == bool(data):
-        raise BadInput("console.field", "Two models are compared on one thing.", hint="Give a suite or a data set.")
     return calls.compare(t.Compare(first=target.name, second=answers["other"], suite=suite, dataset=data))
 
 
+def _evaluate(target: Target, answers: Answers) -> Call[t.JobView]:
+    on = {"suite": answers.get("suite", ""), "dataset": answers.get("data", "")}
+    inputs = {"model": target.name} | {name: ref for name, ref in on.items() if ref}
+    return calls.submit_job(t.SubmitJob(kind="evaluate", inputs=inputs))
+
+
+def _import(_: Target, answers: Answers) -> Call[t.JobView]:
+    body = t.ImportModel(source=whole_path(answers["file"]), name=answers["as"], licence=answers.get("licence", ""))
+    return calls.import_model(body)
+
+
+def _convert(target: Target, answers: Answers) -> Call[t.JobView]:
+    inputs = {"model": target.name} | ({"dataset": answers["data"]} if answers.get("data") else {})
+    parameters = {"dtype": answers["dtype"]}
+    return calls.submit_job(t.SubmitJob(kind="convert.gguf", inputs=inputs, parameters=parameters))
+
+
+def _quantise(target: Target, answers: Answers) -> Call[t.JobView]:
+    inputs = {"model": target.name} | ({"dataset": answers["data"]} if answers.get("data") else {})
+    parameters: dict[str, object] = {"imatrix": answers["imatrix"] == "yes"}
+    if rungs := answers.get("to", "").upper().replace(",", " ").split():
+        parameters["to"] = rungs
+    return calls.submit_job(t.SubmitJob(kind="convert.ladder", inputs=inputs, parameters=parameters))
+
+
+def _quantise_line(target: Target, answers: Answers) -> str:
+    words = ["intramuros model quantise", quoted(target.name)]
+    rungs, data = answers.get("to", "").upper().replace(",", " ").split(), answers.get("data", "")
+    words += ["--to", quoted(",".join(rungs))] if rungs else []
+    words += ["--data", quoted(data)] if data else []
+    words += ["--imatrix"] if answers["imatrix"] == "yes" else []
+    return " ".join(words)
+
+
+_SUITE = Field(name="suite", label="On suite", choices=suite_refs, required=False)
+_DATA = Field(name="data", label="Or on data set", choices=dataset_refs, required=False)
+
+
 DEEDS: tuple[Action, ...] = (
+    Action(
+        id="model.import",
+        keys=("n",),
+        label="bring in",
+        help="Import a GGUF file or a Hugging Face folder.",
+        places=("models",),
+        roles=BUILDERS,
+        danger=1,
+        bar=True,
+        deed=Deed(
+            call=_import,
+            cli="intramuros model import {file} --name {as}[ --licence {licence}]",
+            done="It is being read.",
+            consequences=("Every file is checked before it is kept; weights that can run code are refused.",),
+            fields=(
+                Field(name="file", label="File or folder", choices=model_files, faults=("model.", "source.")),
+                Field(name="as", label="Name", faults=("name.",)),
+                Field(name="licence", label="Licence (empty: files')", required=False),
+            ),
+            needs_target=False,
+            then=to_job,
+        ),
+    ),
+    Action(
+        id="model.evaluate",
+        keys=("e",),
+        label="measure",
+        help="Measure it on a suite or a data set.",
+        places=("models", "model"),
+        roles=BUILDERS,
+        danger=1,
+        bar=True,
+        deed=Deed(
+            call=_evaluate,
+            cli="intramuros eval run {ref}[ --suite {suite}][ --data {data}]",
+            done="{ref} is being measured.",
+            consequences=("Of a data set the held-out part is asked. Gates and comparisons read the result.",),
+            fields=(_SUITE, _DATA),
+            refused=_not_one,
+            then=to_job,
+        ),
+    ),
     Action(
         id="model.promote",
         keys=("p",),
@@ -144,10 +230,52 @@ DEEDS: tuple[Action, ...] = (
             consequences=("Both have to be measured on it already; the line below measures what is missing.",),
             fields=(
                 Field(name="other", label="With", choices=model_refs),
-                Field(name="suite", label="On suite", choices=suite_refs, required=False),
-                Field(name="data", label="Or on data set", choices=dataset_refs, required=False),
+                _SUITE,
+                _DATA,
             ),
+            refused=_not_one,
             result=comparison_lines,
+        ),
+    ),
+    Action(
+        id="model.convert",
+        keys=("c",),
+        label="convert",
+        help="Write it as GGUF, proven equal by both engines.",
+        places=("models", "model"),
+        roles=BUILDERS,
+        danger=1,
+        deed=Deed(
+            call=_convert,
+            cli="intramuros model convert {ref} --dtype {dtype}[ --prompts {data}]",
+            done="{ref} is being converted.",
+            consequences=("The converted model must answer as this one does. m registers what the job made.",),
+            fields=(
+                Field(name="dtype", label="Numbers as", default=lambda _: "f32", choices=_DTYPES),
+                Field(name="data", label="Questions of", choices=dataset_refs, required=False),
+            ),
+            then=to_job,
+        ),
+    ),
+    Action(
+        id="model.quantise",
+        keys=("t",),
+        label="quantise",
+        help="Write it smaller, and measure what that costs.",
+        places=("models", "model"),
+        roles=BUILDERS,
+        danger=1,
+        deed=Deed(
+            call=_quantise,
+            cli=_quantise_line,
+            done="{ref} is being quantised.",
+            consequences=("Each format's perplexity and speed are measured. `model register --rung` keeps one.",),
+            fields=(
+                Field(name="to", label="Formats (empty: all)", required=False),
+                Field(name="data", label="Measured on", choices=dataset_refs, required=False),
+                Field(name="imatrix", label="Importance matrix", default=lambda _: "no", choices=fixed("no", "yes")),
+            ),
+            then=to_job,
         ),
     ),
 )
