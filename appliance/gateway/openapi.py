@@ -75,10 +75,18 @@ def document() -> bytes:
     )
 
 
+_EVENT: Final[dict[str, Any]] = {
+    "description": "Each event of a stream. Its data are a JSON document; some streams end with the word [DONE].",
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+
+
 def _post(entry: Described, references: dict[Any, Any], error: Any, *, streams: bool) -> dict[str, Any]:
     answer = _json("The answer.", references[entry.answer])
     if streams:
-        answer["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+        answer["content"]["text/event-stream"] = {"schema": _EVENT}
     return {
         "summary": entry.summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": references[entry.request]}}},

@@ -93,6 +93,19 @@ def test_what_is_fuzzed_can_be_answered(box: GatewayBox, path: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/responses"])
+def test_the_events_of_a_stream_are_as_described(box: GatewayBox, described: Any, path: str) -> None:
+    case = described[path]["POST"].Case(body=POSTED[path] | {"model": "desk", "stream": True, "seed": 1})
+    answer = case.call_and_validate(
+        base_url=f"https://localhost:{box.port}",
+        headers={"authorization": f"Bearer {box.key.secret}"},
+        verify=str(box.paths.authority_certificate),
+        timeout=60,
+        excluded_checks=[ignored_auth],
+    )
+    assert answer.status_code == 200
+
+
 @pytest.mark.parametrize(
     ("path", "mode"),
     [*((path, GenerationMode.POSITIVE) for path in PATHS), *((path, GenerationMode.NEGATIVE) for path in POSTED)],
