@@ -76,6 +76,8 @@ def evaluation_text(job: t.JobView) -> str:
         lines.append(f"  {name:<{width}}{value:.4f}{span}")
     for name, value in informative.items():
         lines.append(f"  {name:<{width}}{value:.4g}   (this machine, now)")
+    if left_out := job.summary.get("too_long", 0):
+        lines.append(f"  {left_out} rows are longer than the model's context and were left out")
     for task, report in job.summary.get("reports", {}).items():
         lines += [
             f"  {task}: {entry['rows']} x {entry['expected']!r} taken for {entry['got']!r}"

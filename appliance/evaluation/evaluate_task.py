@@ -22,7 +22,7 @@ from appliance.evaluation.suite_task import run_classification, run_suite
 from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import BadInput
-from appliance.kernel.events import Metric, Progress
+from appliance.kernel.events import Metric, Note, Progress
 
 _Found = TypeVar("_Found")
 
@@ -67,9 +67,18 @@ def _run_chat(workspace: Workspace, parameters: Parameters) -> dict[str, Any]:
     torch.set_num_threads(workspace.spec.environment.threads)
     torch.manual_seed(workspace.spec.seed)
     decoder = Decoder(workspace.input("model"))
-    pairs = [decoder.prompt_and_answer(example.messages, example.expected) for example in examples]
-    _require_room(pairs, decoder.context_length)
-
+    asked = [(example, decoder.prompt_and_answer(example.messages, example.expected)) for example in examples]
+    fitting = [(example, pair) for example, pair in asked if sum(map(len, pair)) <= decoder.context_length]
+    if not fitting:
+        raise BadInput(
+            "evaluation.too_long",
+            f"Every held-out row has more tokens than the model has positions ({decoder.context_length}).",
+            hint="Divide the data set anew, or use a model with a longer context.",
+        )
+    if too_long := len(asked) - len(fitting):
+        positions = decoder.context_length
+        workspace.emit(Note(text=f"{too_long} rows have more tokens than the {positions} positions and are left out."))
+    examples, pairs = tuple(example for example, _ in fitting), [pair for _, pair in fitting]
     answered = decoder.answers([prompt for prompt, _ in pairs], max_new_tokens=parameters.max_new_tokens)
     tokens = _collect(workspace, answered, phase="answering", count=len(examples), start=0.0, end=0.9)
     surprise = _collect(
@@ -96,7 +105,7 @@ def _run_chat(workspace: Workspace, parameters: Parameters) -> dict[str, Any]:
     for name, value in figures.items():
         workspace.emit(Metric(name=name, value=value))
     intervals = {name: interval(one) for name, one in scores.metrics.items()}
-    return {"metrics": figures, "intervals": intervals, "examples": len(examples)}
+    return {"metrics": figures, "intervals": intervals, "examples": len(examples), "too_long": too_long}
 
 
 def _prediction(example: Example, got: str) -> Prediction:
@@ -127,17 +136,6 @@ def _collect(
         fraction = start + (end - start) * len(found) / count
         workspace.emit(Progress(phase=phase, fraction=fraction, step=len(found), steps=count))
     return {index: found[index] for index in range(count)}
-
-
-def _require_room(pairs: list[tuple[list[int], list[int]]], context: int) -> None:
-    for number, (prompt, answer) in enumerate(pairs, start=1):
-        length = len(prompt) + len(answer)
-        if length > context:
-            raise BadInput(
-                "evaluation.too_long",
-                f"Held-out row {number} has {length} tokens, but the model has {context} positions.",
-                hint="Shorten the row or leave it out of the data set.",
-            )
 
 
 def _parameters(values: dict[str, Any]) -> Parameters:

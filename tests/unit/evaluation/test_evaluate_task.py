@@ -145,6 +145,14 @@ def test_what_cannot_be_evaluated_is_refused(
     assert refusal.value.code == code
 
 
+def test_a_row_beyond_the_context_is_left_out_and_counted(tiny: Path, tmp_path: Path) -> None:
+    with_long, _ = evaluate(tmp_path / "with", tiny, [PAIRS[0], ("too long " * 200, "yes"), *PAIRS[1:]])
+    without, _ = evaluate(tmp_path / "without", tiny, PAIRS)
+    assert (with_long["too_long"], with_long["examples"]) == (1, len(PAIRS))
+    assert with_long["metrics"] == without["metrics"]
+    assert without["too_long"] == 0
+
+
 def test_a_stopped_job_is_interrupted_and_not_failed(tiny: Path, tmp_path: Path) -> None:
     opened = workspace(tmp_path, tiny, PAIRS)
     before = signal.getsignal(signal.SIGTERM)
