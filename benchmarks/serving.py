@@ -51,7 +51,7 @@ from benchmarks.sse_load import Target, run_load
 from tools.build_llama_server import peer_directory
 
 _STREAMS: Final = (1, 4, 8, 16)
-_CHAIN: Final = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
+CHAIN: Final = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
 _WARM_UP: Final = 10**6
 _ENGINE_STREAMS: Final = (1, 8, 16)
 _MANY: Final = 32
@@ -146,7 +146,7 @@ def main(arguments: list[str]) -> int:
 def _independent(bench: Bench) -> list[Figure]:
     """Independent prompts: greedy, and with llama-server's default chain of samplers."""
     figures, rates, costs = [], [], []
-    for number, (chain, settings) in enumerate((("greedy", {}), ("chain", _CHAIN))):
+    for number, (chain, settings) in enumerate((("greedy", {}), ("chain", CHAIN))):
         asked = replace(bench, sides={name: _asking(side, settings) for name, side in bench.sides.items()})
         for streams in _STREAMS:
             seed = 50_000 * number + 1000 * streams  # nobody has cached a prompt of the other part
