@@ -73,9 +73,12 @@ def _base(ctx: Context, base: InputRef) -> tuple[ModelShape, str]:
 
 def _held_by_jobs() -> int:
     """Return the bytes that are free again when every job of this control service has ended."""
-    held = 0
+    members, held = set[psutil.Process](), 0
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended meanwhile, or belongs to another user
-            family = (process, *process.children(recursive=True)) if _WORKER in process.cmdline() else ()
-            held += sum(int(member.memory_full_info().uss) for member in family)
+            if _WORKER in process.cmdline():  # as in that of what starts it in a sandbox: count nobody twice
+                members |= {process, *process.children(recursive=True)}
+    for member in members:
+        with contextlib.suppress(psutil.Error):
+            held += int(member.memory_full_info().uss)
     return held

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
 import subprocess
 import sys
@@ -82,12 +84,15 @@ def test_only_training_is_planned(ctx: Context) -> None:
     assert refused.value.code == "job.kind"
 
 
-def test_what_running_jobs_hold_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    hold = "import sys, time; kept = bytearray(200 << 20); print(flush=True); time.sleep(60)"
+@pytest.mark.parametrize("prefix", [(), (sys.executable, "-c", "import subprocess, sys; subprocess.run(sys.argv[1:])")])
+def test_what_running_jobs_hold_counts_as_free_once(prefix: tuple[str, ...]) -> None:
+    """However the job was started: what starts it in a sandbox has the same words in its own command."""
+    hold = "import time; kept = bytearray(200 << 20); print(flush=True); time.sleep(60)"
     before = planning._held_by_jobs()
-    with subprocess.Popen([sys.executable, "-c", hold, planning._WORKER], stdout=subprocess.PIPE) as job:
+    argv = [*prefix, sys.executable, "-c", hold, planning._WORKER]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as job:
         assert job.stdout is not None
         job.stdout.readline()
         held = planning._held_by_jobs() - before
-        job.kill()
+        os.killpg(job.pid, signal.SIGKILL)
     assert 200 << 20 <= held < 300 << 20
