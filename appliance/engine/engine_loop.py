@@ -173,7 +173,7 @@ class EngineLoop(ComputeThread):
         for chunk in chunks:
             if chunk.last:
                 request = self._requests[chunk.sequence]
-                read = rows[at : at + chunk.outputs] if rows is not None and request.sampler.reads_rows else None
+                read = None if rows is None else rows[at : at + chunk.outputs]
                 pieces, reason = self._take(request, chunk, read, outputs[at], now)
                 answers.setdefault(request.connection, []).extend(pieces)
                 at += chunk.outputs
@@ -207,7 +207,7 @@ class EngineLoop(ComputeThread):
     ) -> tuple[list[Piece], FinishReason | None]:
         """Choose the next token, and more while they are those that were guessed. `index` is the first row's.
 
-        There are `rows` where the request's sampler reads them.
+        There are `rows` where a sampler of the step reads them.
         """
         pieces: list[Piece] = []
         sampler, accepted = request.sampler, 0

@@ -66,8 +66,7 @@ def encode_chats(tokenizer: Any, rows: Sequence[Row], *, max_length: int, loss_o
     """Encode rows that hold messages. Raises BadInput when the template cannot mark the assistant's part."""
     _require_template(tokenizer)
     encoded = [_encode(tokenizer, row.plain_messages(), loss_on) for row in rows if row.messages and not row.chosen]
-    fitting = tuple(example for example in encoded if len(example.tokens) <= max_length)
-    return Encoded(examples=fitting, too_long=len(encoded) - len(fitting))
+    return _fitting(encoded, max_length)
 
 
 def encode_completions(
@@ -81,8 +80,7 @@ def encode_completions(
         tokens = (*asked, *answer)
         labels = tokens if loss_on is LossOn.ALL else (*([IGNORED] * len(asked)), *answer)
         examples.append(Example(tokens=tokens, labels=labels))
-    fitting = tuple(example for example in examples if len(example.tokens) <= max_length)
-    return Encoded(examples=fitting, too_long=len(examples) - len(fitting))
+    return _fitting(examples, max_length)
 
 
 def encode_preferences(tokenizer: Any, rows: Sequence[Row], *, max_length: int) -> EncodedPreferences:
@@ -114,6 +112,11 @@ def encode_texts(tokenizer: Any, texts: Iterable[str], *, max_length: int) -> En
             if len(piece) > 1:
                 examples.append(Example(tokens=piece, labels=piece))
     return Encoded(examples=tuple(examples), too_long=0)
+
+
+def _fitting(examples: list[Example], max_length: int) -> Encoded:
+    fitting = tuple(example for example in examples if len(example.tokens) <= max_length)
+    return Encoded(examples=fitting, too_long=len(examples) - len(fitting))
 
 
 def _require_template(tokenizer: Any) -> None:

@@ -1,6 +1,4 @@
-"""Rows of a data set folder: `train.jsonl` and `heldout.jsonl`, each line a chat, a completion, a text or a
-preference.
-"""
+"""Rows of a data set folder: `train.jsonl` and `heldout.jsonl`, each line a chat, completion, text or preference."""
 
 from __future__ import annotations
 

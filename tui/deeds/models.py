@@ -49,10 +49,14 @@ def _compare(target: Target, answers: Answers) -> Call[t.ComparisonView]:
     return calls.compare(t.Compare(first=target.name, second=answers["other"], suite=suite, dataset=data))
 
 
+def _inputs(target: Target, answers: Answers) -> dict[str, str]:
+    """The model, and the suite or data set that was named."""
+    named = {"suite": answers.get("suite", ""), "dataset": answers.get("data", "")}
+    return {"model": target.name} | {name: ref for name, ref in named.items() if ref}
+
+
 def _evaluate(target: Target, answers: Answers) -> Call[t.JobView]:
-    on = {"suite": answers.get("suite", ""), "dataset": answers.get("data", "")}
-    inputs = {"model": target.name} | {name: ref for name, ref in on.items() if ref}
-    return calls.submit_job(t.SubmitJob(kind="evaluate", inputs=inputs))
+    return calls.submit_job(t.SubmitJob(kind="evaluate", inputs=_inputs(target, answers)))
 
 
 def _import(_: Target, answers: Answers) -> Call[t.JobView]:
@@ -61,22 +65,24 @@ def _import(_: Target, answers: Answers) -> Call[t.JobView]:
 
 
 def _convert(target: Target, answers: Answers) -> Call[t.JobView]:
-    inputs = {"model": target.name} | ({"dataset": answers["data"]} if answers.get("data") else {})
     parameters = {"dtype": answers["dtype"]}
-    return calls.submit_job(t.SubmitJob(kind="convert.gguf", inputs=inputs, parameters=parameters))
+    return calls.submit_job(t.SubmitJob(kind="convert.gguf", inputs=_inputs(target, answers), parameters=parameters))
+
+
+def _rungs(answers: Answers) -> list[str]:
+    return answers.get("to", "").upper().replace(",", " ").split()
 
 
 def _quantise(target: Target, answers: Answers) -> Call[t.JobView]:
-    inputs = {"model": target.name} | ({"dataset": answers["data"]} if answers.get("data") else {})
     parameters: dict[str, object] = {"imatrix": answers["imatrix"] == "yes"}
-    if rungs := answers.get("to", "").upper().replace(",", " ").split():
+    if rungs := _rungs(answers):
         parameters["to"] = rungs
-    return calls.submit_job(t.SubmitJob(kind="convert.ladder", inputs=inputs, parameters=parameters))
+    return calls.submit_job(t.SubmitJob(kind="convert.ladder", inputs=_inputs(target, answers), parameters=parameters))
 
 
 def _quantise_line(target: Target, answers: Answers) -> str:
     words = ["intramuros model quantise", quoted(target.name)]
-    rungs, data = answers.get("to", "").upper().replace(",", " ").split(), answers.get("data", "")
+    rungs, data = _rungs(answers), answers.get("data", "")
     words += ["--to", quoted(",".join(rungs))] if rungs else []
     words += ["--data", quoted(data)] if data else []
     words += ["--imatrix"] if answers["imatrix"] == "yes" else []
