@@ -2,9 +2,10 @@
 
 Owns the chains that are attached to the context, one per slot. Attaching one makes llama.cpp reserve its graph again,
 which takes milliseconds, so a slot keeps its chain while requests that draw alike follow each other. Who needs rows of
-logits (a grammar, penalties, a seed, log-probabilities) gets them: its slot has no chain then. So does who has biases
-once guesses for it are checked: a bias is an input of the graph that all rows of a sequence share, and llama.cpp
-plans the memory of such a graph by its tensors' sizes alone, so that a row may find the bias overwritten.
+logits (a grammar, penalties, a seed, log-probabilities) gets them: its slot has no chain then. So does a request once
+guesses for it are checked. Invariant: a chain draws one row a step. llama.cpp reserves the graph for one row of every
+chain and keeps that plan of its memory while numbers and sizes of tensors stay; with more rows it makes a plan for the
+chains of that step, which gives away, and overwrites, what chains that were idle in it draw in a later one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class BackendSampling:
 
     def prepare(self, slot: int, sampler: Sampler, *, rows: int) -> None:
         """See to it before a step that the slot's next tokens, of so many rows, are drawn as `sampler` wants them."""
-        if rows > 1 and sampler.recipe is not None and sampler.recipe.bias:
+        if rows > 1:
             sampler.recipe = None
         attached = self._chains.get(slot)
         if attached is None or attached[0] != sampler.recipe:

@@ -176,7 +176,7 @@ class LlamaContext:
         parameters.n_ubatch = ubatch
         parameters.n_seq_max = sequences + 1
         parameters.n_outputs_max = sequences + 1  # logits rows; the default of `batch` would cost batch x vocabulary
-        parameters.n_outputs_max_per_seq = 0  # of one sequence as many, where tokens are drawn with the model
+        parameters.n_outputs_max_per_seq = 1  # of a sequence whose tokens are drawn with the model
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = True
         parameters.swa_full = True  # otherwise old cells of a window vanish and prefixes cannot be shared
