@@ -17,7 +17,7 @@ import msgspec
 from appliance.jobs.folds import view_fold
 from appliance.jobs.spec import FileEntry, TaskResult
 from appliance.jobs.tasks import load_task
-from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.jobs.workspace import EXIT_INTERRUPTED, Interrupted, Workspace
 from appliance.kernel.canonical import sha256_file
 from appliance.kernel.courtesy import NICENESS_VARIABLE, give_way
 from appliance.kernel.durable import fsync_directory, fsync_file, write_file
@@ -32,8 +32,6 @@ from appliance.kernel.errors import (
 from appliance.kernel.problem import problem_of
 from appliance.kernel.standard_error import report_without_failing
 
-EXIT_INTERRUPTED = 75
-
 
 def main(argv: list[str]) -> int:
     """Run the job in `argv[0]` to its end and return the exit status."""
@@ -42,8 +40,9 @@ def main(argv: list[str]) -> int:
     try:
         workspace = Workspace(directory)
         workspace.listen_for_stop()
-        _prepare(workspace)
-        summary = load_task(workspace.spec.kind)(workspace)
+        with workspace.interruptible():
+            _prepare(workspace)
+            summary = load_task(workspace.spec.kind)(workspace)
         result = TaskResult(summary=summary, files=_seal(workspace.output))
         write_file(directory / "result.json", msgspec.json.encode(result))
     except Interrupted:

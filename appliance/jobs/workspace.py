@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -23,11 +24,16 @@ from appliance.jobs.spec import JobSpec
 from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.events import Event, Progress
 
+EXIT_INTERRUPTED = 75
+"""the exit status of a process whose task was interrupted (sysexits.h: EX_TEMPFAIL)"""
 _PROGRESS_INTERVAL = 0.25
 
 
-class Interrupted(Exception):
-    """The task saw `stop_requested`, saved a checkpoint and stopped; it can be resumed."""
+class Interrupted(BaseException):
+    """The task was asked to stop, and did; it can be resumed.
+
+    Not an Exception, because it may be raised between any two lines, also inside a library that swallows those.
+    """
 
 
 class Workspace:
@@ -42,6 +48,7 @@ class Workspace:
         self._events = (directory / "events.jsonl").open("ab", buffering=0)
         self._last_progress = 0.0
         self._stop = False
+        self._at_once = False
 
     def input(self, name: str) -> Path:
         """Return the folder that holds one declared input's files."""
@@ -61,6 +68,32 @@ class Workspace:
         """True after SIGTERM: save a checkpoint at the next step and raise `Interrupted`."""
         return self._stop
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Inside, SIGTERM raises `Interrupted` at once: what is on the disk would survive a kill just as well."""
+        with self._stopping(at_once=True):
+            yield
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Inside, SIGTERM waits for whoever asks `stop_requested` and has something to save first, or for the end."""
+        with self._stopping(at_once=False):
+            yield
+
+    @contextmanager
+    def _stopping(self, *, at_once: bool) -> Iterator[None]:
+        before, self._at_once = self._at_once, at_once
+        try:
+            self._stop_now_if_asked()
+            yield
+        finally:
+            self._at_once = before
+        self._stop_now_if_asked()
+
+    def _stop_now_if_asked(self) -> None:
+        if self._stop and self._at_once:
+            raise Interrupted
+
     def close(self) -> None:
         """Close the event log; nothing can be emitted afterwards."""
         self._events.close()
@@ -70,6 +103,7 @@ class Workspace:
 
         def remember(_number: int, _frame: FrameType | None) -> None:
             self._stop = True
+            self._stop_now_if_asked()
 
         signal.signal(signal.SIGTERM, remember)
 

@@ -28,7 +28,9 @@ def store_of(workspace: Workspace, *, fingerprint: str = "") -> CheckpointStore:
 def fit_in(workspace: Workspace, work: Work[S], recipe: OnBase, watch: MemoryWatch) -> LoopResult:
     """Fit by a recipe, as a job. Raises what `fit` raises, and Interrupted."""
     store, supervision = store_of(workspace), supervision_of(workspace)
-    return _to_the_end(fit(work, recipe, seed=workspace.spec.seed, store=store, supervision=supervision, watch=watch))
+    with workspace.saving():
+        result = fit(work, recipe, seed=workspace.spec.seed, store=store, supervision=supervision, watch=watch)
+        return _to_the_end(result)
 
 
 def train_in(
@@ -43,7 +45,9 @@ def train_in(
 ) -> LoopResult:
     """Run the loop, as a job. Raises what the loop raises, and Interrupted."""
     store, supervision = store_of(workspace, fingerprint=fingerprint), supervision_of(workspace)
-    return _to_the_end(train(model, sampler, settings, store, supervision, objective=objective, measuring=measuring))
+    with workspace.saving():
+        result = train(model, sampler, settings, store, supervision, objective=objective, measuring=measuring)
+        return _to_the_end(result)
 
 
 def _to_the_end(result: LoopResult) -> LoopResult:

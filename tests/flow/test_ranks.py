@@ -11,6 +11,7 @@ import pytest
 
 from appliance.api import calls
 from appliance.api.client import Client
+from appliance.api.types import JobView
 from tests.factories.box import Box, running_box, wait_for
 from tests.factories.tiny_llama import make_tiny_llama
 
@@ -47,9 +48,9 @@ def ranks_of(box: Box, job: str) -> list[int]:
     return sorted(found)
 
 
-def state(box: Box, job: str) -> str:
+def show(box: Box, job: str) -> JobView:
     with Client(box.paths.control_socket, patience=60.0) as client:
-        return client.send(calls.job(job)).job.state
+        return client.send(calls.job(job)).job
 
 
 def wait_for_step(box: Box, job: str, step: int) -> None:
@@ -61,7 +62,7 @@ def wait_for_step(box: Box, job: str, step: int) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_on_two_ranks_survives_a_rank_its_job_and_a_cancellation(box: Box, tmp_path: Path) -> None:
+def test_a_run_on_two_ranks_survives_a_rank_its_job_a_cancellation_and_a_failure(box: Box, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE)
     job = box.verb("train", "run", str(tmp_path / "recipe.yaml"), "--detach")["id"]
     wait_for_step(box, job, 10)
@@ -72,8 +73,18 @@ def test_a_run_on_two_ranks_survives_a_rank_its_job_and_a_cancellation(box: Box,
     wait_for(lambda: not set(before) & set(ranks_of(box, job)), what="no rank outlives its job")
     wait_for_step(box, job, 70)
     box.verb("job", "cancel", job)
-    wait_for(lambda: state(box, job) == "cancelled", what="it has saved and stopped", timeout=60)
+    wait_for(lambda: show(box, job).state == "cancelled", what="it has saved and stopped", timeout=60)
     assert ranks_of(box, job) == []
+    seals = box.paths.job(job) / "checkpoints" / "rank-1"
+    seals.rename(tmp_path / "seals")
+    seals.touch()  # this rank alone cannot save, while the other one waits for it
+    box.verb("job", "resume", job, "--detach")
+    wait_for(lambda: show(box, job).state == "failed", what="one rank's failure is the job's", timeout=100)
+    problem = show(box, job).problem
+    assert problem is not None
+    assert "rank-1" in problem.message
+    seals.unlink()
+    (tmp_path / "seals").rename(seals)
     box.verb("job", "resume", job)
     shown = box.verb("run", "show", job)
     assert shown["job"]["state"] == "succeeded"

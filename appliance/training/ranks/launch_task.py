@@ -39,17 +39,22 @@ def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
     except SignalException as asked:
         raise Interrupted from asked
     except ChildFailedError as failed:
+        _raise_problem(workspace)
         raise IntegrityFailure(
             "training.ranks_failed",
             f"The ranks died {config.max_restarts + 1} times; first rank {failed.get_first_failure()[0]}.",
             hint="The job's log has their last words; `intramuros job resume` goes on from the newest checkpoint.",
         ) from failed
-    if (problem := workspace.scratch / PROBLEM).exists():
-        raise error_of(msgspec.json.decode(problem.read_bytes(), type=Problem))
+    _raise_problem(workspace)
     if not (summary := workspace.scratch / SUMMARY).exists():
         raise Interrupted
     found: dict[str, Any] = msgspec.json.decode(summary.read_bytes())
     return found
+
+
+def _raise_problem(workspace: Workspace) -> None:
+    if (problem := workspace.scratch / PROBLEM).exists():
+        raise error_of(msgspec.json.decode(problem.read_bytes(), type=Problem))
 
 
 def _raise_loopback() -> None:

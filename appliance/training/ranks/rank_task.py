@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
-from appliance.jobs.workspace import Workspace
+from appliance.jobs.workspace import EXIT_INTERRUPTED, Interrupted, Workspace
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import IntramurosError
 from appliance.kernel.events import Event, Progress
@@ -50,21 +50,30 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str]) -> int:
-    """Train as one of several ranks; the exit status is 0 unless something died that may be tried again."""
+    """Train as one of several ranks; the exit status is 0 unless all are to start again.
+
+    A rank that fails leaves word why and dies, because the others may be waiting for it; in the attempt that the agent
+    then makes, nobody trains.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no rank outlives its job (prctl(2))
     workspace = Workspace(Path(argv[0]))
+    problem = workspace.scratch / PROBLEM
+    if problem.exists():
+        return 0
     workspace.listen_for_stop()
-    _meet()
     try:
-        summary = _train(workspace)
-        if summary is not None and dist.get_rank() == 0:
-            write_file(workspace.scratch / SUMMARY, msgspec.json.encode(summary))
+        with workspace.interruptible():
+            _meet()
+            summary = _train(workspace)
+            if dist.get_rank() == 0:
+                write_file(workspace.scratch / SUMMARY, msgspec.json.encode(summary))
+            dist.barrier()
+            dist.destroy_process_group()
+    except Interrupted:
+        return EXIT_INTERRUPTED
     except IntramurosError as error:
-        # The same on every rank, because all see the same rows and the same sums: trying again would not help.
-        if dist.get_rank() == 0:
-            write_file(workspace.scratch / PROBLEM, msgspec.json.encode(problem_of(error)))
-    dist.barrier()
-    dist.destroy_process_group()
+        write_file(problem, msgspec.json.encode(problem_of(error)))
+        return error.exit_code
     return 0
 
 
@@ -79,8 +88,8 @@ def _meet() -> None:
     dist.init_process_group("gloo", store=attempt, rank=int(given["RANK"]), world_size=int(given["WORLD_SIZE"]))
 
 
-def _train(workspace: Workspace) -> dict[str, Any] | None:
-    """Return the summary, or None when the run was asked to stop."""
+def _train(workspace: Workspace) -> dict[str, Any]:
+    """Return the first rank's summary. Raises what training raises, and Interrupted."""
     started = time.monotonic()
     rank, world, spec = dist.get_rank(), dist.get_world_size(), workspace.spec
     recipe = recipe_of(FullRecipe, spec.parameters)
@@ -105,9 +114,10 @@ def _train(workspace: Workspace) -> dict[str, Any] | None:
         shape_of_folder(base.folder), rows.load_of(recipe), emit, measure=_peak_memory, available=_available_memory()
     )
     supervision = Supervision(emit=emit, stop_requested=workspace.stop_requested, agree=_any_rank)
-    result = fit(work, recipe, seed=spec.seed, store=store, supervision=supervision, watch=watch)
-    if not result.finished:
-        return None
+    with workspace.saving():
+        result = fit(work, recipe, seed=spec.seed, store=store, supervision=supervision, watch=watch)
+        if not result.finished:
+            raise Interrupted
     emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=work.steps))
     loss = mean_loss(base.model, alone.heldout, alone.objective) if alone.heldout else None
     memory = watch.figures()

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from appliance.jobs.spec import Environment, FileEntry, InputRef, JobKind, JobSpec, TaskResult
-from appliance.jobs.worker import EXIT_INTERRUPTED
+from appliance.jobs.workspace import EXIT_INTERRUPTED
 from appliance.kernel.canonical import sha256_hex
 from appliance.kernel.problem import Problem
 
@@ -105,6 +105,19 @@ def test_a_defect_is_reported_as_one_and_its_trace_goes_to_the_log(tmp_path: Pat
     assert process.returncode == 70
     assert problem(directory).code == "job.defect"
     assert "Traceback" in trace
+
+
+def test_a_job_that_never_asks_stops_too(tmp_path: Path, source: Path) -> None:
+    given = InputRef(ref="base@1", digest="", files=(FileEntry(path="model", digest=sha256_hex(b""), size=0),))
+    directory = lay_out(tmp_path, source=source, inputs={"base": given})
+    (directory / "in" / "base").mkdir(parents=True)
+    os.mkfifo(directory / "in" / "base" / "model")
+    process = start(directory)
+    with (directory / "in" / "base" / "model").open("wb"):  # it has opened the other end, and reads for ever
+        os.kill(process.pid, signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == EXIT_INTERRUPTED
+    assert not (directory / "error.json").exists()
 
 
 def test_a_job_that_is_asked_to_stop_says_interrupted(tmp_path: Path) -> None:
