@@ -7,14 +7,14 @@ import os
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 
 from appliance.access.tls import ensure_authority, ensure_leaf
 from appliance.audit.signing_key import create_signing_key, load_signing_key
 from appliance.catalog.blobs import BlobStore
 from appliance.evaluation.gate import DEFAULT_GATES
 from appliance.jobs.spec import TaskResult
-from appliance.kernel.clock import new_id, to_text, utc_now
+from appliance.kernel.clock import continue_ids_after, new_id, to_text, utc_now
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import BadInput, Conflict, storage_errors
 from appliance.kernel.paths import StatePaths
@@ -25,7 +25,7 @@ from appliance.services.context import Appliance
 from appliance.services.machine import code_digest
 from appliance.store.database import Database
 from appliance.store.migrate import ensure_schema
-from appliance.store.schema import jobs, meta
+from appliance.store.schema import campaigns, datasets, evaluations, jobs, meta, models, suites
 
 _SOCKET_LIMIT = 107
 _PRIVATE = 0o700
@@ -63,6 +63,7 @@ def open_appliance(paths: StatePaths, settings: Settings) -> Appliance:
         os.chmod(paths.database, 0o600)  # noqa: PTH101 - the mode is the point
         database = Database(paths.database)
         instance = _instance(database)
+        _continue_ids(database)
         if not paths.gates.exists():
             write_file(paths.gates, DEFAULT_GATES.encode())
         key = load_signing_key(paths.audit_key) if paths.audit_key.exists() else create_signing_key(paths.audit_key)
@@ -93,6 +94,14 @@ def _instance(database: Database) -> str:
         fresh = new_id()
         connection.execute(insert(meta).values(key="instance", value=fresh))
         return fresh
+
+
+def _continue_ids(database: Database) -> None:
+    """Let new ids sort behind all that are there: the order of jobs is that of their ids, and clocks are set back."""
+    with database.read() as connection:
+        for table in (jobs, campaigns, datasets, suites, models, evaluations):
+            if (latest := connection.execute(select(func.max(table.c.id))).scalar()) is not None:
+                continue_ids_after(latest)
 
 
 def _sweep(paths: StatePaths, database: Database, blobs: BlobStore) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ulid import ULIDGenerator
 
 Clock = Callable[[], datetime]
 """Where a decision depends on time, the clock is passed in."""
@@ -25,7 +31,30 @@ def from_text(text: str) -> datetime:
 
 
 def new_id() -> str:
-    """Return a new ULID: 26 characters, sortable by creation time."""
+    """Return a new ULID: 26 characters; it sorts after those given before, even if the clock was set back."""
+    return str(_generator().generate())
+
+
+def continue_ids_after(latest: str) -> None:
+    """Give no id from now on that sorts before `latest`, which an earlier process gave."""
     from ulid import ULID
 
-    return str(ULID())
+    global _floor
+    _floor = max(_floor, ULID.from_str(latest).milliseconds + 1)
+
+
+_floor = 0
+"""milliseconds of the Unix epoch, below which no further id is given"""
+
+
+@cache
+def _generator() -> ULIDGenerator:
+    from ulid import ULIDGenerator
+
+    return ULIDGenerator(clock=_advancing)
+
+
+def _advancing() -> int:
+    global _floor
+    _floor = max(_floor, time.time_ns() // 1_000_000)
+    return _floor

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ from sqlalchemy import update
 
 from appliance.daemon.state import lock_state, open_appliance
 from appliance.jobs.spec import FileEntry, JobKind, TaskResult
+from appliance.kernel import clock
 from appliance.kernel.canonical import sha256_hex
 from appliance.kernel.errors import BadInput, Conflict, IntegrityFailure, StorageFailure
 from appliance.kernel.paths import StatePaths
@@ -17,6 +19,8 @@ from appliance.kernel.settings import Settings
 from appliance.services.context import Appliance
 from appliance.store import schema
 from tests.factories.appliance import WEIGHTS, context, imported_dataset, imported_model, open_test_appliance, queue_run
+
+HOUR = 3600 * 10**9
 
 
 def reopen(appliance: Appliance) -> Appliance:
@@ -63,6 +67,19 @@ def test_identity_and_keys_outlive_a_restart(tmp_path: Path) -> None:
     assert second.instance == first.instance
     assert second.trail.key.public_bytes == first.trail.key.public_bytes
     second.database.close()
+
+
+def test_jobs_keep_their_order_when_the_clock_is_set_back_between_two_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_test_appliance(tmp_path / "state")
+    monkeypatch.setattr(clock, "_floor", (time.time_ns() + HOUR) // 10**6)
+    before = queue_run(context(first), JobKind.TRAIN_SEED, {"corpus": imported_dataset(context(first))})
+    monkeypatch.setattr(clock, "_floor", 0)
+    second = reopen(first)
+    after = queue_run(context(second), JobKind.TRAIN_SEED, {"corpus": "faq"}, seed=1)
+    second.database.close()
+    assert before.id < after.id
 
 
 def test_gates_that_somebody_wrote_are_kept(tmp_path: Path) -> None:

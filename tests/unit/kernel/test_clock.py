@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from ulid import ULID
 
-from appliance.kernel.clock import from_text, new_id, to_text, utc_now
+from appliance.kernel.clock import continue_ids_after, from_text, new_id, to_text, utc_now
 
 
 def test_what_was_written_is_read_back_in_utc() -> None:
@@ -28,3 +30,20 @@ def test_other_texts_are_no_times(text: str) -> None:
 def test_identifiers_are_unlike_each_other() -> None:
     found = {new_id() for _ in range(1000)}
     assert (len(found), {len(item) for item in found}) == (1000, {26})
+
+
+def test_identifiers_sort_by_creation_although_the_clock_is_set_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [new_id() for _ in range(100)]
+    hour = 3600 * 10**9
+    early = time.time_ns() - hour
+    monkeypatch.setattr(time, "time_ns", lambda: early)
+    found += [new_id() for _ in range(100)]
+    assert found == sorted(found)
+
+
+def test_identifiers_go_on_after_those_of_an_earlier_process() -> None:
+    ahead = str(ULID.from_timestamp(time.time() + 0.2))
+    assert new_id() < ahead
+    continue_ids_after(ahead)
+    continue_ids_after(new_id())
+    assert ahead < new_id() < str(ULID.from_timestamp(time.time() + 3600.0))
