@@ -20,6 +20,7 @@ from appliance.training.preference import DirectPreference, PairBatch, collate, 
 from appliance.training.runtime import prepare
 from appliance.training.sampler import IGNORED, Batch, Example
 from appliance.training.schedule import Schedule
+from appliance.weights.token_ids import int32
 from benchmarks import training_case as case
 
 
@@ -91,7 +92,7 @@ def main(folder: Path, threads: int) -> None:
 
 def _example(row: dict[str, list[int]], answer: str) -> Example:
     prompt, said = row["prompt_ids"], row[answer]
-    return Example(tokens=(*prompt, *said), labels=(*[IGNORED] * len(prompt), *said))
+    return Example(tokens=int32((*prompt, *said)), labels=int32((*[IGNORED] * len(prompt), *said)))
 
 
 if __name__ == "__main__":

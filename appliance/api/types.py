@@ -306,6 +306,7 @@ class TrainingMemory(View, frozen=True, kw_only=True):
     weights: int
     training_state: int
     activations: int
+    data: int
     process: int
     merging: int = 0
     """what merging adapters takes beyond the training"""

@@ -111,6 +111,7 @@ def plan_text(plan: t.TrainingPlanView) -> str:
         f"  {'memory: weights':<30}{size_text(memory.weights)}",
         f"  {'  gradients and optimiser':<30}{size_text(memory.training_state)}",
         f"  {'  activations':<30}{size_text(memory.activations)}",
+        f"  {'  rows':<30}{size_text(memory.data)}",
         f"  {'  process':<30}{size_text(memory.process)}",
         *([f"  {'  more for the merge':<30}{size_text(memory.merging)}"] if memory.merging else ()),
         f"  {'  together':<30}{size_text(memory.total)} of {size_text(memory.available)} available"

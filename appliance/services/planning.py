@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from appliance.training.recipes.prune import PruneRecipe
 from appliance.training.recipes.registry import parse_recipe
 from appliance.training.recipes.seed import SeedRecipe
 from appliance.training.recipes.tag import TagRecipe
+from appliance.training.rows import PARTS
 from appliance.weights.families import ENCODERS, family_of_folder, require_encoder
 
 _KEPT_FREE: Final = 20
@@ -46,22 +48,28 @@ def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe, *, be
     memory = psutil.virtual_memory()
     freed = 0 if beside_jobs else _held_by_jobs()
     available = max(0, memory.available + freed - memory.total // _KEPT_FREE)
+    load = replace(recipe.load(), data=_rows_size(inputs))
     if isinstance(recipe, SeedRecipe):
-        return plan_memory(shape_of_seed(recipe), recipe.load(), available=available)
+        return plan_memory(shape_of_seed(recipe), load, available=available)
     if isinstance(recipe, ClassifyRecipe | TagRecipe):
         shape, family = _base(ctx, inputs["base"])
         require_encoder(family)
-        return encoder_memory(shape, recipe.load(), available=available)
+        return encoder_memory(shape, load, available=available)
     if isinstance(recipe, PruneRecipe | DistilRecipe):
         shape, family = _base(ctx, inputs["teacher"] if isinstance(recipe, DistilRecipe) else inputs["base"])
         return shrinking_memory(
             shape,
-            recipe.load(),
+            load,
             trained=isinstance(recipe, DistilRecipe),
             encodes=family in ENCODERS,
             available=available,
         )
-    return plan_memory(_base(ctx, inputs["base"])[0], recipe.load(), available=available)
+    return plan_memory(_base(ctx, inputs["base"])[0], load, available=available)
+
+
+def _rows_size(inputs: dict[str, InputRef]) -> int:
+    """Return the bytes of the rows that a run reads."""
+    return sum(file.size for given in inputs.values() for file in given.files if file.path in PARTS)
 
 
 def _base(ctx: Context, base: InputRef) -> tuple[ModelShape, str]:

@@ -82,6 +82,7 @@ def _memory(plan: MemoryPlan) -> t.TrainingMemory:
         weights=plan.weights,
         training_state=plan.training_state,
         activations=plan.activations,
+        data=plan.data,
         process=plan.process,
         merging=plan.merging,
         total=plan.total,

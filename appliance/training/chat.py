@@ -18,6 +18,7 @@ from jinja2 import TemplateError
 from appliance.kernel.errors import BadInput
 from appliance.training.rows import Row
 from appliance.training.sampler import IGNORED, Example
+from appliance.weights.token_ids import int32
 
 
 class LossOn(StrEnum):
@@ -77,8 +78,8 @@ def encode_completions(
     examples = []
     for row in rows:
         asked, answer = [*begin, *_ids(tokenizer, row.prompt)], [*_ids(tokenizer, row.completion), end]
-        tokens = (*asked, *answer)
-        labels = tokens if loss_on is LossOn.ALL else (*([IGNORED] * len(asked)), *answer)
+        tokens = int32([*asked, *answer])
+        labels = tokens if loss_on is LossOn.ALL else int32([*([IGNORED] * len(asked)), *answer])
         examples.append(Example(tokens=tokens, labels=labels))
     return _fitting(examples, max_length)
 
@@ -107,7 +108,7 @@ def encode_texts(tokenizer: Any, texts: Iterable[str], *, max_length: int) -> En
     for text in texts:
         tokens = [*_ids(tokenizer, text), end]
         for start in range(0, len(tokens), max_length):
-            piece = tuple(tokens[start : start + max_length])
+            piece = int32(tokens[start : start + max_length])
             # The first token of a piece is nobody's next one: a piece of one token would teach nothing.
             if len(piece) > 1:
                 examples.append(Example(tokens=piece, labels=piece))
@@ -154,8 +155,8 @@ def _encode(tokenizer: Any, messages: list[dict[str, str]], loss_on: LossOn) -> 
     end = len(labels)
     while end and labels[end - 1] == IGNORED:
         end -= 1
-    kept = tuple(tokens[:end])
-    return Example(tokens=kept, labels=kept if loss_on is LossOn.ALL else tuple(labels[:end]))
+    kept = int32(tokens[:end])
+    return Example(tokens=kept, labels=kept if loss_on is LossOn.ALL else int32(labels[:end]))
 
 
 def _split_turn(tokenizer: Any, turn: str) -> tuple[list[int], list[int]]:

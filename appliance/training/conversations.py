@@ -18,7 +18,7 @@ from appliance.training.recipes.base import OnBase
 from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.load import Load
 from appliance.training.recipes.lora import LoraRecipe
-from appliance.training.rows import Row, read_rows
+from appliance.training.rows import Row, read_rows, rows_size
 from appliance.training.sampler import Example
 
 
@@ -30,12 +30,14 @@ class Conversations:
     heldout: tuple[Example, ...]
     examples: int
     too_long: int
+    size: int
+    """bytes of the files that they were read from"""
 
     def load_of(self, recipe: OnBase) -> Load:
         """Return the recipe's load at the longest sequence that there really is."""
         longest = max(len(example.tokens) for example in (*self.training, *self.heldout))
         packed = any(len(example.lengths) > 1 for example in self.training)
-        return replace(recipe.load(), sequence_length=longest, packed=packed)
+        return replace(recipe.load(), sequence_length=longest, packed=packed, data=self.size)
 
     def figures(self) -> dict[str, Any]:
         """Return the counts for the summary."""
@@ -67,7 +69,8 @@ def read_conversations(
         )
     if encoded.too_long:
         emit(Note(text=f"{encoded.too_long} rows exceed max_length and are left out."))
-    return _conversations(encoded, read("heldout"), length=recipe.max_length if recipe.packing else 0, seed=seed)
+    length = recipe.max_length if recipe.packing else 0
+    return _conversations(encoded, read("heldout"), folder, length=length, seed=seed)
 
 
 def read_texts(tokenizer: Any, folder: Path, *, length: int, seed: int) -> Conversations:
@@ -80,15 +83,19 @@ def read_texts(tokenizer: Any, folder: Path, *, length: int, seed: int) -> Conve
             hint='Import a JSONL file whose rows are {"text": ...} and use it as the corpus.',
         )
     heldout = encode_texts(tokenizer, _texts(read_rows(folder / "heldout.jsonl")), max_length=length)
-    return _conversations(encoded, heldout, length=length, seed=seed)
+    return _conversations(encoded, heldout, folder, length=length, seed=seed)
 
 
 def _texts(rows: list[Row]) -> list[str]:
     return [row.text for row in rows if row.text.strip()]
 
 
-def _conversations(encoded: Encoded, heldout: Encoded, *, length: int, seed: int) -> Conversations:
+def _conversations(encoded: Encoded, heldout: Encoded, folder: Path, *, length: int, seed: int) -> Conversations:
     packed = pack(encoded.examples, length=length, seed=seed) if length else encoded.examples
     return Conversations(
-        training=packed, heldout=heldout.examples, examples=len(encoded.examples), too_long=encoded.too_long
+        training=packed,
+        heldout=heldout.examples,
+        examples=len(encoded.examples),
+        too_long=encoded.too_long,
+        size=rows_size(folder),
     )

@@ -34,7 +34,7 @@ from appliance.training.preference import (
 )
 from appliance.training.recipes.dpo import DpoRecipe
 from appliance.training.recipes.registry import recipe_of
-from appliance.training.rows import read_rows
+from appliance.training.rows import read_rows, rows_size
 from appliance.training.runtime import prepare
 from appliance.training.sampler import BucketSampler, in_batches
 from appliance.training.summary import heldout_figures, summarise
@@ -58,7 +58,8 @@ def run(workspace: Workspace) -> dict[str, Any]:
     )
     training, heldout = _pairs(workspace, base, recipe)
     longest = max(pair.length for pair in (*training.pairs, *heldout.pairs))
-    watch = MemoryWatch(shape_of_folder(base.folder), replace(recipe.load(), sequence_length=longest), workspace.emit)
+    load = replace(recipe.load(), sequence_length=longest, data=rows_size(workspace.input("dataset")))
+    watch = MemoryWatch(shape_of_folder(base.folder), load, workspace.emit)
     known = _with_reference(workspace, base, training, heldout, recipe)
     rows, kept_aside = known[: len(training.pairs)], known[len(training.pairs) :]
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from appliance.training.runtime import derive_seed
 from appliance.training.sampler import IGNORED, Example, permutation
+from appliance.weights.token_ids import int32
 
 
 def pack(examples: Sequence[Example], *, length: int, seed: int) -> tuple[Example, ...]:
@@ -36,7 +37,7 @@ def pack(examples: Sequence[Example], *, length: int, seed: int) -> tuple[Exampl
 
 def _joined(examples: Sequence[Example]) -> Example:
     return Example(
-        tokens=tuple(token for example in examples for token in example.tokens),
-        labels=tuple(label for example in examples for label in (IGNORED, *example.labels[1:])),
+        tokens=int32(token for example in examples for token in example.tokens),
+        labels=int32(label for example in examples for label in (IGNORED, *example.labels[1:])),
         lengths=tuple(len(example.tokens) for example in examples),
     )

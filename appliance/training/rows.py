@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from appliance.kernel.errors import BadInput
+
+PARTS: Final = ("train.jsonl", "heldout.jsonl")
+"""The files of rows in a data set's folder."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,6 +33,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def plain_messages(self) -> list[dict[str, str]]:
         """Return the turns in the form that chat templates expect."""
         return [{"role": message.role, "content": message.content} for message in self.messages]
+
+
+def rows_size(folder: Path) -> int:
+    """Return the bytes of a data set's rows."""
+    return sum(file.stat().st_size for part in PARTS if (file := folder / part).exists())
 
 
 def read_rows(file: Path) -> list[Row]:

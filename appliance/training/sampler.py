@@ -7,6 +7,7 @@ carry the number of their segment at every position instead.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from appliance.training.runtime import derive_seed
+from appliance.weights.token_ids import int32, tensor
 
 IGNORED = -100
 """Label of a position that carries no loss."""
@@ -44,8 +46,8 @@ class Batch:
 class Example:
     """One sequence: token ids and, position by position, the label. `lengths` are those of what is packed in it."""
 
-    tokens: tuple[int, ...]
-    labels: tuple[int, ...]
+    tokens: array[int]
+    labels: array[int]
     lengths: tuple[int, ...] = ()
 
 
@@ -60,7 +62,7 @@ class TextSampler:
     """Packed sequences of `length` tokens from documents that each end with the end token."""
 
     def __init__(
-        self, documents: Sequence[Sequence[int]], *, seed: int, length: int, batch_size: int, accumulation: int
+        self, documents: Sequence[array[int]], *, seed: int, length: int, batch_size: int, accumulation: int
     ) -> None:
         total = sum(len(document) for document in documents)
         self._documents = documents
@@ -76,7 +78,7 @@ class TextSampler:
         first = step * self._batch_size * self._accumulation
         result = []
         for start in range(first, first + self._batch_size * self._accumulation, self._batch_size):
-            tokens = torch.stack([self._sequence(index) for index in range(start, start + self._batch_size)])
+            tokens = torch.stack([self._sequence(index) for index in range(start, start + self._batch_size)]).long()
             result.append(Batch(tokens=tokens, labels=tokens))
         return result
 
@@ -84,8 +86,8 @@ class TextSampler:
         epoch, row = divmod(index, self._per_epoch)
         if epoch not in self._epochs:
             order = permutation(len(self._documents), self._seed, epoch)
-            stream = [token for document in order for token in self._documents[document]]
-            packed = torch.tensor(stream[: self._per_epoch * self._length]).view(self._per_epoch, self._length)
+            stream = int32(token for document in order for token in self._documents[document])
+            packed = tensor(stream)[: self._per_epoch * self._length].view(self._per_epoch, self._length)
             # A step may straddle two epochs; older ones are never asked for again.
             self._epochs = {key: value for key, value in self._epochs.items() if key == epoch - 1} | {epoch: packed}
         return self._epochs[epoch][row]
@@ -162,8 +164,8 @@ def pad(examples: Sequence[Example], *, padding: int) -> Batch:
     tokens = torch.full((len(examples), width), padding, dtype=torch.int64)
     labels = torch.full((len(examples), width), IGNORED, dtype=torch.int64)
     for row, example in enumerate(examples):
-        tokens[row, : len(example.tokens)] = torch.tensor(example.tokens)
-        labels[row, : len(example.labels)] = torch.tensor(example.labels)
+        tokens[row, : len(example.tokens)] = tensor(example.tokens)
+        labels[row, : len(example.labels)] = tensor(example.labels)
     return Batch(tokens=tokens, labels=labels, segments=_segments(examples, width))
 
 

@@ -37,9 +37,11 @@ def run(workspace: Workspace) -> dict[str, Any]:
     workspace.emit(Progress(phase="tokenizer"))
     texts = _texts(read_rows(workspace.input("corpus") / "train.jsonl"))
     tokenizer = train_tokenizer(texts, vocabulary=recipe.vocabulary)
+    documents = encode_documents(tokenizer, texts)
+    del texts  # as many bytes as the corpus has
     model = _model(recipe, tokenizer, seed=spec.seed)
     sampler = TextSampler(
-        encode_documents(tokenizer, texts),
+        documents,
         seed=spec.seed,
         length=recipe.sequence_length,
         batch_size=recipe.batch_size,

@@ -7,10 +7,13 @@ No beginning-of-text token is ever added; `<|end|>` closes documents and turns a
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+from appliance.weights.token_ids import int32, slices
 
 END = "<|end|>"
 PAD = "<|pad|>"
@@ -61,7 +64,11 @@ def as_transformers(tokenizer: Tokenizer, *, context_length: int) -> Any:
     )
 
 
-def encode_documents(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+def encode_documents(tokenizer: Tokenizer, texts: Sequence[str]) -> list[array[int]]:
     """Return each text's token ids, closed by the end token."""
     (end,) = tokenizer.encode(END, add_special_tokens=False).ids
-    return [[*encoding.ids, end] for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    return [
+        int32([*encoding.ids, end])
+        for some in slices(texts)
+        for encoding in tokenizer.encode_batch(some, add_special_tokens=False)
+    ]

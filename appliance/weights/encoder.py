@@ -7,6 +7,7 @@ its neighbours beyond the last bits of float32.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from appliance.kernel.errors import BadInput, IntegrityFailure
 from appliance.weights.families import require_encoder
 from appliance.weights.head import Head, HeadConfig, has_head, read_head
+from appliance.weights.token_ids import int32, slices
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 CHARACTERS_PER_TOKEN: Final = 64
@@ -161,11 +163,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], *, max_length: int) -> list[tuple[int, ...]]:
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], *, max_length: int) -> list[array[int]]:
     """Return each text's tokens in the tokenizer's frame, the text cut so that all of it has at most `max_length`."""
     tokenizer.enable_truncation(max_length)
     most = max_length * CHARACTERS_PER_TOKEN
-    found = [tuple(encoding.ids) for encoding in tokenizer.encode_batch_fast([text[:most] for text in texts])]
+    found = [
+        int32(encoding.ids)
+        for some in slices(texts)
+        for encoding in tokenizer.encode_batch_fast([text[:most] for text in some])
+    ]
     tokenizer.no_truncation()
     return found
 

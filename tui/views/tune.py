@@ -119,7 +119,7 @@ def plan_lines(planned: Planned, look: Look) -> list[Line]:
         fact(" weights", fmt.size(memory.weights)),
         fact(" training", f"{fmt.size(memory.training_state)} gradients and optimiser"),
         fact(" activations", fmt.size(memory.activations)),
-        fact(" process", fmt.size(memory.process)),
+        fact(" process", f"{fmt.size(memory.process)}   rows {fmt.size(memory.data)}"),
         *([fact(" merge", f"{fmt.size(memory.merging)} more")] if memory.merging else ()),
         fact("steps", "known once the rows are packed" if plan.steps is None else fmt.count(plan.steps)),
         fact("tokens", "-" if plan.tokens is None else f"{fmt.count(plan.tokens)} at most"),

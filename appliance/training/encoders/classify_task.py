@@ -7,6 +7,7 @@ in/base/ (Hugging Face folder of an encoder), in/dataset/{train,heldout}.jsonl
 from __future__ import annotations
 
 import time
+from array import array
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,8 +47,8 @@ _SHOWN: Final = 5
 class _Texts:
     """Both parts of the data set in tokens."""
 
-    training: list[tuple[int, ...]]
-    heldout: list[tuple[int, ...]]
+    training: list[array[int]]
+    heldout: list[array[int]]
     numbers: list[int]
 
 

@@ -34,3 +34,5 @@ class Load:
     """whether the best weights are kept beside the present ones"""
     ranks: int = 1
     """processes that share weights, moments and the rows of a batch"""
+    data: int = 0
+    """bytes of the files of rows, which are held as tokens while they are learnt from"""

@@ -8,6 +8,7 @@ one that writes   perplexity of the held-out answers or texts
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Subject:
     """A loaded model, its calibration rows as tokens, and how it is measured."""
 
     model: Any
-    rows: tuple[tuple[int, ...], ...]
+    rows: tuple[Sequence[int], ...]
     figures: dict[str, float]
     vectors: Any = None
 
@@ -155,7 +156,7 @@ def _writer(folder: Path, data: Path, *, rows: int, max_length: int, batch_size:
     )
 
 
-def _first(loaded: LoadedEncoder, texts: Sequence[str], rows: int, length: int) -> tuple[tuple[int, ...], ...]:
+def _first(loaded: LoadedEncoder, texts: Sequence[str], rows: int, length: int) -> tuple[array[int], ...]:
     return tuple(encode_texts(loaded.tokenizer, list(texts[:rows]), max_length=length))
 
 

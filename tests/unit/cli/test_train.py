@@ -45,7 +45,7 @@ def test_a_plan_names_defaults_and_what_does_not_fit() -> None:
         steps=None,
         tokens=None,
         memory=t.TrainingMemory(
-            weights=1, training_state=1, activations=1, process=1, total=4, available=3, fits=False
+            weights=1, training_state=1, activations=1, data=1, process=1, total=5, available=3, fits=False
         ),
         proposals=("Use batch_size 1.",),
     )

@@ -46,7 +46,13 @@ def test_a_plan_says_what_submit_would_queue_and_changes_nothing(ctx: Context) -
     ]
     assert plan.memory.fits
     assert plan.memory.total == sum(
-        (plan.memory.weights, plan.memory.training_state, plan.memory.activations, plan.memory.process)
+        (
+            plan.memory.weights,
+            plan.memory.training_state,
+            plan.memory.activations,
+            plan.memory.data,
+            plan.memory.process,
+        )
     )
     assert plan.equal_job == ""
     job = jobs.submit(ctx, body)

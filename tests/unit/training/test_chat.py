@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ def row(*turns: str) -> Row:
     return Row(messages=tuple(Message(role=roles[n % 2], content=text) for n, text in enumerate(turns)))  # type: ignore[arg-type]
 
 
-def spoken(tokenizer: Any, labels: tuple[int, ...]) -> str:
+def spoken(tokenizer: Any, labels: Sequence[int]) -> str:
     return str(tokenizer.decode([label for label in labels if label != IGNORED]))
 
 

@@ -8,12 +8,13 @@ import torch
 from appliance.training.objective import NextToken, block_mask, mean_loss, positions_in
 from appliance.training.packing import pack
 from appliance.training.sampler import IGNORED, Example, in_batches, pad
+from appliance.weights.token_ids import int32
 from tests.unit.training.random_llama import random_llama
 
 EXAMPLES = [
     Example(
-        tokens=tuple((row * 13 + place * 7) % 60 + 1 for place in range(3 + row % 9)),
-        labels=(IGNORED, *((row * 13 + place * 7) % 60 + 1 for place in range(1, 3 + row % 9))),
+        tokens=int32((row * 13 + place * 7) % 60 + 1 for place in range(3 + row % 9)),
+        labels=int32((IGNORED, *((row * 13 + place * 7) % 60 + 1 for place in range(1, 3 + row % 9)))),
     )
     for row in range(40)
 ]
@@ -27,10 +28,10 @@ def test_every_example_is_packed_once_and_whole() -> None:
     for sequence in packed:
         begin = 0
         for length in sequence.lengths:
-            parts[sequence.tokens[begin : begin + length]] += 1
+            parts[tuple(sequence.tokens[begin : begin + length])] += 1
             begin += length
         assert begin == len(sequence.tokens) == len(sequence.labels)
-    assert parts == Counter(example.tokens for example in EXAMPLES)
+    assert parts == Counter(tuple(example.tokens) for example in EXAMPLES)
 
 
 def test_packing_depends_on_the_seed_alone() -> None:

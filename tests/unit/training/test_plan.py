@@ -158,3 +158,10 @@ def test_where_no_single_step_helps_all_of_them_are_proposed() -> None:
     enough = predict(SHAPE, smallest, available=0).total + 1
     (proposal,) = plan_memory(SHAPE, able, available=enough).proposals
     assert proposal == f"Use batch_size 1 with accumulation {LOAD.batch_size} and gradient_checkpointing true."
+
+
+def test_rows_take_memory_on_every_rank() -> None:
+    plain, filled = (predict(SHAPE, replace(LOAD, data=data), available=0) for data in (0, 100 << 20))
+    assert filled.total == plain.total + filled.data
+    assert 300 << 20 < filled.data < 700 << 20
+    assert predict(SHAPE, replace(LOAD, data=100 << 20, ranks=2), available=0).data == 2 * filled.data

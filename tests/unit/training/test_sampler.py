@@ -5,9 +5,12 @@ from collections import Counter
 import torch
 
 from appliance.training.sampler import IGNORED, ChatSampler, Example, pad, permutation
+from appliance.weights.token_ids import int32
 from tests.unit.training.tiny_model import DOCUMENTS, sampler
 
-EXAMPLES = [Example(tokens=tuple(range(1, 4 + row % 5)), labels=(IGNORED, *range(2, 4 + row % 5))) for row in range(21)]
+EXAMPLES = [
+    Example(tokens=int32(range(1, 4 + row % 5)), labels=int32((IGNORED, *range(2, 4 + row % 5)))) for row in range(21)
+]
 
 
 def chats(*, batch_size: int = 4, accumulation: int = 1, seed: int = 3) -> ChatSampler:
@@ -43,7 +46,7 @@ def test_an_epoch_of_text_is_the_corpus() -> None:
 def test_a_corpus_shorter_than_a_sequence_still_trains() -> None:
     from appliance.training.sampler import TextSampler
 
-    short = TextSampler([[1, 2, 0]], seed=0, length=100, batch_size=2, accumulation=1)
+    short = TextSampler([int32([1, 2, 0])], seed=0, length=100, batch_size=2, accumulation=1)
     assert short.batches(5)[0].tokens.tolist() == [[1, 2, 0], [1, 2, 0]]
 
 

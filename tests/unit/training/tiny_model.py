@@ -16,11 +16,12 @@ from appliance.training.loop import LoopResult, LoopSettings, Supervision, train
 from appliance.training.objective import NextToken
 from appliance.training.sampler import TextSampler
 from appliance.training.schedule import Schedule
+from appliance.weights.token_ids import int32
 
 E = TypeVar("E")
 
 STEPS = 6
-DOCUMENTS = [[(start * 7 + position * start) % 31 + 1 for position in range(9)] + [0] for start in range(1, 20)]
+DOCUMENTS = [int32([*((start * 7 + at * start) % 31 + 1 for at in range(9)), 0]) for start in range(1, 20)]
 
 
 @dataclass(frozen=True)

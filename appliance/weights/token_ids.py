@@ -1,0 +1,29 @@
+"""Token ids as a whole data set of them is held: numbers of 32 bits, and encoded a slice of texts at a time."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+_AT_ONCE: Final = 1000
+"""Texts: until it is given back, an encoding holds far more than its ids."""
+
+
+def int32(ids: Iterable[int]) -> array[int]:
+    """Return ids, or labels in their places, four bytes each; a list of them takes ten times as much."""
+    return array("i", ids)
+
+
+def tensor(ids: array[int]) -> Tensor:
+    """Return the same numbers (int32) in the same memory; at least one."""
+    return torch.frombuffer(ids, dtype=torch.int32)
+
+
+def slices(texts: Sequence[str]) -> Iterator[list[str]]:
+    """Return the texts in their order, as many at a time as are encoded together."""
+    for start in range(0, len(texts), _AT_ONCE):
+        yield list(texts[start : start + _AT_ONCE])
