@@ -62,7 +62,9 @@ class EncoderLoop(ComputeThread):
 
     def cancel(self, connection: Connection, number: int) -> None:
         """End a request of this connection if it is still there; from the reader."""
-        self._tell(lambda: self._cancel(connection, number))
+        request: EncodeRequest | None = connection.requests.get(number)
+        if request is not None:
+            self._tell(lambda: self._cancel(request))  # the number may be another's when this is heard
 
     def forget(self, connection: Connection) -> None:
         """Drop everything of a connection that ended; from the reader."""
@@ -138,9 +140,8 @@ class EncoderLoop(ComputeThread):
         self._open.pop(request, None)
         request.connection.requests.pop(request.id, None)
 
-    def _cancel(self, connection: Connection, number: int) -> None:
-        request = connection.requests.get(number)
-        if request is not None:
+    def _cancel(self, request: EncodeRequest) -> None:
+        if request in self._open:
             self._leave(request, "cancelled", time.monotonic())
 
     def _forget(self, connection: Connection) -> None:

@@ -85,9 +85,11 @@ class EngineLoop(ComputeThread):
 
     def cancel(self, connection: Connection, number: int) -> None:
         """End a request of this connection if it is still there; from the reader."""
-        request = connection.requests.get(number)
-        self._tell(lambda: self._cancel(connection, number))
-        if request is not None and request.sequence is self._heavy:
+        request: Request | None = connection.requests.get(number)
+        if request is None:
+            return
+        self._tell(lambda: self._cancel(request))  # the number may be another's when this is heard
+        if request.sequence is self._heavy:
             self._context.interrupt()
 
     def forget(self, connection: Connection) -> None:
@@ -287,9 +289,8 @@ class EngineLoop(ComputeThread):
         request.connection.requests.pop(request.id, None)
         request.sampler.close()
 
-    def _cancel(self, connection: Connection, number: int) -> None:
-        request = connection.requests.get(number)
-        if request is not None:
+    def _cancel(self, request: Request) -> None:
+        if request.sequence in self._requests:
             self._leave(request, "cancelled", time.monotonic())
 
     def _forget(self, connection: Connection) -> None:

@@ -107,6 +107,7 @@ class Intake(Reader):
 
     def _submit(self, connection: Connection, frame: Submit, prompt: Prompt, constraint: Constraint | None) -> None:
         params, tokens = frame.params, prompt.tokens
+        shown = self._prompts.echo(frame) if params.echo else ""
         request = Request(
             id=frame.id,
             connection=connection,
@@ -131,7 +132,6 @@ class Intake(Reader):
         )
         connection.requests[frame.id] = request
         self._emitter.send(connection, Accepted(id=frame.id, prompt_tokens=len(tokens)))
-        if params.echo:
-            shown = frame.prompt or self._prompts.text_of(frame.tokens or ())
+        if shown:
             self._emitter.send(connection, Step(items=(Piece(id=frame.id, text=shown, tokens=0),)))
         self._engine.submit(request)

@@ -289,6 +289,7 @@ class LlamaContext:
         self._adapt(chunks[0].sequence.adapter)
         self._batch.n_tokens = at + padding
         status = llama_cpp.llama_decode(self.handle, self._batch)
+        llama_cpp.llama_synchronize(self.handle)  # else a graphics card still computes while the step is timed
         if padding:
             self.cut(self._scratch, 0)
         if status == 1:

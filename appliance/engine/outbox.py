@@ -1,8 +1,8 @@
 """Connections, and how frames are written to them.
 
 A frame is written by the thread that has it, as far as the socket takes it; what a socket does not take at once waits
-for one thread. Invariant: a client that does not read costs little more than `LARGEST_BACKLOG` bytes: then its
-connection is shut down, and the reader's end of file cancels its requests.
+for one thread. Invariant: a client that does not read costs little more than `LARGEST_BACKLOG` bytes, and one that
+reads slowly than `_MOST_WAITING`: then its connection is shut down, and the reader's end of file cancels its requests.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from typing import Any, Final
 from appliance.engine.frames import FrameStream, FromWorker, ToWorker, client_stream, encode
 
 LARGEST_BACKLOG: Final = 4 * 1024 * 1024
+"""Bytes that wait for a client that has taken none for `_PATIENCE` seconds."""
+_PATIENCE: Final = 1.0
+_MOST_WAITING: Final = 64 * 1024 * 1024
+"""Bytes that wait for a client at all."""
 _LAST_WORDS_SECONDS: Final = 2.0
 
 
@@ -27,7 +31,7 @@ class Connection:
     `prepared` are requests that the engine does not know yet, and whether they were cancelled meanwhile; the reader's.
     """
 
-    __slots__ = ("dead", "outgoing", "prepared", "requests", "socket", "stream")
+    __slots__ = ("dead", "outgoing", "prepared", "read_at", "requests", "socket", "stream")
 
     def __init__(self, accepted: socket.socket) -> None:
         accepted.setblocking(False)
@@ -36,6 +40,7 @@ class Connection:
         self.requests: dict[int, Any] = {}  # what the worker's own kind of request is
         self.prepared: dict[int, bool] = {}
         self.outgoing = bytearray()
+        self.read_at = 0.0  # when it last took something, of what it did not take at once
         self.dead = False
 
 
@@ -61,7 +66,7 @@ class Emitter(threading.Thread):
             connection.outgoing += data
             if connection not in self._blocked:
                 self._write(connection)
-            elif len(connection.outgoing) > LARGEST_BACKLOG:
+            elif _is_lost(connection):
                 self._give_up(connection)
 
     def close(self, connection: Connection) -> None:
@@ -93,9 +98,8 @@ class Emitter(threading.Thread):
                 sent = connection.socket.send(connection.outgoing)
                 del connection.outgoing[:sent]
         except BlockingIOError:
-            if len(connection.outgoing) > LARGEST_BACKLOG:
-                self._give_up(connection)
-            elif connection not in self._blocked:
+            connection.read_at = time.monotonic()
+            if connection not in self._blocked:
                 self._blocked.add(connection)
                 self._selector.register(connection.socket, selectors.EVENT_WRITE, connection)
         except OSError:
@@ -115,3 +119,10 @@ class Emitter(threading.Thread):
         if connection in self._blocked:
             self._blocked.discard(connection)
             self._selector.unregister(connection.socket)
+
+
+def _is_lost(connection: Connection) -> bool:
+    """Whether more waits for a client than is kept for it."""
+    waiting = len(connection.outgoing)
+    stands = waiting > LARGEST_BACKLOG and time.monotonic() - connection.read_at > _PATIENCE
+    return stands or waiting > _MOST_WAITING

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import llama_cpp
 
@@ -23,6 +23,9 @@ from appliance.engine.sampling import check_sampling
 from appliance.engine.template import ControlTokens
 from appliance.engine.template_process import TemplateProcess
 from appliance.kernel.errors import BadInput, IntegrityFailure
+
+_LONGEST_ECHO: Final = 2 * 1024 * 1024
+"""Characters: prompts that are shown again must not fill what may wait for other answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,15 @@ class PromptMaker:
         model = self._model
         data = b"".join(model.pieces[token] or model.text_of(token).encode() for token in tokens)
         return data.decode(errors="replace")
+
+    def echo(self, submit: Submit) -> str:
+        """The prompt as it is shown before its answer. BadInput `engine.echo`: a few tokens may be a long text."""
+        text = submit.prompt or self.text_of(submit.tokens or ())
+        if len(text) > _LONGEST_ECHO:
+            raise BadInput(
+                "engine.echo", f"The prompt has {len(text)} characters; at most {_LONGEST_ECHO} are shown again."
+            )
+        return text
 
     def close(self) -> None:
         """End the template's process."""

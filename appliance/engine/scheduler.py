@@ -349,13 +349,11 @@ class Scheduler:
                 break
             sequence = chunk.sequence
             most = min(MOST_DRAFTED, room, sequence.limit - len(sequence.tokens) - 1)
-            draft = sequence.lookup.draft(sequence.tokens, most) if most > 0 else []
-            if not draft:
-                continue
             acceptance = sequence.lookup.acceptance.rate
             if (rows, acceptance) not in best:
                 best[rows, acceptance] = worthwhile(self.cost, rows=rows, acceptance=acceptance, most=MOST_DRAFTED)
-            draft = draft[: best[rows, acceptance]]
+            most = min(most, best[rows, acceptance])
+            draft = sequence.lookup.draft(sequence.tokens, most) if most > 0 else []
             if draft:
                 chunks[at] = Chunk(sequence, chunk.start, 1 + len(draft), last=True, draft=tuple(draft))
                 rows += len(draft)
@@ -378,7 +376,8 @@ class Scheduler:
     def _shares(self, decoding: list[Chunk], lane: str) -> list[tuple[Sequence, int]]:
         """Who gets how much of the budget: half for the oldest prompt, the rest to the shortest first.
 
-        So a short question does not wait for a long document before it, and the document always advances.
+        So a short question does not wait for a long document before it, and the document always advances. The rest is
+        divided as time, in which fewer tokens can be computed of a prompt that has come far.
         """
         prompts = [sequence for sequence in self._of(lane) if sequence.prefilling]
         if not prompts:
@@ -388,11 +387,14 @@ class Scheduler:
         if budget <= 0:
             return []
         shares = {id(oldest): min(oldest.remaining, (budget + 1) // 2)}
-        budget -= shares[id(oldest)]
+        room = self.limits.batch - sum(chunk.count for chunk in decoding) - shares[id(oldest)]
+        seconds = (budget - shares[id(oldest)]) * self.cost.price(oldest.computed)
         for sequence in sorted(prompts, key=lambda sequence: (sequence.priority, sequence.remaining)):
-            share = min(budget, sequence.remaining - shares.get(id(sequence), 0))
-            shares[id(sequence)] = shares.get(id(sequence), 0) + share
-            budget -= share
+            has = shares.get(id(sequence), 0)
+            share = min(self.cost.piece(seconds, depth=sequence.computed, has=has), room, sequence.remaining - has)
+            shares[id(sequence)] = has + share
+            room -= share
+            seconds -= share * self.cost.price(sequence.computed)
         return [(sequence, shares[id(sequence)]) for sequence in prompts if shares[id(sequence)]]
 
     def _room(self, needed: int, sequence: Sequence) -> int:

@@ -26,6 +26,8 @@ _STRETCH: Final = 1.25
 _MOST_ERROR: Final = 4.0
 """What one step can say at most, in predicted times: a machine that was suspended says nothing about the price."""
 _LEAST_PRICE: Final = 1e-9
+_ROUNDING: Final = 1e-6
+"""Tokens: a time that was computed from so many of them is that of so many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +88,27 @@ class StepCost:
         A few more where that fills a tile; may be negative.
         """
         left = target - self.rows(rows)
-        growth, price = self._attention.tile / (2 * TILE), self.token + depth * self._attention.tile / TILE
+        growth, price = self._attention.tile / (2 * TILE), self.price(depth)
         if left <= 0 or not growth:
             return int(left / price)
         count = int((sqrt(price**2 + 4 * growth * left) - price) / (2 * growth))
         over = (count + rows) % TILE
         full = count + TILE - over
         return full if over and full * (price + growth * full) <= _STRETCH * left else count
+
+    def piece(self, seconds: float, *, depth: int, has: int = 0) -> int:
+        """How many tokens of another prompt behind `depth` cells take that long, beside `has` that are in the step.
+
+        Of less than a tile each row costs its token and all together the whole tile: of a deep prompt that may be none.
+        """
+        count = seconds / self.price(depth)
+        if has + count < TILE and not has:
+            count = (seconds - depth * self._attention.tile) / self.token
+        return max(0, int(count + _ROUNDING))
+
+    def price(self, depth: int) -> float:
+        """Seconds of one more prompt token behind `depth` others."""
+        return self.token + depth * self._attention.tile / TILE
 
     def missing(self, pieces: Sequence[tuple[int, int]], *, micro: int) -> int:
         """How many rows to add to a step so that its last micro-batch (of `micro` rows) is a tile; 0 if that is slower.
@@ -132,5 +148,9 @@ class StepCost:
         nearest = bisect_left(self._rows, rows, hi=len(self._rows) - 1)
         if nearest and rows - self._rows[nearest - 1] <= self._rows[nearest] - rows:
             nearest -= 1
-        error = seconds - self.rows(rows)
-        self._seconds[nearest] = max(0.0, self._seconds[nearest] + _SMOOTHING * error)
+        predicted = self.rows(rows)
+        error = seconds - predicted
+        if predicted:
+            error = min(error, _MOST_ERROR * predicted)
+        share = min(1.0, self._rows[nearest] / rows)  # beyond the curve's end an error is that of so many points
+        self._seconds[nearest] = max(0.0, self._seconds[nearest] + _SMOOTHING * error * share)

@@ -26,9 +26,12 @@ _FROM_ENGINE: Final = {
     "engine.reasoning": ("unsupported", "reasoning_effort"),
     "engine.no_fill": ("unsupported", "suffix"),
     "engine.tokens": ("invalid_request_error", "prompt"),
+    "engine.echo": ("invalid_request_error", "echo"),
     "engine.bias": ("invalid_request_error", "logit_bias"),
 }
 """what a client is told, and of which field, for an engine's code"""
+_DEFECTS: Final = frozenset({"engine.request_defect", "engine.grammar_defect", "engine.tokenise"})
+"""what is the engine's own fault, and of one request only"""
 
 
 class Refusal(IntramurosError):
@@ -187,7 +190,7 @@ def from_engine(failed: Failed, model: str, paths: Mapping[str, str] = MappingPr
         return too_many(failed.message, retry_after=failed.retry_after)
     if failed.retryable:
         return engine_unavailable(model)
-    if failed.code == "engine.request_defect":
+    if failed.code in _DEFECTS:
         return defect("engine")
     code, param = _FROM_ENGINE.get(failed.code, ("invalid_request_error", None))
     return bad_request(failed.message, code=code, param=param and paths.get(param, param))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -178,6 +179,25 @@ def test_cancelling_in_a_long_prompt_ends_its_step_and_frees_its_cells(model: Ll
         assert (state.active, state.free_cells, state.aborted_steps, state.cancelled) == (0, CELLS, 1, 1)
         harness.submit(2, DOCUMENT[:50])
         assert isinstance(harness.end_of(2), Finished)
+
+
+def _wait(event: threading.Event) -> None:
+    assert event.wait(10)
+
+
+def test_a_cancel_that_comes_too_late_is_not_for_the_next_of_that_number(model: LlamaModel) -> None:
+    with _running(model) as harness:
+        first = harness.submit(1, DOCUMENT[:50])
+        harness.end_of(1)
+        heard = threading.Event()
+        harness.engine._tell(lambda: _wait(heard))
+        harness.connection.requests[1] = first  # it was still there when this was read
+        harness.engine.cancel(harness.connection, 1)
+        harness.submit(1, DOCUMENT[:50])
+        heard.set()
+        end = harness.end_of(1)
+        assert isinstance(end, Finished)
+        assert end.reason == "length"
 
 
 def test_a_step_that_is_to_be_filled_up_is_computed_so(model: LlamaModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,3 +105,12 @@ def test_reasoning_cannot_be_asked_of_a_model_without_it_but_may_be_declined(pro
     plain = prompts.prepare(Submit(id=1, tenant="t", messages=(HELLO,)))
     declined = prompts.prepare(Submit(id=1, tenant="t", messages=(HELLO,), asked=Asked(reasoning=False)))
     assert declined.tokens == plain.tokens
+
+
+def test_a_prompt_is_shown_again_unless_that_is_too_much(prompts: PromptMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    (token,) = prompts.text_tokens("a", begin=False)
+    assert prompts.echo(Submit(id=1, tenant="t", prompt="aaa")) == "aaa"
+    assert prompts.echo(Submit(id=1, tenant="t", tokens=(token,) * 3)) == "aaa"
+    monkeypatch.setattr("appliance.engine.prompt._LONGEST_ECHO", 2)
+    with pytest.raises(BadInput, match="3 characters; at most 2"):
+        prompts.echo(Submit(id=1, tenant="t", tokens=(token,) * 3))

@@ -259,6 +259,21 @@ def test_a_short_prompt_does_not_wait_for_a_long_one_and_both_advance() -> None:
     assert [(chunk.sequence, chunk.count) for chunk in _step(scheduler)] == [(document, 170), (question, 30)]
 
 
+def test_a_deep_document_does_not_ride_on_a_question_at_its_price() -> None:
+    scheduler = _scheduler(cells=8192, batch=2048)
+    scheduler.submit(_request(answer=400, first=7000))
+    _step(scheduler)
+    scheduler.submit(document := _request(prompt=4000, priority=BATCH))
+    document_depth = 3000
+    while document.computed < document_depth:
+        _step(scheduler)
+    scheduler.cost = StepCost(token=0.001, curve={1: 0.03}, attention=Attention(row=1e-5, tile=5e-5))
+    scheduler.submit(question := _request(tenant="q", prompt=60, first=6000))
+    counts = {id(chunk.sequence): chunk.count for chunk in scheduler.plan()}
+    assert counts[id(question)] == 60
+    assert id(document) not in counts
+
+
 def test_a_follower_does_not_hold_up_its_tenants_other_requests() -> None:
     scheduler = _scheduler(batch=64)
     scheduler.cost = StepCost(token=1e-6)

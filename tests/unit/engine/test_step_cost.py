@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,3 +93,24 @@ def test_predictions_stay_sane(steps: list[tuple[int, int, float]], rows: int) -
     assert cost.rows(rows) >= 0
     assert cost.token >= 0
     assert cost.chunk(1.0, rows=0) >= 0
+
+
+def test_a_suspended_machine_says_little_about_the_curve() -> None:
+    cost = StepCost(curve={1: 0.05, 16: 0.08})
+    cost.observe(rows=1, prompt_tokens=0, seconds=30.0)
+    assert 0.05 < cost.rows(1) < 0.1
+
+
+def test_beyond_the_curve_an_error_is_shared_out() -> None:
+    cost = StepCost(curve={1: 0.05, 16: 0.08})
+    for _ in range(60):
+        cost.observe(rows=320, prompt_tokens=0, seconds=3.2)
+        assert cost.rows(320) < 3.3
+    assert cost.rows(320) == pytest.approx(3.2, rel=0.01)
+
+
+def test_less_than_a_tile_of_a_deep_prompt_costs_all_of_it() -> None:
+    cost = StepCost(token=0.001, curve={1: 0.03}, attention=Attention(tile=1e-5))
+    assert cost.piece(0.05, depth=0) == 50
+    assert cost.piece(0.05, depth=10_000) == 0
+    assert cost.piece(0.5, depth=10_000) == pytest.approx(0.5 / cost.price(10_000), abs=1)

@@ -19,8 +19,9 @@ def test_what_will_not_succeed_later_names_no_time() -> None:
     assert (refusal.status, refusal.retry_after) == (400, 0)
 
 
-def test_a_defect_of_the_engine_is_not_the_clients_fault() -> None:
-    refusal = from_engine(Failed(id=1, code="engine.request_defect", message="KeyError in x:1"), "m")
+@pytest.mark.parametrize("code", ["engine.request_defect", "engine.grammar_defect", "engine.tokenise"])
+def test_a_defect_of_the_engine_is_not_the_clients_fault(code: str) -> None:
+    refusal = from_engine(Failed(id=1, code=code, message="KeyError in x:1"), "m")
     assert (refusal.status, refusal.kind, refusal.message) == (
         500,
         "server_error",
