@@ -39,10 +39,16 @@ class _Rows:
 class _Pairs:
     """The case's pairs, batch by batch, with the reference's figures."""
 
-    def __init__(self, model: Any, rows: list[dict[str, list[int]]], batch_size: int, store: CheckpointStore) -> None:
+    def __init__(self, model: Any, rows: list[dict[str, list[int]]], batch_size: int, folder: Path) -> None:
         pairs = [Preference(chosen=_example(row, "chosen_ids"), rejected=_example(row, "rejected_ids")) for row in rows]
         self._rows = referenced(
-            model, pairs, batch_size=batch_size, padding=2, store=store, on_batch=lambda _share: None
+            model,
+            pairs,
+            batch_size=batch_size,
+            padding=2,
+            directory=folder,
+            fingerprint="",
+            on_batch=lambda _share: None,
         )
         self._batch_size = batch_size
 
@@ -77,8 +83,7 @@ def main(folder: Path, threads: int) -> None:
         # Both sides' clocks leave out the reference's figures and include the writing of the last state.
         pairs: _Pairs | None = None
         if load.method == "dpo":
-            beside = CheckpointStore(Path(scratch) / "reference", fingerprint="benchmark")
-            pairs = _Pairs(model, given.rows(), load.batch_size, beside)
+            pairs = _Pairs(model, given.rows(), load.batch_size, Path(scratch))
         begun, cpu = time.monotonic(), time.process_time()
         if pairs is not None:
             objective = DirectPreference(beta=case.BETA, label_smoothing=0.0)

@@ -23,6 +23,7 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Row, select, update
 
+from appliance.daemon import shared_work
 from appliance.daemon.job_log import JobLog
 from appliance.daemon.marks import mark
 from appliance.daemon.supervisor import Supervisor, exited
@@ -48,7 +49,7 @@ _RETRY = 5.0
 _IDLE_LOGS = 16
 """Logs of jobs that do not run now, which stay read for whoever looks at them."""
 _WORK: Final = ("in", "out")
-_RESUMED_FROM: Final = ("scratch", "checkpoints")
+_RESUMED_FROM: Final = ("scratch", "checkpoints", shared_work.SHARED)
 """Folders of a job: what each attempt makes anew, and what one goes on from."""
 _SWEEP_EVERY: Final = 3600.0
 _UNWRITTEN = Problem(
@@ -95,6 +96,7 @@ class JobRunner:
             if time.monotonic() - swept > _SWEEP_EVERY:
                 swept = time.monotonic()
                 await asyncio.to_thread(self._give_up_old)
+                await asyncio.to_thread(shared_work.sweep, self._ctx)
             for row in await asyncio.to_thread(self._rows, "running"):
                 self._begin(row)
             await self._cancel_asked()
@@ -226,6 +228,7 @@ class JobRunner:
         shutil.rmtree(directory / "in", ignore_errors=True)
         for name, given in spec.inputs.items():
             self._ctx.appliance.blobs.link_folder(given.files, directory / "in" / name)
+        shared_work.take_over(self._ctx, row)
         with self._ctx.appliance.database.write() as connection:
             values: dict[str, Any] = {"state": "running", "attempt": row.attempt + 1}
             if not row.started_at:
@@ -248,7 +251,9 @@ class JobRunner:
         if (directory / "result.json").exists():
             result = msgspec.json.decode((directory / "result.json").read_bytes(), type=TaskResult)
             outcomes.succeed(self._ctx, job_id, result)
-            _remove(directory, *_WORK, *_RESUMED_FROM)
+            _remove(directory, *_WORK, *(name for name in _RESUMED_FROM if name != shared_work.SHARED))
+            if not row.campaign_id:
+                _remove(directory, shared_work.SHARED)
             return
         if (directory / "error.json").exists():
             problem = msgspec.json.decode((directory / "error.json").read_bytes(), type=Problem)

@@ -87,7 +87,7 @@ def _prepare(workspace: Workspace) -> None:
         view_fold(workspace.input(fold.input), fold)
     shutil.rmtree(workspace.output, ignore_errors=True)
     shutil.rmtree(workspace.scratch, ignore_errors=True)
-    for folder in (workspace.output, workspace.checkpoints, workspace.scratch):
+    for folder in (workspace.output, workspace.checkpoints, workspace.shared, workspace.scratch):
         folder.mkdir(exist_ok=True)
 
 

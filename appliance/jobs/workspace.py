@@ -3,9 +3,9 @@
     spec.json      what to do            in/<name>/…    inputs, links to verified read-only blobs
     checkpoints/   sealed, newest wins   out/…          results, adopted by the daemon
     events.jsonl   appended progress     result.json    written last; its presence means success
-    error.json     why it failed
+    error.json     why it failed         shared/…       sealed, for every job of the same campaign
 
-A task may write only below `output`, `checkpoints` and `scratch`.
+A task may write only below `output`, `checkpoints`, `shared` and `scratch`.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Workspace:
         self.spec = msgspec.json.decode((directory / "spec.json").read_bytes(), type=JobSpec)
         self.output = directory / "out"
         self.checkpoints = directory / "checkpoints"
+        self.shared = directory / "shared"
         self.scratch = directory / "scratch"
         self._events = (directory / "events.jsonl").open("ab", buffering=0)
         self._last_progress = 0.0

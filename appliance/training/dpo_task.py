@@ -18,7 +18,7 @@ from appliance.kernel.events import Metric, Note, Progress
 from appliance.training import adapters, export
 from appliance.training.base_model import Base, load_base
 from appliance.training.chat import EncodedPreferences, encode_preferences
-from appliance.training.fit_task import fit_in
+from appliance.training.fit_task import fit_in, shared_fingerprint
 from appliance.training.fitting import Work
 from appliance.training.memory_watch import MemoryWatch
 from appliance.training.merge import merge
@@ -29,7 +29,6 @@ from appliance.training.preference import (
     Referenced,
     accuracy,
     collate,
-    reference_store,
     referenced,
 )
 from appliance.training.recipes.dpo import DpoRecipe
@@ -127,7 +126,8 @@ def _with_reference(
         (*training.pairs, *heldout.pairs),
         batch_size=recipe.batch_size,
         padding=base.padding,
-        store=reference_store(workspace.checkpoints, fingerprint=workspace.spec.run_id),
+        directory=workspace.shared,
+        fingerprint=shared_fingerprint(workspace, "base"),
         on_batch=lambda _share: workspace.emit(Progress(phase="reference")),
     )
 

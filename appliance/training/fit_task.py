@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import msgspec
+
 from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.kernel.canonical import digest_of
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.fitting import Work, fit
 from appliance.training.loop import LoopResult, LoopSettings, Measuring, Sampler, Supervision, train
@@ -23,6 +26,15 @@ def supervision_of(workspace: Workspace) -> Supervision:
 def store_of(workspace: Workspace, *, fingerprint: str = "") -> CheckpointStore:
     """Return the job's checkpoints, taken up again only by a run of the same fingerprint (the run's own by default)."""
     return CheckpointStore(workspace.checkpoints, fingerprint=fingerprint or workspace.spec.run_id)
+
+
+def shared_fingerprint(workspace: Workspace, model: str, *what: Any) -> str:
+    """Return what work on one of the job's models depends on: the model, the machine and software, and `what`.
+
+    Other jobs of a campaign that say the same take it over from the folder `shared`.
+    """
+    spec = workspace.spec
+    return digest_of([msgspec.to_builtins(spec.environment), spec.inputs[model].digest, *what])
 
 
 def fit_in(workspace: Workspace, work: Work[S], recipe: OnBase, watch: MemoryWatch) -> LoopResult:

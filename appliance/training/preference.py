@@ -6,6 +6,7 @@ checkpoints, so that no second model is held in memory and every attempt sees th
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from appliance.training.chat import Preference
 from appliance.training.checkpoint import Checkpoint, CheckpointStore
 from appliance.training.objective import logits_of
 from appliance.training.sampler import IGNORED, Batch, pad
+from appliance.weights.token_ids import rows_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,25 +101,36 @@ def referenced(
     *,
     batch_size: int,
     padding: int,
-    store: CheckpointStore,
+    directory: Path,
+    fingerprint: str,
     on_batch: Callable[[float], None],
 ) -> list[Referenced]:
-    """Return the pairs with the reference's figures: those in the store, else computed with the model as it is now."""
-    cached, _skipped = store.newest()
-    if cached is None:
-        figures = _compute(model, pairs, batch_size=batch_size, padding=padding, on_batch=on_batch)
+    """Return the pairs with the reference's figures: sealed ones, else computed with the model as it is now.
+
+    They are sealed below `directory` for whoever has the same `fingerprint` and the same pairs; the pairs' order and
+    their division into parts change nothing.
+    """
+    keys = [tuple(ids.tobytes() for ids in _ids_of(pair)) for pair in pairs]
+    unique = dict(zip(keys, pairs, strict=True))
+    order = sorted(unique, key=lambda key: (max(map(len, key)), key))
+    content = rows_digest(ids for key in order for ids in _ids_of(unique[key]))
+    store = CheckpointStore(directory / "reference", fingerprint=f"{fingerprint}/{batch_size}/{content}")
+    sealed, _skipped = store.newest()
+    if sealed is None:
+        ordered = [unique[key] for key in order]
+        figures = _compute(model, ordered, batch_size=batch_size, padding=padding, on_batch=on_batch)
         store.save(Checkpoint(step=0, tensors={"reference": figures}, state={}))
     else:
-        figures = cached.tensors["reference"]
+        figures = sealed.tensors["reference"]
+    place = {key: number for number, key in enumerate(order)}
     return [
         Referenced(pair=pair, reference=Reference(chosen=float(both[0]), rejected=float(both[1])))
-        for pair, both in zip(pairs, figures, strict=True)
+        for pair, both in zip(pairs, figures[[place[key] for key in keys]], strict=True)
     ]
 
 
-def reference_store(checkpoints: Path, *, fingerprint: str) -> CheckpointStore:
-    """Return where the reference's figures of a run are sealed."""
-    return CheckpointStore(checkpoints / "reference", fingerprint=fingerprint)
+def _ids_of(pair: Preference) -> tuple[array[int], ...]:
+    return pair.chosen.tokens, pair.chosen.labels, pair.rejected.tokens, pair.rejected.labels
 
 
 def accuracy(model: nn.Module, batches: Sequence[PairBatch]) -> float:

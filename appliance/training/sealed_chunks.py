@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from appliance.kernel.events import Progress
+from appliance.kernel.events import Note, Progress
 from appliance.training.checkpoint import Checkpoint, CheckpointStore
 from appliance.training.loop import Supervision
 
@@ -38,6 +38,7 @@ def sealed_chunks(
     Chunks lie in the folder `name` below `directory`; `share` is where in the job's progress this work begins and ends.
     """
     found: list[Chunk] = []
+    known = 0
     for number in range(count):
         folder = directory / name / f"chunk-{number:05d}"
         store = CheckpointStore(folder, fingerprint=f"{fingerprint}/{name}/{number}")
@@ -50,11 +51,14 @@ def sealed_chunks(
             chunk = compute(number)
             store.save(Checkpoint(step=1, tensors=chunk, state={}))
         else:
+            known += 1
             # Copied, so that computed and reread numbers lie in memory of the same alignment.
             chunk = {key: torch.empty_like(value).copy_(value) for key, value in sealed.tensors.items()}
         found.append(chunk)
         done = share[0] + (share[1] - share[0]) * (number + 1) / count
         supervision.emit(Progress(phase=name, fraction=done, step=number + 1, steps=count))
+    if known:
+        supervision.emit(Note(text=f"{known} of {count} parts of the {name} had been computed before."))
     return found
 
 

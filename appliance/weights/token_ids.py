@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -21,6 +22,14 @@ def int32(ids: Iterable[int]) -> array[int]:
 def tensor(ids: array[int]) -> Tensor:
     """Return the same numbers (int32) in the same memory; at least one."""
     return torch.frombuffer(ids, dtype=torch.int32)
+
+
+def rows_digest(rows: Iterable[array[int]]) -> str:
+    """Return the SHA-256 of rows of ids in their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(len(row).to_bytes(8, "little") + row.tobytes())
+    return digest.hexdigest()
 
 
 def slices(texts: Sequence[str]) -> Iterator[list[str]]:

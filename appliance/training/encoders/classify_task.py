@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from appliance.jobs.workspace import Interrupted, Workspace
-from appliance.kernel.canonical import digest_of
 from appliance.kernel.events import Metric, Note, Progress
 from appliance.training.encoders import folder
 from appliance.training.encoders.baseline import Baseline, fit_baseline
@@ -27,7 +26,7 @@ from appliance.training.encoders.report import Measured, guessing, measure, writ
 from appliance.training.encoders.validation import rows_to_learn
 from appliance.training.encoders.vectors import Numbers, frozen_vectors, scores_of
 from appliance.training.encoders.verdict import Comparison, compare
-from appliance.training.fit_task import supervision_of, train_in
+from appliance.training.fit_task import shared_fingerprint, supervision_of, train_in
 from appliance.training.fitting import settings_of
 from appliance.training.loop import LoopResult
 from appliance.training.recipes.classify import ClassifyRecipe
@@ -135,9 +134,9 @@ def _baseline(
     vectors = frozen_vectors(
         loaded,
         [*texts.training, *texts.heldout],
-        directory=workspace.checkpoints,
+        directory=workspace.shared,
         supervision=supervision_of(workspace),
-        fingerprint=digest_of([workspace.spec.run_id, list(data.labels)]),
+        fingerprint=shared_fingerprint(workspace, "base"),
         share=(0.02, end * 0.7),
     )
     count = len(texts.training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from appliance.kernel.events import Progress
 from appliance.training.loop import Supervision
 from appliance.training.sealed_chunks import Stopped, by_length, sealed_chunks
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, padded, unit_mean
+from appliance.weights.token_ids import rows_digest
 
 BATCH: Final = 64
 _CHUNK: Final = 1024
@@ -24,18 +26,24 @@ Numbers = npt.NDArray[np.float32]
 
 def frozen_vectors(
     loaded: LoadedEncoder,
-    encoded: Rows,
+    encoded: Sequence[array[int]],
     *,
     directory: Path,
     fingerprint: str,
     supervision: Supervision,
     share: tuple[float, float],
 ) -> Numbers:
-    """Return one vector for each text (float32, texts x hidden). Raises Stopped."""
-    chunks = by_length([len(row) for row in encoded], size=_CHUNK)
+    """Return one vector for each text (float32, texts x hidden). Raises Stopped.
+
+    The order of the texts and their division into parts change nothing, so folds of one data set share the work.
+    """
+    texts = sorted({row.tobytes(): row for row in encoded}.items(), key=lambda item: (len(item[0]), item[0]))
+    place = {data: number for number, (data, _row) in enumerate(texts)}
+    unique = [row for _data, row in texts]
+    chunks = [unique[start : start + _CHUNK] for start in range(0, len(unique), _CHUNK)]
 
     def compute(number: int) -> dict[str, Tensor]:
-        rows = [encoded[row] for row in chunks[number]]
+        rows = chunks[number]
         with torch.inference_mode():
             parts = [
                 unit_mean(loaded.model, *padded(rows[start : start + BATCH], padding=loaded.padding))
@@ -47,15 +55,13 @@ def frozen_vectors(
         directory,
         "vectors",
         supervision=supervision,
-        fingerprint=fingerprint,
+        fingerprint=f"{fingerprint}/{rows_digest(unique)}",
         count=len(chunks),
         compute=compute,
         share=share,
     )
-    vectors = np.zeros((len(encoded), loaded.hidden), np.float32)
-    for chunk, part in zip(chunks, found, strict=True):
-        vectors[chunk] = part["vectors"].numpy()
-    return vectors
+    vectors: Numbers = np.concatenate([part["vectors"].numpy() for part in found])
+    return vectors[[place[row.tobytes()] for row in encoded]]
 
 
 def scores_of(

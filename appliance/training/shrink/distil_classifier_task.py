@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from appliance.training.encoders.objective import Counting
 from appliance.training.encoders.report import Measured, measure, write_report
 from appliance.training.encoders.vectors import BATCH, scores_of
 from appliance.training.encoders.verdict import Comparison, compare
-from appliance.training.fit_task import supervision_of, train_in
+from appliance.training.fit_task import shared_fingerprint, supervision_of, train_in
 from appliance.training.fitting import settings_of
 from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.runtime import derive_seed
@@ -30,6 +31,7 @@ from appliance.training.shrink.quality import with_labels
 from appliance.training.shrink.student_task import before_learning
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, encode_texts, load_classifier, load_encoder, padded
 from appliance.weights.head import HeadConfig, has_head, read_config
+from appliance.weights.token_ids import rows_digest
 
 _CHUNK = 1024
 _SIGNIFICANT = 0.05
@@ -105,9 +107,7 @@ def distil(workspace: Workspace, recipe: DistilRecipe) -> dict[str, Any]:
     }
 
 
-def _answers(
-    workspace: Workspace, teacher: TextClassifier, encoded: Sequence[Sequence[int]], *, padding: int
-) -> Tensor:
+def _answers(workspace: Workspace, teacher: TextClassifier, encoded: Sequence[array[int]], *, padding: int) -> Tensor:
     """Return the teacher's scores of the training texts, computed once and kept as float16."""
     chunks = by_length([len(row) for row in encoded], size=_CHUNK)
 
@@ -118,10 +118,10 @@ def _answers(
         return {"scores": torch.cat(parts).half()}
 
     found = sealed_chunks(
-        workspace.checkpoints,
+        workspace.shared,
         "answers",
         supervision=supervision_of(workspace),
-        fingerprint=workspace.spec.run_id,
+        fingerprint=shared_fingerprint(workspace, "teacher", rows_digest(encoded)),
         count=len(chunks),
         compute=compute,
         share=(0.02, 0.2),

@@ -21,7 +21,7 @@ from appliance.training.base_model import Base, load_base
 from appliance.training.encoders.batches import RowSampler
 from appliance.training.encoders.folder import describe_folder
 from appliance.training.encoders.objective import Counting
-from appliance.training.fit_task import supervision_of, train_in
+from appliance.training.fit_task import shared_fingerprint, supervision_of, train_in
 from appliance.training.fitting import settings_of
 from appliance.training.loop import LoopResult
 from appliance.training.recipes.distil import DistilRecipe
@@ -29,6 +29,7 @@ from appliance.training.sampler import IGNORED, Example, pad
 from appliance.training.sealed_chunks import by_length, sealed_chunks
 from appliance.training.shrink.quality import perplexity, writing_examples
 from appliance.training.shrink.student_task import before_learning
+from appliance.weights.token_ids import rows_digest
 
 _CHUNK = 64
 _BATCH = 8
@@ -142,6 +143,7 @@ def _answers(
 ) -> list[_Answers]:
     chunks = by_length([len(example.tokens) for example in examples], size=_CHUNK)
     kept = min(recipe.top, int(teacher.config.vocab_size))
+    ids = [ids for example in examples for ids in (example.tokens, example.labels)]
 
     def compute(number: int) -> dict[str, Tensor]:
         scores: list[Tensor] = []
@@ -155,10 +157,10 @@ def _answers(
         return {"scores": torch.cat(scores), "numbers": torch.cat(numbers)}
 
     found = sealed_chunks(
-        workspace.checkpoints,
+        workspace.shared,
         "answers",
         supervision=supervision_of(workspace),
-        fingerprint=workspace.spec.run_id,
+        fingerprint=shared_fingerprint(workspace, "teacher", kept, rows_digest(ids)),
         count=len(chunks),
         compute=compute,
         share=(0.02, 0.3),

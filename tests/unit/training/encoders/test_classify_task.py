@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,19 @@ def test_tuning_gains_and_says_so_and_a_stopped_run_ends_with_the_same_bytes(
     again, _job = classify(tmp_path / "parts", inputs, method="auto")
     assert digests(tmp_path / "parts/out") == digests(tmp_path / "whole/out")
     assert again["metrics"] == summary["metrics"]
+
+
+def test_what_one_fold_computed_serves_another_and_changes_nothing(tmp_path: Path, base: Path) -> None:
+    rows = labelled_rows(60)
+    folds = [write_dataset(tmp_path / f"data{at}", rows[at:] + rows[: at - 20], rows[at - 20 : at]) for at in (20, 40)]
+    classify(tmp_path / "first", {"base": base, "dataset": folds[0]}, method="baseline")
+    alone, job = classify(tmp_path / "alone", {"base": base, "dataset": folds[1]}, method="baseline")
+    shutil.copytree(tmp_path / "first/shared", tmp_path / "second/shared")
+    second, taken = classify(tmp_path / "second", {"base": base, "dataset": folds[1]}, method="baseline")
+    said = "1 of 1 parts of the vectors had been computed before."
+    assert [any(event == Note(text=said) for event in one.events) for one in (job, taken)] == [False, True]
+    assert second["metrics"] == alone["metrics"]
+    assert digests(tmp_path / "second/out") == digests(tmp_path / "alone/out")
 
 
 def test_what_is_served_is_what_the_job_measured(tmp_path: Path, base: Path, data: Path) -> None:
