@@ -66,7 +66,7 @@ def fit(
     return train(
         work.model,
         _Watched(work.sampler, watch),
-        settings_of(recipe, steps=work.steps, seed=seed, half_precision=recipe.precision == "bfloat16"),
+        settings_of(recipe, steps=work.steps, seed=seed),
         store,
         watched,
         objective=work.objective,
@@ -74,7 +74,7 @@ def fit(
     )
 
 
-def settings_of(recipe: Recipe, *, steps: int, seed: int, half_precision: bool = False) -> LoopSettings:
+def settings_of(recipe: Recipe, *, steps: int, seed: int) -> LoopSettings:
     """Return the loop's part of a recipe."""
     return LoopSettings(
         steps=steps,
@@ -89,7 +89,7 @@ def settings_of(recipe: Recipe, *, steps: int, seed: int, half_precision: bool =
         weight_decay=recipe.weight_decay,
         clip_norm=recipe.clip_norm,
         checkpoint_seconds=recipe.checkpoint_seconds,
-        half_precision=half_precision,
+        half_precision=recipe.half_precision,
     )
 
 

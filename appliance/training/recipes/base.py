@@ -47,6 +47,11 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         """Return the optimiser steps on that many training rows; None where only the tokens will tell."""
         raise NotImplementedError
 
+    @property
+    def half_precision(self) -> bool:
+        """Whether products are computed in bfloat16."""
+        return False
+
     def fault(self) -> str:
         """Say which fields do not fit together, or return an empty string."""
         return ""
@@ -60,6 +65,13 @@ class Measured(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     alone, and keeps the last."""
     patience: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """Stop when so many measurements in a row have brought nothing better; 0 never stops early."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the products in the forward and backward pass; weights and optimiser stay float32."""
+
+    @property
+    def half_precision(self) -> bool:
+        """As the field says."""
+        return self.precision == "bfloat16"
 
     def fault(self) -> str:
         """Patience counts measurements, so there must be some."""
@@ -69,8 +81,6 @@ class Measured(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class OnBase(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What all kinds that start from a base model share."""
 
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Number format of the products in the forward and backward pass; weights and optimiser stay float32."""
     gradient_checkpointing: bool = False
     """Keep each layer's input alone and compute the rest again for the backward pass: less memory, about a third more
     time."""

@@ -42,6 +42,7 @@ class ClassifyRecipe(OnEncoder, frozen=True, kw_only=True, forbid_unknown_fields
             batch_size=self.batch_size,
             accumulation=self.accumulation,
             sequence_length=self.max_length,
+            half_precision=self.half_precision,
             keeps_best=self.evaluate_every > 0,
         )
 

@@ -37,7 +37,7 @@ class DpoRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             targets=self.targets,
             dropout=self.dropout > 0,
             copies=2,
-            half_precision=self.precision == "bfloat16",
+            half_precision=self.half_precision,
             gradient_checkpointing=self.gradient_checkpointing,
             may_checkpoint=True,
             keeps_best=self.evaluate_every > 0,

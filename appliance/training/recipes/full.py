@@ -36,7 +36,7 @@ class FullRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             batch_size=self.batch_size,
             accumulation=self.accumulation,
             sequence_length=self.max_length,
-            half_precision=self.precision == "bfloat16",
+            half_precision=self.half_precision,
             gradient_checkpointing=self.gradient_checkpointing,
             may_checkpoint=True,
             packed=self.packing,

@@ -44,7 +44,7 @@ class LoraRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             targets=self.targets,
             base_bits=_BITS[self.base_precision],
             dropout=self.dropout > 0,
-            half_precision=self.precision == "bfloat16",
+            half_precision=self.half_precision,
             gradient_checkpointing=self.gradient_checkpointing,
             may_checkpoint=True,
             may_quantise=True,

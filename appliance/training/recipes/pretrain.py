@@ -25,7 +25,7 @@ class PretrainRecipe(OnBase, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             batch_size=self.batch_size,
             accumulation=self.accumulation,
             sequence_length=self.sequence_length,
-            half_precision=self.precision == "bfloat16",
+            half_precision=self.half_precision,
             gradient_checkpointing=self.gradient_checkpointing,
             may_checkpoint=True,
             packed=True,

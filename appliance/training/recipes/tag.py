@@ -31,6 +31,7 @@ class TagRecipe(OnEncoder, frozen=True, kw_only=True, forbid_unknown_fields=True
             batch_size=self.batch_size,
             accumulation=self.accumulation,
             sequence_length=self.max_length,
+            half_precision=self.half_precision,
             keeps_best=self.evaluate_every > 0,
         )
 

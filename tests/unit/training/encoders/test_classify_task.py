@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from appliance.engine.encoder import Passage
 from appliance.engine.encoder_torch import TorchEncoder
@@ -92,6 +94,17 @@ def test_tuning_gains_and_says_so_and_a_stopped_run_ends_with_the_same_bytes(
     again, _job = classify(tmp_path / "parts", inputs, method="auto")
     assert digests(tmp_path / "parts/out") == digests(tmp_path / "whole/out")
     assert again["metrics"] == summary["metrics"]
+
+
+def test_products_of_half_precision_learn_as_well(tmp_path: Path, base: Path, data: Path) -> None:
+    inputs = {"base": base, "dataset": data}
+    plain, _job = classify(tmp_path / "plain", inputs, method="finetune")
+    half, _job = classify(tmp_path / "half", inputs, method="finetune", precision="bfloat16")
+    assert half["metrics"]["accuracy"] == pytest.approx(plain["metrics"]["accuracy"], abs=0.15)
+    made = [digests(tmp_path / name / "out")["model.safetensors"] for name in ("plain", "half")]
+    assert made[0] != made[1]
+    stored = load_file(tmp_path / "half/out/model.safetensors")
+    assert all(tensor.dtype == torch.float32 for tensor in stored.values())
 
 
 def test_what_one_fold_computed_serves_another_and_changes_nothing(tmp_path: Path, base: Path) -> None:
