@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import os
 import re
 import time
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 from stdnum import iban, luhn
 
 from appliance.datasets.personal_data import _IBAN_LENGTHS, Kind, find_personal_data, redact
+from tests.factories.real_data import REAL_DATA, needs_real_data
 
 CARD = "4000 1234 5678 901" + luhn.calc_check_digit("400012345678901")
 IBAN = "DE" + iban.calc_check_digits("DE00370400440532013000") + "370400440532013000"
@@ -109,13 +108,11 @@ def test_lengths_of_ibans_are_those_of_the_registry() -> None:
             assert sum(map(int, re.findall(r"\d+", known["bban"]))) + 4 == length, country
 
 
+@needs_real_data
 def test_the_goal_is_met_on_labelled_sentences() -> None:
     from benchmarks.personal_data import GOAL, measure
 
-    file = Path(os.environ.get("INTRAMUROS_TEST_DATA", "absent")) / "pii" / "pii.json"
-    if not file.is_file():
-        pytest.skip("INTRAMUROS_TEST_DATA names no folder with pii/pii.json")
-    for kind, figures in measure(file).items():
+    for kind, figures in measure(REAL_DATA / "pii" / "pii.json").items():
         if kind != Kind.URL:
             assert figures["recall"] >= GOAL, kind
             assert figures["precision"] >= GOAL, kind
