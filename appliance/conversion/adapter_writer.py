@@ -28,6 +28,12 @@ _PLAIN: Final[dict[str, Any]] = {
     "trainable_token_indices": None,
     "alora_invocation_tokens": None,
 }
+_ARCHITECTURES: Final = {
+    "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA,
+    "MistralForCausalLM": gguf.MODEL_ARCH.LLAMA,  # as the converter has it
+    "Qwen2ForCausalLM": gguf.MODEL_ARCH.QWEN2,
+    "Qwen3ForCausalLM": gguf.MODEL_ARCH.QWEN3,
+}
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
 
@@ -44,8 +50,9 @@ def write_adapter(adapter: Path, base: Path, output: Path) -> dict[str, Any]:
     if options.get("use_rslora"):
         alpha *= math.sqrt(rank)  # llama.cpp scales by alpha / rank, this kind by alpha / sqrt(rank)
     pairs = _pairs(adapter / "adapter_model.safetensors")
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, int(config["num_hidden_layers"]))
-    writer = gguf.GGUFWriter(output, "llama")
+    architecture = _architecture(config)
+    names = gguf.get_tensor_name_map(architecture, int(config["num_hidden_layers"]))
+    writer = gguf.GGUFWriter(output, gguf.MODEL_ARCH_NAMES[architecture])
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", alpha)
@@ -54,12 +61,21 @@ def write_adapter(adapter: Path, base: Path, output: Path) -> dict[str, Any]:
         if target is None:
             raise _refused(f"{module} is no matrix of the architecture")
         writer.add_tensor(f"{target}.lora_a", np.ascontiguousarray(down))
-        writer.add_tensor(f"{target}.lora_b", np.ascontiguousarray(_reordered(up, module, config)))
+        if architecture is gguf.MODEL_ARCH.LLAMA:
+            up = _reordered(up, module, config)
+        writer.add_tensor(f"{target}.lora_b", np.ascontiguousarray(up))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return {"rank": rank, "alpha": alpha, "matrices": len(pairs)}
+
+
+def _architecture(config: dict[str, Any]) -> gguf.MODEL_ARCH:
+    named = (config.get("architectures") or [""])[0]
+    if named not in _ARCHITECTURES:
+        raise _refused(f"its base is of the architecture {named}")
+    return _ARCHITECTURES[named]
 
 
 def _pairs(file: Path) -> dict[str, tuple[Matrix, Matrix]]:

@@ -17,10 +17,10 @@ from appliance.conversion.converter_location import converter_path
 from appliance.conversion.pre_tokenizer import pre_tokenizer_of
 from appliance.kernel import process
 from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError
+from appliance.weights import normaliser
 
-ARCHITECTURES = ("LlamaForCausalLM",)
-"""Architectures whose conversion has been proven. Qwen 2 and 3 are not among them: transformers normalises their text
-to NFC and llama.cpp does not, so that the parity gate would refuse every file."""
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+"""Architectures whose conversion has been proven."""
 
 DTYPES = ("f32", "f16", "bf16", "q8_0")
 """Number formats of the weights; f32 is exact, the others are lossy."""
@@ -53,7 +53,8 @@ def convert(folder: Path, output: Path, *, dtype: str, name: str, scratch: Path,
             *("--model", str(_stage(folder, scratch / "model"))),
             *("--output", str(output)),
             *("--dtype", dtype),
-            *("--pre", pre),
+            *("--pre", pre.name),
+            *(("--note", f"{normaliser.KEY}={normaliser.NFC}") if pre.composes else ()),
             *("--name", name),
         ],
         timeout=_TIMEOUT,

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"the gguf library of another version was loaded: {gguf.__file__}\n")
         return 1
     base = importlib.import_module("conversion.base")
-    _fix_vocabulary(base.TextModel, gguf, pre=options.pre)
+    _fix_vocabulary(base.TextModel, gguf, pre=options.pre, notes=options.note)
     program = importlib.import_module("convert_hf_to_gguf")
     sys.argv = [
         "convert_hf_to_gguf.py",
@@ -61,10 +61,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("dtype", "pre", "name"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--note", action="append", default=[], help="a text that llama.cpp does not read: KEY=VALUE")
     return parser.parse_args(argv)
 
 
-def _fix_vocabulary(text_model: Any, gguf: Any, *, pre: str) -> None:
+def _fix_vocabulary(text_model: Any, gguf: Any, *, pre: str, notes: list[str]) -> None:
     """Make every architecture of the converter write a byte-level BPE vocabulary, and nothing guessed."""
 
     def no_such_file(_model: Any, *_args: Any, **_options: Any) -> None:
@@ -82,6 +83,8 @@ def _fix_vocabulary(text_model: Any, gguf: Any, *, pre: str) -> None:
         writer.add_token_types(kinds)
         writer.add_token_merges(gguf.SpecialVocab(model.dir_model, load_merges=True).merges)
         write_special_tokens(model.dir_model, writer)
+        for note in notes:
+            writer.add_string(*note.split("=", 1))
 
     text_model._set_vocab_sentencepiece = no_such_file
     text_model._set_vocab_llama_hf = no_such_file

@@ -19,6 +19,7 @@ import numpy as np
 from appliance.conversion.parity import FollowedRun
 from appliance.kernel.errors import IntegrityFailure, InternalError
 from appliance.weights.llama_loading import loading_parameters, start_llama
+from appliance.weights.normaliser import Normaliser
 
 _FLASH_ATTENTION_OFF = 0
 _GGML_TYPE_F32 = 0
@@ -74,6 +75,7 @@ class LlamaModel:
         self.context = context
         self._adapter: Any = None
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+        self._normaliser = Normaliser(self._model)
         self._size = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
         running = llama_cpp.llama_context_default_params()
         running.n_ctx = running.n_batch = running.n_ubatch = context
@@ -143,7 +145,7 @@ class LlamaModel:
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Tokenise a text."""
-        data = text.encode()
+        data = self._normaliser.normalise(text, special=parse_special).encode()
         room = len(data) + 8
         buffer = (llama_cpp.llama_token * room)()
         count = llama_cpp.llama_tokenize(self._vocabulary, data, len(data), buffer, room, add_special, parse_special)

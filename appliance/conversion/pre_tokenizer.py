@@ -7,6 +7,7 @@ is written down in tokenizer.json: it is read here, and anything not known exact
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,21 @@ _LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-_IGNORE_MERGES = {"gpt-2": False, "llama-bpe": True}
+_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_IGNORE_MERGES = {"gpt-2": False, "llama-bpe": True, "qwen2": False, "smollm": False}
 """Whether llama.cpp takes a word that is a token whole, without merging; it is tied to the name there."""
 
 
-def pre_tokenizer_of(tokenizer_json: Path) -> str:
-    """Return the value of `tokenizer.ggml.pre` for a tokenizer.json.
+@dataclass(frozen=True, slots=True)
+class PreTokenizer:
+    """The value of `tokenizer.ggml.pre`, and whether texts are brought into the form NFC before (`normaliser`)."""
+
+    name: str
+    composes: bool = False
+
+
+def pre_tokenizer_of(tokenizer_json: Path) -> PreTokenizer:
+    """Return what does the same as a tokenizer.json.
 
     Raises BadInput ("conversion.tokenizer") for a pipeline that llama.cpp has no proven equal of, and
     IntegrityFailure when the file is not JSON.
@@ -37,8 +47,8 @@ def pre_tokenizer_of(tokenizer_json: Path) -> str:
     return derive_pre(document)
 
 
-def derive_pre(tokenizer: dict[str, Any]) -> str:
-    """Return the pre-tokenizer's name for a decoded tokenizer.json. Raises BadInput."""
+def derive_pre(tokenizer: dict[str, Any]) -> PreTokenizer:
+    """Return the pre-tokenizer of a decoded tokenizer.json. Raises BadInput."""
     _require_plain_bpe(tokenizer)
     found = tokenizer.get("pre_tokenizer")
     name = _name_of(found)
@@ -47,7 +57,7 @@ def derive_pre(tokenizer: dict[str, Any]) -> str:
     ignore_merges = bool(tokenizer["model"].get("ignore_merges", False))
     if ignore_merges != _IGNORE_MERGES[name]:
         raise _refused(f"ignore_merges is {ignore_merges} with a pre-tokenizer of the kind {name}")
-    return name
+    return PreTokenizer(name, composes=bool(tokenizer.get("normalizer")))
 
 
 def _require_plain_bpe(tokenizer: dict[str, Any]) -> None:
@@ -57,7 +67,7 @@ def _require_plain_bpe(tokenizer: dict[str, Any]) -> None:
     for key in ("continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "dropout", "unk_token"):
         if model.get(key):
             raise _refused(f"the BPE model sets {key} to {model[key]!r}")
-    if tokenizer.get("normalizer"):
+    if tokenizer.get("normalizer") not in (None, {"type": "NFC"}):
         raise _refused(f"the normalizer is {json.dumps(tokenizer['normalizer'])[:300]}")
 
 
@@ -71,8 +81,16 @@ def _name_of(pre_tokenizer: Any) -> str | None:
                 {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": "Isolated", "invert": False},
                 {"type": "ByteLevel", "use_regex": False, "add_prefix_space": False},
             ],
-        } if pattern == _LLAMA3:
-            return "llama-bpe"
+        }:
+            return {_LLAMA3: "llama-bpe", _QWEN2: "qwen2"}.get(pattern)
+        case {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Digits", "individual_digits": True},
+                {"type": "ByteLevel", "use_regex": True, "add_prefix_space": False},
+            ],
+        }:
+            return "smollm"
     return None
 
 
@@ -80,5 +98,5 @@ def _refused(found: str) -> BadInput:
     return BadInput(
         "conversion.tokenizer",
         f"tokenizer.json cannot be converted: {found}.",
-        hint="Byte-level BPE as in GPT-2 or Llama 3, without a normalizer, can be served.",
+        hint="Byte-level BPE as in GPT-2, Llama 3, Qwen 2 and 3 or SmolLM can be served.",
     )

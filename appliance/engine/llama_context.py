@@ -25,6 +25,7 @@ from appliance.engine.scheduler import Chunk
 from appliance.kernel.errors import IntegrityFailure, InternalError
 from appliance.weights.llama_devices import device_list, require_gpu
 from appliance.weights.llama_loading import loading_parameters, start_llama
+from appliance.weights.normaliser import Normaliser
 
 _COMPLAINTS: Final = (3, 4)  # GGML_LOG_LEVEL_WARN, GGML_LOG_LEVEL_ERROR
 _INT32: Final = ctypes.POINTER(ctypes.c_int32)
@@ -87,6 +88,7 @@ class LlamaModel:
         )
         self.adapters: dict[str, Any] = {}
         self._buffer = ctypes.create_string_buffer(4096)
+        self._normaliser = Normaliser(self.handle)
         self.pieces: list[bytes] = [self._piece(token, special=False) for token in range(self.vocabulary)]
         self.longest_piece = max(map(len, self.pieces), default=1)
         self.ends: frozenset[int] = frozenset(
@@ -141,6 +143,7 @@ class LlamaModel:
 
     def tokenise(self, text: str, *, special: bool, begin: bool) -> list[int]:
         """Token ids of `text`; `special` parses control tokens, `begin` adds what the model wants around a text."""
+        text = self._normaliser.normalise(text, special=special)
         if llama_cpp.llama_vocab_type(self.vocab) != llama_cpp.LLAMA_VOCAB_TYPE_BPE:
             return self._tokenise(text, special=special, begin=begin)
         first, *others = cut_runs(text, self.control_texts if special else ())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from gguf import GGUFWriter
 from safetensors.numpy import save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from appliance.conversion.convert import convert
 
@@ -62,6 +62,17 @@ CHANNEL_TEMPLATE = (
 )
 """of a model that reasons in a channel of its own, as gpt-oss does"""
 
+_FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": None},
+    "qwen2": {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"},
+    "qwen3": {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 32},
+}
+_QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
 _TRAINING_TEXT = (
     "The quick brown fox jumps over the lazy dog while the other dogs sleep in the sun.",
     "Which port does the gateway listen on? It listens on port 8443 and speaks HTTPS.",
@@ -79,10 +90,13 @@ def make_tiny_llama(
     channels: bool = False,
     context: int = CONTEXT,
     layers: int = LAYERS,
+    family: str = "llama",
 ) -> Path:
     """Write a Hugging Face folder (config, weights, tokenizer, template) and return it.
 
-    Layers beyond the usual ones add nothing: a deeper model says the same, and takes longer.
+    Of the families mistral, qwen2 and qwen3 too, with what they have beside Llama's: biases, norms of queries and keys,
+    wider heads, and a tokenizer that composes. Layers beyond the usual ones add nothing: a deeper model says the same,
+    and takes longer.
     """
     directory.mkdir(parents=True, exist_ok=True)
     tokens, template, end = SPECIAL_TOKENS, CHAT_TEMPLATE, "<|end|>"
@@ -90,12 +104,15 @@ def make_tiny_llama(
         tokens, template = ABLE_SPECIAL_TOKENS, ABLE_TEMPLATE
     elif channels:
         tokens, template, end = CHANNEL_SPECIAL_TOKENS, CHANNEL_TEMPLATE, "<|return|>"
-    tokenizer = _tokenizer(tokens)
+    qwen = family.startswith("qwen")
+    if qwen:
+        tokens = ("<|endoftext|>", *tokens)  # transformers would add it
+    tokenizer = _tokenizer(tokens, qwen=qwen)
     tokenizer.save(str(directory / "tokenizer.json"))
     special = {text: tokenizer.token_to_id(text) for text in tokens}
     _write(
         directory / "config.json",
-        _config(pad=special["<|pad|>"], end=special[end], context=context, layers=layers),
+        _config(pad=special["<|pad|>"], end=special[end], context=context, layers=layers) | _FAMILIES[family],
     )
     _write(
         directory / "generation_config.json",
@@ -113,7 +130,7 @@ def make_tiny_llama(
         },
     )
     (directory / "chat_template.jinja").write_text(template)
-    save_file(_weights(seed, layers), directory / "model.safetensors", metadata={"format": "pt"})
+    save_file(_weights(seed, layers, family), directory / "model.safetensors", metadata={"format": "pt"})
     return directory
 
 
@@ -126,9 +143,12 @@ def make_tiny_gguf(
     channels: bool = False,
     context: int = CONTEXT,
     layers: int = LAYERS,
+    family: str = "llama",
 ) -> Path:
     """Write `directory/hf/` and convert it to `directory/model.gguf`, which is returned (about five seconds)."""
-    folder = make_tiny_llama(directory / "hf", seed=seed, able=able, channels=channels, context=context, layers=layers)
+    folder = make_tiny_llama(
+        directory / "hf", seed=seed, able=able, channels=channels, context=context, layers=layers, family=family
+    )
     output = directory / "model.gguf"
     convert(folder, output, dtype=dtype, name="tiny", scratch=directory / "scratch", threads=1)
     return output
@@ -165,9 +185,14 @@ def write_rows(path: Path, pairs: list[tuple[str, str]]) -> None:
     path.write_text("".join(line + "\n" for line in lines))
 
 
-def _tokenizer(special: tuple[str, ...]) -> Tokenizer:
+def _tokenizer(special: tuple[str, ...], *, qwen: bool) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if qwen:
+        tokenizer.normalizer = normalizers.NFC()
+        cut = pre_tokenizers.Split(Regex(_QWEN_WORDS), behavior="isolated")
+        whole = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, whole])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     trainer = trainers.BpeTrainer(
@@ -205,9 +230,9 @@ def _config(*, pad: int | None, end: int | None, context: int, layers: int) -> d
     }
 
 
-def _weights(seed: int, layers: int) -> dict[str, Array]:
+def _weights(seed: int, layers: int, family: str) -> dict[str, Array]:
     random = np.random.Generator(np.random.PCG64(seed))
-    width = HIDDEN // HEADS
+    width = int(_FAMILIES[family].get("head_dim", HIDDEN // HEADS))
 
     def matrix(rows: int, columns: int) -> Array:
         scale = np.float32(1.6 / columns**0.5)
@@ -231,6 +256,13 @@ def _weights(seed: int, layers: int) -> dict[str, Array]:
             f"{prefix}.mlp.up_proj.weight": matrix(FEED_FORWARD, HIDDEN),
             f"{prefix}.mlp.down_proj.weight": matrix(HIDDEN, FEED_FORWARD),
         }
+        attention = f"{prefix}.self_attn"
+        if family == "qwen2":
+            for name, heads in (("q", HEADS), ("k", KEY_VALUE_HEADS), ("v", KEY_VALUE_HEADS)):
+                weights[f"{attention}.{name}_proj.bias"] = random.standard_normal(heads * width).astype(np.float32)
+        if family == "qwen3":
+            for name in ("q_norm", "k_norm"):
+                weights[f"{attention}.{name}.weight"] = random.uniform(0.5, 1.5, width).astype(np.float32)
         if layer >= LAYERS:
             weights[f"{prefix}.self_attn.o_proj.weight"][:] = 0
             weights[f"{prefix}.mlp.down_proj.weight"][:] = 0

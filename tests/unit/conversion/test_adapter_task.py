@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -16,6 +17,7 @@ from appliance.conversion.adapter_writer import write_adapter
 from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import BadInput, IntegrityFailure
 from tests.factories.job_workspace import make_workspace
+from tests.factories.tiny_llama import make_tiny_llama
 from tests.unit.conversion.conftest import Converted
 
 RANK, ALPHA = 4, 8.0
@@ -64,6 +66,17 @@ def test_the_adapter_at_run_time_is_the_merged_model(converted: Converted, tmp_p
     assert figures["tokens_equal_without_adapter"] < figures["tokens_total"] / 2
     assert (figures["rank"], figures["alpha"], figures["matrices"]) == (RANK, ALPHA, 14)
     assert sorted(path.name for path in (output / "adapter").iterdir()) == ["adapter.gguf", "parity.json"]
+
+
+@pytest.mark.parametrize(("family", "architecture"), [("mistral", "llama"), ("qwen2", "qwen2"), ("qwen3", "qwen3")])
+def test_adapters_of_other_families_are_theirs(tmp_path: Path, family: str, architecture: str) -> None:
+    base = make_tiny_llama(tmp_path / "base", family=family)
+    adapter, merged = adapt(base, tmp_path)
+    figures, output = convert(tmp_path, merged, adapter, base)
+    assert figures["tokens_equal"] + figures["tokens_tied"] == figures["tokens_total"]
+    assert figures["tokens_equal_without_adapter"] < figures["tokens_total"] / 2
+    reader = gguf.GGUFReader(output / "adapter" / "adapter.gguf")
+    assert reader.fields["general.architecture"].contents() == architecture
 
 
 def test_another_models_adapter_is_caught(converted: Converted, tmp_path: Path) -> None:

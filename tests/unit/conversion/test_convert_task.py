@@ -16,6 +16,7 @@ from appliance.catalog.model_folder import inspect_model
 from appliance.conversion.convert_task import run
 from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import BadInput, IntegrityFailure, IntramurosError
+from appliance.weights import normaliser
 from tests.factories.job_workspace import make_workspace
 from tests.factories.tiny_llama import CHAT_TEMPLATE, CONTEXT, VOCABULARY, make_tiny_llama
 from tests.unit.conversion.conftest import Converted
@@ -47,6 +48,23 @@ def test_the_summary_has_the_figures_and_describes_the_file_as_an_import_would(c
     assert parity["prompts"] == 8 + 4 + 4
     assert parity["tokens_equal"] + parity["tokens_tied"] == parity["tokens_total"] == 16 * parity["prompts"]
     assert parity["strings_equal"] == parity["strings"] >= 500
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+def test_other_families_say_the_same_too(tmp_path: Path, family: str) -> None:
+    workspace = make_workspace(
+        tmp_path / "job",
+        JobKind.CONVERT_GGUF,
+        inputs={"model": make_tiny_llama(tmp_path / "hf", family=family)},
+        parameters={"parity_tokens": 16},
+    )
+    parity = run(workspace)["parity"]
+    workspace.close()
+    assert parity["passed"] is True
+    assert parity["strings_equal"] == parity["strings"]
+    found = metadata(workspace.output / "model.gguf")
+    assert found["general.architecture"] == {"mistral": "llama"}.get(family, family)
+    assert found.get(normaliser.KEY) == (normaliser.NFC if family.startswith("qwen") else None)
 
 
 def test_out_holds_the_file_and_the_proof(converted: Converted) -> None:

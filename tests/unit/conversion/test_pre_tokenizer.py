@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from appliance.conversion.pre_tokenizer import derive_pre, pre_tokenizer_of
+from appliance.conversion.pre_tokenizer import PreTokenizer, derive_pre, pre_tokenizer_of
 from appliance.kernel.errors import BadInput, IntegrityFailure
 from tests.factories.tiny_llama import make_tiny_llama
 
@@ -33,11 +33,21 @@ def split(regex: str) -> dict[str, Any]:
 
 
 def test_plain_byte_level_is_gpt_2(tmp_path: Path) -> None:
-    assert pre_tokenizer_of(make_tiny_llama(tmp_path) / "tokenizer.json") == "gpt-2"
+    assert pre_tokenizer_of(make_tiny_llama(tmp_path) / "tokenizer.json") == PreTokenizer("gpt-2")
 
 
 def test_the_split_of_llama_3_is_known_with_its_ignored_merges() -> None:
-    assert derive_pre(tokenizer(split(LLAMA3_REGEX), ignore_merges=True)) == "llama-bpe"
+    assert derive_pre(tokenizer(split(LLAMA3_REGEX), ignore_merges=True)) == PreTokenizer("llama-bpe")
+
+
+def test_qwen_composes_and_cuts_numbers_into_digits(tmp_path: Path) -> None:
+    made = make_tiny_llama(tmp_path, family="qwen2")
+    assert pre_tokenizer_of(made / "tokenizer.json") == PreTokenizer("qwen2", composes=True)
+
+
+def test_digits_before_the_words_of_gpt_2_are_smollm() -> None:
+    digits = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, BYTE_LEVEL]}
+    assert derive_pre(tokenizer(digits)) == PreTokenizer("smollm")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +60,8 @@ def test_the_split_of_llama_3_is_known_with_its_ignored_merges() -> None:
         (tokenizer(split(r"\p{N}")), r"\p{N}"),
         (tokenizer(split(LLAMA3_REGEX)), "ignore_merges"),
         (tokenizer(ignore_merges=True), "ignore_merges"),
-        (tokenizer(normalizer={"type": "NFC"}), "NFC"),
+        (tokenizer(normalizer={"type": "NFKC"}), "NFKC"),
+        (tokenizer(normalizer={"type": "Lowercase"}), "Lowercase"),
         (tokenizer(byte_fallback=True), "byte_fallback"),
         (tokenizer(end_of_word_suffix="</w>"), "</w>"),
         ({"model": {"type": "Unigram"}, "pre_tokenizer": BYTE_LEVEL}, "Unigram"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from appliance.conversion.convert import convert
 from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
@@ -171,3 +172,12 @@ def test_a_quantised_model_computes_a_prompt(tmp_path: Path) -> None:
     sequence = Sequence(tenant="", tokens=list(range(40)), prompt=40, limit=256, slot=0)
     assert context.decode([Chunk(sequence, 0, 40, last=True)]) == [39]
     assert np.isfinite(context.logits(1)).all()
+
+
+def test_texts_are_composed_where_the_files_tokenizer_did(tmp_path: Path) -> None:
+    model = LlamaModel(make_tiny_gguf(tmp_path, family="qwen2"))
+    tokenizer = Tokenizer.from_file(str(tmp_path / "hf" / "tokenizer.json"))
+    for text in ("cafe\u0301", "<|end|>\u0338 a", "a\u0301<|user|>u\u0308", "\u1100\u1161", "plain"):
+        assert model.tokenise(text, special=True, begin=False) == tokenizer.encode(text).ids, text
+    written = model.tokenise("<|end|>\u0338", special=False, begin=False)
+    assert b"".join(model.pieces[token] for token in written).decode() == "<|end|\u226f"
