@@ -76,9 +76,11 @@ bench-serving-gpu: setup ## the same on an NVIDIA card, whose toolkit must be th
 bench-soak: setup ## serve 16 streams for MINUTES and tell how memory grows: writes benchmarks/results/soak.json
 	@$(VENV)/python -m benchmarks.soak --minutes $(MINUTES)
 
-bench-training: setup ## measure training against TRL and its promises: writes benchmarks/results/training.json
+bench-training: setup ## measure training against TRL and its promises: writes benchmarks/results/training.json and .svg
 	@$(PYTHON) -m tools.setup_environment --bench
+	@$(PYTHON) -m tools.setup_environment --plot
 	@$(VENV)/python -m benchmarks.training
+	@.venv-plot/bin/python -m benchmarks.plot training
 
 clean: ## remove the environments and caches of this clone; state in ./var stays
-	rm -rf .venv .venv-bench .venv-litellm .venv-llamaindex build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bench .venv-litellm .venv-llamaindex .venv-plot build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,7 +1,8 @@
 """A picture of a result file: `python -m benchmarks.plot serving` draws benchmarks/results/serving.svg.
 
 Every ratio with its runs, its median and its goal, on a scale where twice and half are equally far from 1, and every
-share of the roofline. Runs in an environment of its own (`.venv-plot`), which has Matplotlib and nothing of ours.
+share of something whole, such as the roofline or the kills. Runs in an environment of its own (`.venv-plot`), which has
+Matplotlib and nothing of ours.
 """
 
 from __future__ import annotations
@@ -30,16 +31,20 @@ def main(arguments: list[str]) -> int:
     figures.sort(
         key=lambda figure: [int(part) if part.isdigit() else part for part in re.findall(r"\d+|\D+", figure["id"])]
     )
-    shares = [figure for figure in figures if figure["id"].endswith(".roofline")]
-    panels = [[figure for figure in figures if figure["unit"] == "ratio"], shares]
+    shares = [
+        figure
+        for figure in figures
+        if figure["id"].endswith(".roofline") or figure["unit"].startswith(("part", "share"))
+    ]
+    panels = [[figure for figure in figures if figure["unit"].startswith("ratio") and figure not in shares], shares]
     heights = [len(panel) + 3 for panel in panels]
     picture = Figure(figsize=(9, _ROW * sum(heights)), layout="constrained")
     above, below = picture.subplots(2, 1, height_ratios=heights)
-    _draw(above, panels[0], "ratio to the named peer (log scale): | goal, bar median, dots runs")
+    _draw(above, panels[0], "ratio to the named peer or format (log scale): | goal, bar median, dots runs")
     above.set_xscale("log", base=2)
     above.axvline(1, color=_TOLD, linewidth=0.8)
     above.xaxis.set_major_formatter("{x:g}")
-    _draw(below, panels[1], "share of the roofline")
+    _draw(below, panels[1], "share of the roofline, or of what is named")
     below.set_xlim(0, max(1.0, below.get_xlim()[1]))
     picture.savefig(_RESULTS / f"{name}.svg", metadata={"Date": None})
     return 0
