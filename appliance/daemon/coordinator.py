@@ -85,9 +85,13 @@ class Coordinator:
         return Caller(user=row.created_by, uid=row.created_uid, roles=roles)
 
     def _reports(self, job: str, metric: str) -> Mapping[int, float]:
-        """Return a job's figures on its way; one that was repeated after a crash counts once."""
+        """Return a job's figures on its way; one that was repeated after a crash counts once.
+
+        The loss of rows set aside stands for that of the held-out rows, which nobody sees before the end.
+        """
+        name = "validation_loss" if metric == "heldout_loss" else metric
         return {
             entry.event.step: entry.event.value
             for entry in self._log(job)
-            if isinstance(entry.event, Metric) and entry.event.name == metric and entry.event.step
+            if isinstance(entry.event, Metric) and entry.event.name == name and entry.event.step
         }

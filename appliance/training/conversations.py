@@ -1,6 +1,7 @@
 """The rows of a run as sequences of tokens: read, encoded, packed where the recipe says so, and counted.
 
-Knows recipes and tokenizers, no model. What is held out is never packed, so its loss is comparable between recipes.
+Knows recipes and tokenizers, no model. What is held out or set aside is never packed, so its loss is comparable between
+recipes.
 """
 
 from __future__ import annotations
@@ -18,15 +19,21 @@ from appliance.training.recipes.base import OnBase
 from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.load import Load
 from appliance.training.recipes.lora import LoraRecipe
+from appliance.training.recipes.pretrain import PretrainRecipe
 from appliance.training.rows import Row, read_rows, rows_size
 from appliance.training.sampler import Example
+from appliance.training.set_aside import divided
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversations:
-    """What is learnt from and what is held out; `examples` counts what was there before packing."""
+    """What is learnt from, what is set aside to choose by, and what is held out.
+
+    `examples` counts what was learnt from before packing.
+    """
 
     training: tuple[Example, ...]
+    validation: tuple[Example, ...]
     heldout: tuple[Example, ...]
     examples: int
     too_long: int
@@ -35,7 +42,7 @@ class Conversations:
 
     def load_of(self, recipe: OnBase) -> Load:
         """Return the recipe's load at the longest sequence that there really is."""
-        longest = max(len(example.tokens) for example in (*self.training, *self.heldout))
+        longest = max(len(example.tokens) for example in (*self.training, *self.validation, *self.heldout))
         packed = any(len(example.lengths) > 1 for example in self.training)
         return replace(recipe.load(), sequence_length=longest, packed=packed, data=self.size)
 
@@ -44,6 +51,7 @@ class Conversations:
         tokens = sum(len(example.tokens) for example in self.training)
         return {
             "examples": self.examples,
+            **({"validation_examples": len(self.validation)} if self.validation else {}),
             "too_long": self.too_long,
             "sequences": len(self.training),
             "tokens_per_epoch": tokens,
@@ -70,11 +78,12 @@ def read_conversations(
     if encoded.too_long:
         emit(Note(text=f"{encoded.too_long} rows exceed max_length and are left out."))
     length = recipe.max_length if recipe.packing else 0
-    return _conversations(encoded, read("heldout"), folder, length=length, seed=seed)
+    return _conversations(encoded, read("heldout"), folder, recipe, length=length, seed=seed)
 
 
-def read_texts(tokenizer: Any, folder: Path, *, length: int, seed: int) -> Conversations:
+def read_texts(tokenizer: Any, folder: Path, recipe: PretrainRecipe, *, seed: int) -> Conversations:
     """Read and encode a corpus of the form text, packed. Raises BadInput (`training.corpus_empty`)."""
+    length = recipe.sequence_length
     encoded = encode_texts(tokenizer, _texts(read_rows(folder / "train.jsonl")), max_length=length)
     if not encoded.examples:
         raise BadInput(
@@ -83,19 +92,22 @@ def read_texts(tokenizer: Any, folder: Path, *, length: int, seed: int) -> Conve
             hint='Import a JSONL file whose rows are {"text": ...} and use it as the corpus.',
         )
     heldout = encode_texts(tokenizer, _texts(read_rows(folder / "heldout.jsonl")), max_length=length)
-    return _conversations(encoded, heldout, folder, length=length, seed=seed)
+    return _conversations(encoded, heldout, folder, recipe, length=length, seed=seed)
 
 
 def _texts(rows: list[Row]) -> list[str]:
     return [row.text for row in rows if row.text.strip()]
 
 
-def _conversations(encoded: Encoded, heldout: Encoded, folder: Path, *, length: int, seed: int) -> Conversations:
-    packed = pack(encoded.examples, length=length, seed=seed) if length else encoded.examples
+def _conversations(
+    encoded: Encoded, heldout: Encoded, folder: Path, recipe: OnBase, *, length: int, seed: int
+) -> Conversations:
+    learned, aside = divided(encoded.examples, recipe, seed=seed)
     return Conversations(
-        training=packed,
+        training=pack(learned, length=length, seed=seed) if length else tuple(learned),
+        validation=tuple(aside),
         heldout=heldout.examples,
-        examples=len(encoded.examples),
+        examples=len(learned),
         too_long=encoded.too_long,
         size=rows_size(folder),
     )

@@ -17,7 +17,7 @@ from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Metric, Note, Progress
 from appliance.training import adapters, export
 from appliance.training.base_model import Base, load_base
-from appliance.training.chat import EncodedPreferences, encode_preferences
+from appliance.training.chat import EncodedPreferences, Preference, encode_preferences
 from appliance.training.fit_task import fit_in, shared_fingerprint
 from appliance.training.fitting import Work
 from appliance.training.memory_watch import MemoryWatch
@@ -36,6 +36,7 @@ from appliance.training.recipes.registry import recipe_of
 from appliance.training.rows import read_rows, rows_size
 from appliance.training.runtime import prepare
 from appliance.training.sampler import BucketSampler, in_batches
+from appliance.training.set_aside import divided
 from appliance.training.summary import heldout_figures, summarise
 
 _PROBES = 8
@@ -56,11 +57,12 @@ def run(workspace: Workspace) -> dict[str, Any]:
         gradient_checkpointing=recipe.gradient_checkpointing,
     )
     training, heldout = _pairs(workspace, base, recipe)
+    learned, aside = divided(training.pairs, recipe, seed=spec.seed)
     longest = max(pair.length for pair in (*training.pairs, *heldout.pairs))
     load = replace(recipe.load(), sequence_length=longest, data=rows_size(workspace.input("dataset")))
     watch = MemoryWatch(shape_of_folder(base.folder), load, workspace.emit)
-    known = _with_reference(workspace, base, training, heldout, recipe)
-    rows, kept_aside = known[: len(training.pairs)], known[len(training.pairs) :]
+    known = iter(_with_reference(workspace, base, (*learned, *aside, *heldout.pairs), recipe))
+    rows, validation, judging = ([next(known) for _pair in part] for part in (learned, aside, heldout.pairs))
 
     # Before its first step an adapter changes nothing, so the base's figures are the reference in either case.
     model = adapters.adapt(base.model, adapters.shape_of(recipe), seed=spec.seed) if recipe.rank else base.model
@@ -77,11 +79,12 @@ def run(workspace: Workspace) -> dict[str, Any]:
         model=model,
         sampler=sampler,
         objective=DirectPreference(beta=recipe.beta, label_smoothing=recipe.label_smoothing),
-        heldout=_in_batches(kept_aside, recipe.batch_size, together),
+        validation=_in_batches(validation, recipe.batch_size, together),
+        heldout=_in_batches(judging, recipe.batch_size, together),
         steps=recipe.epochs * sampler.steps_per_epoch,
     )
     result = fit_in(workspace, work, recipe, watch)
-    summary: dict[str, Any] = {"examples": len(training.pairs), "too_long": training.too_long} | watch.figures()
+    summary: dict[str, Any] = {"examples": len(learned), "too_long": training.too_long} | watch.figures()
     workspace.emit(Progress(phase="write", fraction=0.98, step=result.steps, steps=work.steps))
     if recipe.rank:
         export.write_adapter(model, workspace.output / "adapter", base=spec.inputs["base"].ref)
@@ -119,11 +122,11 @@ def _pairs(workspace: Workspace, base: Base, recipe: DpoRecipe) -> tuple[Encoded
 
 
 def _with_reference(
-    workspace: Workspace, base: Base, training: EncodedPreferences, heldout: EncodedPreferences, recipe: DpoRecipe
+    workspace: Workspace, base: Base, pairs: Sequence[Preference], recipe: DpoRecipe
 ) -> list[Referenced]:
     return referenced(
         base.model,
-        (*training.pairs, *heldout.pairs),
+        pairs,
         batch_size=recipe.batch_size,
         padding=base.padding,
         directory=workspace.shared,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from appliance.kernel.events import Note
 from appliance.training.checkpoint import CheckpointStore
 from appliance.training.conversations import Conversations
 from appliance.training.loop import LoopResult, LoopSettings, Measuring, Sampler, Supervision, train
@@ -24,11 +23,12 @@ S = TypeVar("S", bound=Sized)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work(Generic[S]):
-    """What is fitted to what. `heldout` is empty where nothing was held out."""
+    """What is fitted to what. Nothing is in `validation` unless the recipe measures; `heldout` may be empty too."""
 
     model: Any
     sampler: Sampler[S]
     objective: Objective[S]
+    validation: Sequence[S]
     heldout: Sequence[S]
     steps: int
 
@@ -44,6 +44,7 @@ def next_tokens(
         model=model,
         sampler=sampler,
         objective=NextToken(),
+        validation=in_batches(rows.validation, batch_size=recipe.batch_size, padding=padding),
         heldout=in_batches(rows.heldout, batch_size=recipe.batch_size, padding=padding),
         steps=epochs * sampler.steps_per_epoch,
     )
@@ -55,13 +56,11 @@ def fit(
     """Train to the end, or until the supervision asks to stop. Raises what the loop raises, and `training.memory`."""
     watched = replace(supervision, after_step=watch.after_step)
     measuring = None
-    if recipe.evaluate_every and not work.heldout:
-        supervision.emit(Note(text="Nothing was held out, so evaluate_every has nothing to measure."))
-    elif recipe.evaluate_every:
+    if work.validation:
         measuring = Measuring(
             every=recipe.evaluate_every,
             patience=recipe.patience,
-            measure=lambda: mean_loss(work.model, work.heldout, work.objective),
+            measure=lambda: mean_loss(work.model, work.validation, work.objective),
         )
     return train(
         work.model,

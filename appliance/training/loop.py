@@ -68,7 +68,7 @@ class Supervision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measuring:
-    """The loss on held-out data while training: the best weights are kept, and `patience` bad measurements end it.
+    """The loss on rows set aside while training: the best weights are kept, and `patience` bad measurements end it.
 
     `patience` 0 never ends it early.
     """
@@ -234,7 +234,7 @@ class _Run:
             return
         with _products(self._settings):
             loss = measuring.measure()
-        self._supervision.emit(Metric(name="heldout_loss", value=loss, step=counters.step))
+        self._supervision.emit(Metric(name="validation_loss", value=loss, step=counters.step))
         if counters.best_loss is None or loss < counters.best_loss:
             counters.best_step, counters.best_loss, counters.misses = counters.step, loss, 0
             self._best = {name: weight.detach().clone() for name, weight in self._weights.items()}

@@ -24,5 +24,5 @@ def run(workspace: Workspace) -> dict[str, Any]:
     prepare(threads=spec.environment.threads, device=spec.environment.device)
     workspace.emit(Progress(phase="load"))
     base = load_base(workspace.input("base"), gradient_checkpointing=recipe.gradient_checkpointing)
-    rows = read_texts(base.tokenizer, workspace.input("corpus"), length=recipe.sequence_length, seed=spec.seed)
+    rows = read_texts(base.tokenizer, workspace.input("corpus"), recipe, seed=spec.seed)
     return train_whole(workspace, base, rows, recipe, epochs=recipe.epochs)

@@ -25,14 +25,14 @@ def summarise(model: Any, *, vocabulary: int, result: LoopResult) -> dict[str, A
         "seconds": round(result.seconds, 3),
         "tokens_per_cpu_second": round(result.tokens / result.cpu_seconds, 1) if result.cpu_seconds else 0.0,
     }
-    return figures | best_figures(result, measured_on="heldout")
+    return figures | best_figures(result)
 
 
-def best_figures(result: LoopResult, *, measured_on: str) -> dict[str, Any]:
+def best_figures(result: LoopResult) -> dict[str, Any]:
     """Return where the weights come from and their loss, where the best were kept."""
     if not result.best_step:
         return {}
-    return {"best_step": result.best_step, f"best_{measured_on}_loss": round(result.best_loss, 6)}
+    return {"best_step": result.best_step, "best_validation_loss": round(result.best_loss, 6)}
 
 
 def heldout_figures(

@@ -275,7 +275,7 @@ def _summary(
     if comparison is not None:
         summary["metrics"]["p_value"] = comparison.p_value
     if result is not None:
-        summary |= best_figures(result, measured_on="validation")
+        summary |= best_figures(result)
     return summary | {"job_seconds": round(seconds, 3)}
 
 

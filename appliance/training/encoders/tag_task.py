@@ -122,7 +122,7 @@ def run(workspace: Workspace) -> dict[str, Any]:
         "examples": len(training),
         "heldout": len(heldout),
         "steps": result.steps,
-        **best_figures(result, measured_on="validation"),
+        **best_figures(result),
         "final_loss": round(result.loss, 6),
         "cpu_seconds": round(result.cpu_seconds, 3),
         "job_seconds": round(time.monotonic() - started, 3),

@@ -7,6 +7,7 @@ allowed: it is a choice, and the quality gates are there to catch it.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import msgspec
@@ -61,8 +62,10 @@ class Measured(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What all kinds share that may measure on the way, keep the best weights, and stop early."""
 
     evaluate_every: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
-    """Measure the loss on the held-out part every so many steps and keep the best weights; 0 measures at the end
-    alone, and keeps the last."""
+    """Set a part of the training rows aside, measure the loss on it every so many steps and keep the best weights; 0
+    learns from every row and keeps the last. Held-out rows choose nothing."""
+    validation_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.1
+    """How much of the training rows evaluate_every sets aside."""
     patience: Annotated[int, Meta(ge=0, le=10_000)] = 0
     """Stop when so many measurements in a row have brought nothing better; 0 never stops early."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -72,6 +75,14 @@ class Measured(Recipe, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def half_precision(self) -> bool:
         """As the field says."""
         return self.precision == "bfloat16"
+
+    def set_aside(self, rows: int) -> int:
+        """Return how many of so many training rows are not learned from."""
+        return math.ceil(self.validation_fraction * rows) if self.evaluate_every else 0
+
+    def steps_in(self, epochs: int, rows: int) -> int:
+        """Return the optimiser steps of some passes over what is learned of so many training rows."""
+        return epochs * -(-(rows - self.set_aside(rows)) // (self.batch_size * self.accumulation))
 
     def fault(self) -> str:
         """Patience counts measurements, so there must be some."""
@@ -84,16 +95,6 @@ class OnBase(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
     gradient_checkpointing: bool = False
     """Keep each layer's input alone and compute the rest again for the backward pass: less memory, about a third more
     time."""
-
-
-class OnEncoder(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What all kinds that train an encoder share."""
-
-    evaluate_every: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
-    """Set a part of the training rows aside, measure the loss on it every so many steps and keep the best weights; 0
-    learns from every row and keeps the last. Held-out rows choose nothing."""
-    validation_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.1
-    """How much of the training rows evaluate_every sets aside."""
 
 
 class Conversing(OnBase, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from appliance.training.recipes.base import OnEncoder
+from appliance.training.recipes.base import Measured
 from appliance.training.recipes.load import Load
 
 
-class ClassifyRecipe(OnEncoder, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ClassifyRecipe(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Classify texts with an encoder."""
 
     method: Literal["auto", "baseline", "finetune"] = "auto"
@@ -50,4 +50,4 @@ class ClassifyRecipe(OnEncoder, frozen=True, kw_only=True, forbid_unknown_fields
         """Every text once an epoch; the regression counts no steps."""
         if self.method == "baseline":
             return None
-        return self.epochs * -(-rows // (self.batch_size * self.accumulation))
+        return self.steps_in(self.epochs, rows)

@@ -45,4 +45,4 @@ class DpoRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     def steps_for(self, rows: int) -> int | None:
         """Every pair once an epoch."""
-        return self.epochs * -(-rows // (self.batch_size * self.accumulation))
+        return self.steps_in(self.epochs, rows)

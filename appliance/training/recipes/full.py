@@ -46,4 +46,4 @@ class FullRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def steps_for(self, rows: int) -> int | None:
         """Every conversation once an epoch."""
-        return None if self.packing else self.epochs * -(-rows // (self.batch_size * self.accumulation))
+        return None if self.packing else self.steps_in(self.epochs, rows)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from appliance.training.recipes.base import OnEncoder
+from appliance.training.recipes.base import Measured
 from appliance.training.recipes.load import Load
 
 
-class TagRecipe(OnEncoder, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TagRecipe(Measured, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Mark spans of texts with an encoder."""
 
     labels: tuple[str, ...] = ()
@@ -37,4 +37,4 @@ class TagRecipe(OnEncoder, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def steps_for(self, rows: int) -> int | None:
         """Every text once an epoch."""
-        return self.epochs * -(-rows // (self.batch_size * self.accumulation))
+        return self.steps_in(self.epochs, rows)

@@ -87,7 +87,7 @@ async def test_a_full_disk_is_waited_out(appliance: Appliance) -> None:
             raise StorageFailure("storage.full", "No space left on the disk.")
         return (
             t.JobEvent(seq=1, at="", event=Progress(phase="train")),
-            t.JobEvent(seq=2, at="", event=Metric(name="heldout_loss", value=2.0, step=5)),
+            t.JobEvent(seq=2, at="", event=Metric(name="validation_loss", value=2.0, step=5)),
             t.JobEvent(seq=3, at="", event=Metric(name="other", value=2.0, step=5)),
             t.JobEvent(seq=4, at="", event=Metric(name="heldout_loss", value=1.0)),
         )

@@ -136,10 +136,13 @@ def test_computing_layers_twice_changes_no_bit(tmp_path: Path, inputs: dict[JobK
 def test_the_best_weights_are_kept(tmp_path: Path, inputs: dict[JobKind, Any]) -> None:
     run = prepared(tmp_path, "full, best kept", inputs, patience=2, epochs=6)
     summary = run.run(load_task(JobKind.TRAIN_FULL))
-    measured = [event.value for event in run.events if isinstance(event, Metric) and event.name == "heldout_loss"]
-    assert summary["best_heldout_loss"] == pytest.approx(min(measured), abs=1e-6)
-    assert summary["heldout_loss"] == pytest.approx(min(measured), abs=1e-5)
+    measured = [event.value for event in run.events if isinstance(event, Metric) and event.name == "validation_loss"]
+    assert summary["best_validation_loss"] == pytest.approx(min(measured), abs=1e-6)
     assert summary["best_step"] < summary["steps"] < 18
+    assert (summary["examples"], summary["validation_examples"]) == (5, 1)
+    judged = [event.value for event in run.events if isinstance(event, Metric) and event.name == "heldout_loss"]
+    assert judged == [pytest.approx(summary["heldout_loss"], abs=1e-6)]  # once, when all was chosen
+    assert summary["heldout_loss"] != pytest.approx(min(measured), abs=1e-4)
 
 
 def test_preferences_are_learnt(tmp_path: Path, inputs: dict[JobKind, Any]) -> None:
