@@ -40,6 +40,10 @@ class Import(_Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: _Text
     mapping: dict[str, str] = {}
     heldout_percent: int = 10
+    form: str = ""
+    labels: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    redact: bool = False
 
 
 class Data(_Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,11 +76,17 @@ class Convert(_Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Evaluate(_Step, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Measure a model on a data set's held-out part."""
+    """Measure a model on a data set's held-out part, or on a suite."""
 
     model: _Text
-    data: _Text
+    data: str = ""
+    suite: str = ""
     parameters: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        """One of the two. Raises ValueError, which msgspec reports with its place."""
+        if bool(self.data) == bool(self.suite):
+            raise ValueError("an evaluation has one of data and suite")
 
 
 class Register(_Step, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -103,7 +103,7 @@ def _go_on(ctx: Context, campaign: Row[Any], step: Row[Any]) -> dict[str, Any] |
             inputs = {"model": body.model} | ({"dataset": body.prompts} if body.prompts else {})
             return _begin(ctx, step, JobKind.CONVERT_GGUF, inputs, {"dtype": body.dtype}, 0)
         case "evaluate":
-            inputs = {"model": body.model, "dataset": body.data}
+            inputs = {"model": body.model} | ({"suite": body.suite} if body.suite else {"dataset": body.data})
             return _begin(ctx, step, JobKind.EVALUATE, inputs, body.parameters, 0)
         case "data":
             with ctx.appliance.database.read() as connection:
@@ -138,10 +138,7 @@ def _begin_import(ctx: Context, campaign: Row[Any], step: Row[Any], body: form.I
     if orphans:
         job_id = orphans[-1].id
     else:
-        asked = t.ImportDataset(
-            source=body.source, name=body.name, mapping=body.mapping, heldout_percent=body.heldout_percent
-        )
-        job_id = datasets.import_dataset(ctx, asked).id
+        job_id = datasets.import_dataset(ctx, t.ImportDataset(**msgspec.structs.asdict(body))).id
     set_step(ctx, step, state="running", job_id=job_id)
 
 

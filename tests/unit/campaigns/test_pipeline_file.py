@@ -43,6 +43,13 @@ def test_a_pipeline_is_read_in_its_order() -> None:
         ("  - data: faq@1", "  - sing: faq@1", 3, "a step is one of"),
         ("  - data: faq@1", "  - {data: faq@1, train: {recipe: lora}}", 3, "a step is one of"),
         ("  - data: faq@1", "  - 5", 3, "a step is one of"),
+        ("  - data: faq@1", "  - name: data\n    evaluate: {model: a@1}", 4, "one of data and suite"),
+        (
+            "  - data: faq@1",
+            "  - name: data\n    evaluate: {model: a@1, data: b, suite: c}",
+            4,
+            "one of data and suite",
+        ),
         ("pipeline: faq", "pipeline: faq\nshell: rm", 2, "shell"),
     ],
 )

@@ -14,7 +14,7 @@ from appliance.kernel.problem import Problem
 from appliance.services import campaigns, deployments, models, pipelines, promotion
 from appliance.services.context import Context
 from appliance.store import schema
-from tests.factories.appliance import WEIGHTS, context, finish_job, imported_dataset
+from tests.factories.appliance import WEIGHTS, context, finish_job, imported_dataset, imported_model, taken_in_suite
 from tests.factories.campaigns import drive, end, move, open_jobs, put_running
 
 GATES = """\
@@ -138,18 +138,30 @@ def test_an_import_that_is_still_stopping_is_waited_for(ctx: Context, tmp_path: 
 
 def test_an_import_takes_a_source_beside_the_file_and_is_queued_once(ctx: Context, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("{}\n")
-    campaign = start(ctx, "pipeline: p\nsteps:\n  - import: {source: rows.jsonl, name: mine}\n", folder=str(tmp_path))
+    given = "{source: rows.jsonl, name: mine, form: chat, keep: [day], redact: true}"
+    campaign = start(ctx, f"pipeline: p\nsteps:\n  - import: {given}\n", folder=str(tmp_path))
     move(ctx, campaign)
     with ctx.appliance.database.write() as connection:
         connection.execute(update(schema.campaign_steps).values(state="pending", job_id=""))
     move(ctx, campaign)
     (job,) = open_jobs(ctx)
-    assert job.spec["parameters"]["source"] == str(tmp_path / "rows.jsonl")
+    asked = job.spec["parameters"]
+    assert asked["source"] == str(tmp_path / "rows.jsonl")
+    assert (asked["form"], asked["keep"], asked["redact"]) == ("chat", ["day"], True)
     counts = dict.fromkeys(("train_rows", "heldout_rows", "rejected_rows", "duplicate_rows"), 1)
     end(ctx, job, {"form": "chat", **counts}, {"train.jsonl": b"1", "heldout.jsonl": b"2"})
     done = move(ctx, campaign)
     assert done.campaign.state == "succeeded"
     assert done.campaign.summary["import"]["ref"] == "mine@1"
+
+
+def test_a_model_is_measured_on_a_suite(ctx: Context) -> None:
+    ref = taken_in_suite(ctx, b"tasks")
+    imported_model(ctx, "base", WEIGHTS)
+    campaign = start(ctx, f"pipeline: p\nsteps:\n  - evaluate: {{model: base@1, suite: {ref}}}\n")
+    move(ctx, campaign)
+    (job,) = open_jobs(ctx)
+    assert {name: given["ref"] for name, given in job.spec["inputs"].items()} == {"model": "base@1", "suite": ref}
 
 
 def test_a_deployment_is_wished_for_once_and_followed(ctx: Context) -> None:
