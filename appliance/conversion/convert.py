@@ -82,22 +82,35 @@ def _check_architecture(folder: Path) -> None:
             "The model has no weights in the safetensors format.",
             hint="Pickled weights are never read; save the model as safetensors.",
         )
-    named = _architectures(folder / "config.json")
+    config = _config(folder / "config.json")
+    named = config.get("architectures")
+    named = named if isinstance(named, list) else []
     if len(named) != 1 or named[0] not in ARCHITECTURES:
         raise BadInput(
             "conversion.architecture",
             f"config.json names the architecture {', '.join(map(str, named)) or 'nothing'}.",
             hint=f"These can be converted: {', '.join(ARCHITECTURES)}.",
         )
+    window, context = config.get("sliding_window"), config.get("max_position_embeddings")
+    if (
+        isinstance(window, int)
+        and isinstance(context, int)
+        and window < context
+        and config.get("use_sliding_window", True)
+    ):
+        raise BadInput(
+            "conversion.window",
+            f"Its attention sees {window} of {context} tokens; a GGUF file of this architecture would see all of them.",
+            hint="Set max_position_embeddings to the window, if the model is to be used up to it.",
+        )
 
 
-def _architectures(config: Path) -> list[Any]:
+def _config(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(config.read_bytes())
+        document = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise IntegrityFailure("conversion.config_unreadable", f"config.json is not JSON: {error}.") from error
-    named = document.get("architectures") if isinstance(document, dict) else None
-    return named if isinstance(named, list) else []
+        raise IntegrityFailure("conversion.config_unreadable", f"{file.name} is not JSON: {error}.") from error
+    return document if isinstance(document, dict) else {}
 
 
 def _stage(folder: Path, stage: Path) -> Path:

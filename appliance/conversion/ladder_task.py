@@ -158,13 +158,15 @@ class _Ladder:
         from appliance.conversion.importance import collect
 
         pieces = self._cut("train.jsonl", self._parameters.calibration_tokens)
-        found = collect(
-            self._base,
-            [piece.tokens for piece in pieces],
-            threads=self._threads,
-            context=self._context,
-            on_piece=lambda done, of: self._step("importance", 0.3 + 0.05 * done / of),
-        )
+        # What is raised in llama.cpp's callbacks gets lost there and ends its computation: asked after each piece.
+        with self._workspace.saving():
+            found = collect(
+                self._base,
+                [piece.tokens for piece in pieces],
+                threads=self._threads,
+                context=self._context,
+                on_piece=lambda done, of: self._step("importance", 0.3 + 0.05 * done / of),
+            )
         if not found:
             raise IntegrityFailure("conversion.importance", "No product of a weight matrix was seen.")
         path = self._workspace.scratch / "importance.safetensors"

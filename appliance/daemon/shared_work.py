@@ -19,7 +19,10 @@ SHARED: Final = "shared"
 
 
 def take_over(ctx: Context, job: Row[Any]) -> None:
-    """Give a job that has no such folder yet that of the newest one of its campaign that succeeded."""
+    """Give a job that has no such folder yet that of the newest one of its campaign that succeeded.
+
+    Where that goes wrong, the job computes it itself.
+    """
     own = ctx.appliance.paths.job(job.id) / SHARED
     if not job.campaign_id or own.exists():
         return
@@ -28,7 +31,13 @@ def take_over(ctx: Context, job: Row[Any]) -> None:
         found = connection.execute(select(jobs.c.id).where(*siblings).order_by(jobs.c.id.desc())).scalars().all()
     for sibling in found:
         if (given := ctx.appliance.paths.job(sibling) / SHARED).is_dir():
-            shutil.copytree(given, own, copy_function=os.link)
+            coming = own.with_name(f"{SHARED}.new")
+            shutil.rmtree(coming, ignore_errors=True)
+            try:
+                shutil.copytree(given, coming, copy_function=os.link)
+                coming.rename(own)
+            except OSError:
+                shutil.rmtree(coming, ignore_errors=True)
             return
 
 

@@ -27,6 +27,8 @@ from appliance.kernel.events import Event, Progress
 EXIT_INTERRUPTED = 75
 """the exit status of a process whose task was interrupted (sysexits.h: EX_TEMPFAIL)"""
 _PROGRESS_INTERVAL = 0.25
+_AGAIN = 1.0
+"""seconds after which `Interrupted` is raised again, if a callback from C or a finaliser swallowed it"""
 
 
 class Interrupted(BaseException):
@@ -89,10 +91,13 @@ class Workspace:
             yield
         finally:
             self._at_once = before
+            if not before:
+                signal.setitimer(signal.ITIMER_REAL, 0.0)
         self._stop_now_if_asked()
 
     def _stop_now_if_asked(self) -> None:
         if self._stop and self._at_once:
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
             raise Interrupted
 
     def close(self) -> None:
@@ -100,13 +105,14 @@ class Workspace:
         self._events.close()
 
     def listen_for_stop(self) -> None:
-        """Install the SIGTERM handler; called once by the job process."""
+        """Install the handler of SIGTERM, and of the alarm that repeats it; called once by the job process."""
 
         def remember(_number: int, _frame: FrameType | None) -> None:
             self._stop = True
             self._stop_now_if_asked()
 
         signal.signal(signal.SIGTERM, remember)
+        signal.signal(signal.SIGALRM, remember)
 
 
 class Task(Protocol):

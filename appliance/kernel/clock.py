@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from ulid import ULIDGenerator
@@ -32,7 +33,8 @@ def from_text(text: str) -> datetime:
 
 def new_id() -> str:
     """Return a new ULID: 26 characters; it sorts after those given before, even if the clock was set back."""
-    return str(_generator().generate())
+    with _giving:  # the library reads the clock outside its own lock
+        return str(_generator().generate())
 
 
 def continue_ids_after(latest: str) -> None:
@@ -40,9 +42,13 @@ def continue_ids_after(latest: str) -> None:
     from ulid import ULID
 
     global _floor
-    _floor = max(_floor, ULID.from_str(latest).milliseconds + 1)
+    with _giving:
+        _floor = min(max(_floor, ULID.from_str(latest).milliseconds + 1), _LAST)
 
 
+_giving = threading.Lock()
+_LAST: Final = 2**48 - 1
+"""the largest time that a ULID can say"""
 _floor = 0
 """milliseconds of the Unix epoch, below which no further id is given"""
 

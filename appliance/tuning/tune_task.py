@@ -136,7 +136,11 @@ class _Ladder:
         return target
 
     def _measure(self, form: type[T], what: str, *arguments: str, told: str = "") -> T:
-        """Run one measurement to its end, or until the job is asked to stop."""
+        """Run one measurement to its end, or until the job is asked to stop: nothing that computes may be left."""
+        with self._workspace.saving():
+            return self._measured(form, what, *arguments, told=told)
+
+    def _measured(self, form: type[T], what: str, *arguments: str, told: str) -> T:
         self._workspace.emit(
             Progress(
                 phase=f"{what} {told}".strip(), fraction=self._done / self._steps, step=self._done, steps=self._steps

@@ -20,8 +20,8 @@ def int32(ids: Iterable[int]) -> array[int]:
 
 
 def tensor(ids: array[int]) -> Tensor:
-    """Return the same numbers (int32) in the same memory; at least one."""
-    return torch.frombuffer(ids, dtype=torch.int32)
+    """Return the same numbers (int32) in the same memory."""
+    return torch.frombuffer(ids, dtype=torch.int32) if ids else torch.empty(0, dtype=torch.int32)
 
 
 def rows_digest(rows: Iterable[array[int]]) -> str:

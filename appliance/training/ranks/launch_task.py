@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -22,6 +25,7 @@ from appliance.training.ranks.placement import Placement, launch_arguments
 
 SUMMARY = "ranks.json"
 PROBLEM = "ranks-problem.json"
+_AGENTS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
@@ -35,7 +39,8 @@ def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
     config = LaunchConfig(**launch_arguments(placement, run_id=workspace.spec.run_id))
     argv = ["-I", "-m", "appliance.training.ranks.rank_task", str(workspace.directory)]
     try:
-        elastic_launch(config, sys.executable)(*argv)
+        with _own_handlers():
+            elastic_launch(config, sys.executable)(*argv)
     except SignalException as asked:
         raise Interrupted from asked
     except ChildFailedError as failed:
@@ -50,6 +55,17 @@ def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
         raise Interrupted
     found: dict[str, Any] = msgspec.json.decode(summary.read_bytes())
     return found
+
+
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """Give the job its signal handlers back: torch's agent puts its own in their place and leaves them there."""
+    before = {number: signal.getsignal(number) for number in _AGENTS_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _raise_problem(workspace: Workspace) -> None:

@@ -68,6 +68,27 @@ def test_an_unproven_architecture_is_refused(model: Path, architectures: Any) ->
         try_convert(model)
 
 
+@pytest.mark.parametrize(
+    ("family", "window", "refused"),
+    [
+        ("mistral", {"sliding_window": 128}, True),
+        ("mistral", {"sliding_window": 256}, False),
+        ("qwen2", {"sliding_window": 128, "use_sliding_window": True}, True),
+        ("qwen2", {"sliding_window": 128, "use_sliding_window": False}, False),
+    ],
+)
+def test_attention_through_a_window_is_refused(
+    tmp_path: Path, family: str, window: dict[str, Any], refused: bool
+) -> None:
+    model = make_tiny_llama(tmp_path / "hf", family=family)
+    change_json(model / "config.json", **window)
+    if refused:
+        with pytest.raises(BadInput, match=r"conversion\.window.*128 of 256 tokens"):
+            try_convert(model)
+    else:
+        assert try_convert(model).is_file()
+
+
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "\udcff"])
 def test_a_config_that_is_no_json_is_refused(model: Path, text: str) -> None:
     (model / "config.json").write_bytes(text.encode(errors="surrogateescape"))

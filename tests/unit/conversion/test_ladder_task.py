@@ -18,6 +18,7 @@ from appliance.jobs.spec import JobKind
 from appliance.jobs.workspace import Interrupted
 from appliance.kernel.errors import BadInput
 from tests.factories.job_workspace import make_workspace
+from tests.factories.stop_signals import ask_to_stop, listening
 from tests.factories.tiny_llama import make_tiny_llama, write_rows
 from tests.unit.conversion.conftest import QUESTIONS, Converted
 
@@ -66,6 +67,26 @@ def test_what_was_made_is_measured_and_what_was_not_is_told(climbed: Climbed) ->
     # Coarser is smaller and worse: a ladder that measured nothing would not show it.
     assert four["gguf_bytes"] < eight["gguf_bytes"] < climbed.summary["gguf_bytes"]
     assert abs(four["perplexity_ratio"] - 1) > 2 * abs(eight["perplexity_ratio"] - 1)
+
+
+def test_a_stop_while_llama_cpp_computes_waits_for_the_end_of_a_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Raised in a callback it would be lost there, and end the computation as if the model were ruined."""
+    opened = lay_out(tmp_path, make_tiny_llama(tmp_path / "hf"), to=["Q8_0"], imatrix=True)
+    seen: list[str] = []
+
+    def computing(*_given: Any, on_piece: Any, **_more: Any) -> None:
+        ask_to_stop()
+        seen.append("computed")
+        on_piece(1, 2)
+        seen.append("went on")
+
+    monkeypatch.setattr("appliance.conversion.importance.collect", computing)
+    with listening(opened), pytest.raises(Interrupted), opened.interruptible():
+        run(opened)
+    opened.close()
+    assert seen == ["computed"]
 
 
 def test_the_files_are_what_they_are_called(climbed: Climbed) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from appliance.jobs.spec import JobKind
-from appliance.jobs.workspace import Workspace
+from appliance.jobs.workspace import Interrupted, Workspace
 from appliance.kernel.events import Metric, Note, Progress
 from tests.factories.job_workspace import make_workspace
+from tests.factories.stop_signals import ask_to_stop, listening
 
 
 @pytest.fixture
@@ -42,3 +45,39 @@ def test_everything_but_progress_is_written_at_once(workspace: Workspace) -> Non
 
 def test_nothing_asks_to_stop_before_the_signal(workspace: Workspace) -> None:
     assert not workspace.stop_requested()
+
+
+def test_a_stop_is_raised_at_once_but_where_something_is_saved(workspace: Workspace) -> None:
+    done: list[str] = []
+
+    def work() -> None:
+        with workspace.interruptible():
+            with workspace.saving():
+                ask_to_stop()
+                done.append("saved")
+            done.append("went on")
+
+    with listening(workspace), pytest.raises(Interrupted):
+        work()
+    assert done == ["saved"]
+
+
+def test_a_stop_that_was_swallowed_is_raised_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.jobs.workspace._AGAIN", 0.05)
+
+    def work() -> None:
+        with workspace.interruptible():
+            with contextlib.suppress(Interrupted):  # as a callback from C does
+                ask_to_stop()
+            time.sleep(5)
+
+    with listening(workspace), pytest.raises(Interrupted):
+        work()
+
+
+def test_a_stop_behind_the_work_is_only_remembered(workspace: Workspace) -> None:
+    with listening(workspace):
+        with workspace.interruptible():
+            pass
+        ask_to_stop()
+        assert workspace.stop_requested()

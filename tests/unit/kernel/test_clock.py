@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -47,3 +49,19 @@ def test_identifiers_go_on_after_those_of_an_earlier_process() -> None:
     continue_ids_after(ahead)
     continue_ids_after(new_id())
     assert ahead < new_id() < str(ULID.from_timestamp(time.time() + 3600.0))
+
+
+def test_identifiers_of_a_thread_keep_their_order_beside_others() -> None:
+    kept: list[list[str]] = [[] for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=lambda mine=mine: mine.extend(new_id() for _ in range(3000))) for mine in kept]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(mine == sorted(mine) for mine in kept)
+    assert len({item for mine in kept for item in mine}) == 4 * 3000

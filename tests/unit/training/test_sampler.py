@@ -83,3 +83,8 @@ def test_padding_carries_no_loss() -> None:
     assert batch.tokens.tolist()[0] == [1, 2, 3, 0, 0, 0, 0]
     assert batch.labels.tolist()[0] == [IGNORED, 2, 3, *[IGNORED] * 4]
     assert batch.targets == 2 + 6
+
+
+def test_an_example_without_tokens_is_padding_alone() -> None:
+    empty = Example(tokens=int32([]), labels=int32([]))
+    assert pad([empty, EXAMPLES[0]], padding=0).tokens.tolist() == [[0, 0, 0], [1, 2, 3]]
