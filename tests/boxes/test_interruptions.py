@@ -50,16 +50,17 @@ def test_installer_killed_at_random_moments_goes_on(rig: Rig, bundle: Bundle, in
 def test_full_disk_stops_each_phase_and_the_next_run_goes_on(rig: Rig, bundle: Bundle, installed: Installed) -> None:
     box = rig.box(disk_bytes=24 << 30, shared=((bundle.medium, MEDIUM),))
     write(box, ANSWERS, answers(Wishes(address=box.address, public_key=rig.public_key)), mode="0600")
-    stopped = []
+    stopped: list[str] = []
     for phase in _PHASES:
         _start(box, bundle)
         if not _reaches(box, phase):
+            said = box.sh(f"journalctl --unit={_UNIT} --lines=60", check=False)
+            assert _ended_well(box), (phase, stopped, said.out)
             continue
         box.sh(_FILL, check=False)
         while _runs(box):
             time.sleep(0.5)
-        failed = box.sh(f"systemctl show -p Result --value {_UNIT}").out.strip() != "success"
-        stopped += [phase] if failed else []
+        stopped += [] if _ended_well(box) else [phase]
         box.sh(f"rm /ballast; systemctl reset-failed {_UNIT}", check=False)
     assert "packages" in stopped
     assert "appliance" in stopped, stopped
@@ -78,6 +79,10 @@ def _start(box: NspawnBox, bundle: Bundle) -> None:
 
 def _runs(box: NspawnBox) -> bool:
     return box.sh(f"systemctl is-active {_UNIT}", check=False).out.strip() in ("active", "activating", "deactivating")
+
+
+def _ended_well(box: NspawnBox) -> bool:
+    return box.sh(f"systemctl show -p Result --value {_UNIT}").out.strip() == "success"
 
 
 def _reaches(box: NspawnBox, phase: str) -> bool:
