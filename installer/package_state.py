@@ -35,15 +35,17 @@ def is_interrupted(root: Path) -> bool:
 
 
 def mend(root: Path, *, run: Run = run_dpkg) -> bool:
-    """Let dpkg end what it had begun; False when there was nothing. Raises Conflict when it cannot."""
+    """Let dpkg end what it had begun, else apt; False when there was nothing. Raises Conflict when neither can."""
     if not is_interrupted(root):
         return False
     outcome = run(("dpkg", f"--root={root}", "--force-confdef", "--force-confold", "--configure", "--pending"))
+    if outcome.status != 0:  # it may lack a package that a full disk kept out
+        outcome = run(("apt-get", "-qq", "-y", "--no-install-recommends", "--fix-broken", "install"))
     if outcome.status != 0:
         last = (outcome.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise Conflict(
             "install.packages_broken",
-            f"Packages are half set up, and dpkg cannot end it: {last}",
+            f"Packages are half set up, and neither dpkg nor apt can end it: {last}",
             hint="See which with: dpkg --audit",
         )
     return True

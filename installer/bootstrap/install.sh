@@ -143,10 +143,11 @@ Suites: ./
 Signed-By: $trust/publisher.gpg
 END
 export DEBIAN_FRONTEND=noninteractive
-dpkg --configure -a
+get() { apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@" > "$scratch/apt" 2>&1; }
+dpkg --configure -a || : # what lacks a package that a full disk kept out is mended below
 say "installing Python from the medium" # python3-apt too: --check, which installs nothing, asks apt through it
 apt-get -qq -o Acquire::Languages=none -o Acquire::Check-Date=false update
-apt-get -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 install python3 python3-apt python3-venv > "$scratch/apt" 2>&1 ||
+get --fix-broken install && get install python3 python3-apt python3-venv ||
     { tail -n 5 "$scratch/apt" >&2; say "apt could not install Python; run the same command again"; exit 6; }
 
 wanted=$(cat requirements/installer.lock requirements/intramuros-appliance.lock | sha256sum | cut -c1-64)

@@ -54,8 +54,8 @@ def test_full_disk_stops_each_phase_and_the_next_run_goes_on(rig: Rig, bundle: B
     for phase in _PHASES:
         _start(box, bundle)
         if not _reaches(box, phase):
-            said = box.sh(f"journalctl --unit={_UNIT} --lines=60", check=False)
-            assert _ended_well(box), (phase, stopped, said.out)
+            said = box.sh(f"journalctl --unit={_UNIT} --identifier=sh --output=cat --lines=40", check=False)
+            assert _ended_well(box), f"{stopped}, then before {phase}: {said.out}"
             continue
         box.sh(_FILL, check=False)
         while _runs(box):

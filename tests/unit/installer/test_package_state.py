@@ -43,6 +43,18 @@ def test_half_set_up_packages_are_ended(tmp_path: Path, state: str) -> None:
     assert "--configure" in ran[0]
 
 
+def test_what_dpkg_lacks_apt_brings(tmp_path: Path) -> None:
+    dpkg(tmp_path, "Package: c\nStatus: install ok unpacked\n")
+    ran: list[str] = []
+
+    def run(argv: Sequence[str]) -> Outcome:
+        ran.append(argv[0])
+        return Outcome(status=int(argv[0] == "dpkg"), stdout="", stderr="")
+
+    assert mend(tmp_path, run=run)
+    assert ran == ["dpkg", "apt-get"]
+
+
 def test_record_that_was_not_merged_counts(tmp_path: Path) -> None:
     folder = dpkg(tmp_path, _GOOD)
     (folder / "updates" / "tmp.i").touch()
