@@ -16,6 +16,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from appliance.conversion.convert import ARCHITECTURES
 from appliance.kernel.errors import BadInput, IntegrityFailure
 
 _PREFIX: Final = "base_model.model."
@@ -27,12 +28,6 @@ _PLAIN: Final[dict[str, Any]] = {
     "bias": "none",
     "trainable_token_indices": None,
     "alora_invocation_tokens": None,
-}
-_ARCHITECTURES: Final = {
-    "LlamaForCausalLM": gguf.MODEL_ARCH.LLAMA,
-    "MistralForCausalLM": gguf.MODEL_ARCH.LLAMA,  # as the converter has it
-    "Qwen2ForCausalLM": gguf.MODEL_ARCH.QWEN2,
-    "Qwen3ForCausalLM": gguf.MODEL_ARCH.QWEN3,
 }
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -51,8 +46,9 @@ def write_adapter(adapter: Path, base: Path, output: Path) -> dict[str, Any]:
         alpha *= math.sqrt(rank)  # llama.cpp scales by alpha / rank, this kind by alpha / sqrt(rank)
     pairs = _pairs(adapter / "adapter_model.safetensors")
     architecture = _architecture(config)
-    names = gguf.get_tensor_name_map(architecture, int(config["num_hidden_layers"]))
-    writer = gguf.GGUFWriter(output, gguf.MODEL_ARCH_NAMES[architecture])
+    known = {name: number for number, name in gguf.MODEL_ARCH_NAMES.items()}
+    names = gguf.get_tensor_name_map(known[architecture], int(config["num_hidden_layers"]))
+    writer = gguf.GGUFWriter(output, architecture)
     writer.add_type("adapter")
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", alpha)
@@ -61,7 +57,7 @@ def write_adapter(adapter: Path, base: Path, output: Path) -> dict[str, Any]:
         if target is None:
             raise _refused(f"{module} is no matrix of the architecture")
         writer.add_tensor(f"{target}.lora_a", np.ascontiguousarray(down))
-        if architecture is gguf.MODEL_ARCH.LLAMA:
+        if architecture == "llama":
             up = _reordered(up, module, config)
         writer.add_tensor(f"{target}.lora_b", np.ascontiguousarray(up))
     writer.write_header_to_file()
@@ -71,11 +67,11 @@ def write_adapter(adapter: Path, base: Path, output: Path) -> dict[str, Any]:
     return {"rank": rank, "alpha": alpha, "matrices": len(pairs)}
 
 
-def _architecture(config: dict[str, Any]) -> gguf.MODEL_ARCH:
+def _architecture(config: dict[str, Any]) -> str:
     named = (config.get("architectures") or [""])[0]
-    if named not in _ARCHITECTURES:
+    if named not in ARCHITECTURES:
         raise _refused(f"its base is of the architecture {named}")
-    return _ARCHITECTURES[named]
+    return ARCHITECTURES[named]
 
 
 def _pairs(file: Path) -> dict[str, tuple[Matrix, Matrix]]:

@@ -19,8 +19,13 @@ from appliance.kernel import process
 from appliance.kernel.errors import BadInput, IntegrityFailure, InternalError
 from appliance.weights import normaliser
 
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-"""Architectures whose conversion has been proven."""
+ARCHITECTURES = {
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "llama",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+}
+"""Architectures whose conversion has been proven, and what GGUF calls them."""
 
 DTYPES = ("f32", "f16", "bf16", "q8_0")
 """Number formats of the weights; f32 is exact, the others are lossy."""

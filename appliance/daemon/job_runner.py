@@ -49,7 +49,7 @@ _RETRY = 5.0
 _IDLE_LOGS = 16
 """Logs of jobs that do not run now, which stay read for whoever looks at them."""
 _WORK: Final = ("in", "out")
-_RESUMED_FROM: Final = ("scratch", "checkpoints", shared_work.SHARED)
+_RESUMED_FROM: Final = ("scratch", "checkpoints")
 """Folders of a job: what each attempt makes anew, and what one goes on from."""
 _SWEEP_EVERY: Final = 3600.0
 _UNWRITTEN = Problem(
@@ -251,9 +251,7 @@ class JobRunner:
         if (directory / "result.json").exists():
             result = msgspec.json.decode((directory / "result.json").read_bytes(), type=TaskResult)
             outcomes.succeed(self._ctx, job_id, result)
-            _remove(directory, *_WORK, *(name for name in _RESUMED_FROM if name != shared_work.SHARED))
-            if not row.campaign_id:
-                _remove(directory, shared_work.SHARED)
+            _remove(directory, *_WORK, *_RESUMED_FROM, *(() if row.campaign_id else (shared_work.SHARED,)))
             return
         if (directory / "error.json").exists():
             problem = msgspec.json.decode((directory / "error.json").read_bytes(), type=Problem)
@@ -287,7 +285,7 @@ class JobRunner:
         with appliance.database.read() as connection:
             found = connection.execute(select(jobs.c.id).where(*old)).scalars().all()
         for job_id in found:
-            _remove(appliance.paths.job(job_id), *_WORK, *_RESUMED_FROM)
+            _remove(appliance.paths.job(job_id), *_WORK, *_RESUMED_FROM, shared_work.SHARED)
 
     def _queue_again(self, row: Row[Any], status: int | None) -> None:
         log = self.log(row.id)

@@ -18,7 +18,7 @@ from appliance.training.chat import Preference
 from appliance.training.checkpoint import Checkpoint, CheckpointStore
 from appliance.training.objective import logits_of
 from appliance.training.sampler import IGNORED, Batch, pad
-from appliance.weights.token_ids import rows_digest
+from appliance.weights.token_ids import once_each, rows_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,22 +110,19 @@ def referenced(
     They are sealed below `directory` for whoever has the same `fingerprint` and the same pairs; the pairs' order and
     their division into parts change nothing.
     """
-    keys = [tuple(ids.tobytes() for ids in _ids_of(pair)) for pair in pairs]
-    unique = dict(zip(keys, pairs, strict=True))
-    order = sorted(unique, key=lambda key: (max(map(len, key)), key))
-    content = rows_digest(ids for key in order for ids in _ids_of(unique[key]))
+    firsts, places = once_each([(pair.length, *(ids.tobytes() for ids in _ids_of(pair))) for pair in pairs])
+    unique = [pairs[at] for at in firsts]
+    content = rows_digest(ids for pair in unique for ids in _ids_of(pair))
     store = CheckpointStore(directory / "reference", fingerprint=f"{fingerprint}/{batch_size}/{content}")
     sealed, _skipped = store.newest()
     if sealed is None:
-        ordered = [unique[key] for key in order]
-        figures = _compute(model, ordered, batch_size=batch_size, padding=padding, on_batch=on_batch)
+        figures = _compute(model, unique, batch_size=batch_size, padding=padding, on_batch=on_batch)
         store.save(Checkpoint(step=0, tensors={"reference": figures}, state={}))
     else:
         figures = sealed.tensors["reference"]
-    place = {key: number for number, key in enumerate(order)}
     return [
         Referenced(pair=pair, reference=Reference(chosen=float(both[0]), rejected=float(both[1])))
-        for pair, both in zip(pairs, figures[[place[key] for key in keys]], strict=True)
+        for pair, both in zip(pairs, figures[places], strict=True)
     ]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -30,6 +30,16 @@ def rows_digest(rows: Iterable[array[int]]) -> str:
     for row in rows:
         digest.update(len(row).to_bytes(8, "little") + row.tobytes())
     return digest.hexdigest()
+
+
+def once_each(keys: Sequence[Hashable]) -> tuple[list[int], list[int]]:
+    """Return where each different key stands first, by the keys' own order, and for every key its place among those."""
+    first: dict[Any, int] = {}
+    for at, key in enumerate(keys):
+        first.setdefault(key, at)
+    order = sorted(first)
+    place = {key: number for number, key in enumerate(order)}
+    return [first[key] for key in order], [place[key] for key in keys]
 
 
 def slices(texts: Sequence[str]) -> Iterator[list[str]]:

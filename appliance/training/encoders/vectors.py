@@ -16,7 +16,7 @@ from appliance.kernel.events import Progress
 from appliance.training.loop import Supervision
 from appliance.training.sealed_chunks import Stopped, by_length, sealed_chunks
 from appliance.weights.encoder import LoadedEncoder, TextClassifier, padded, unit_mean
-from appliance.weights.token_ids import rows_digest
+from appliance.weights.token_ids import once_each, rows_digest
 
 BATCH: Final = 64
 _CHUNK: Final = 1024
@@ -37,9 +37,8 @@ def frozen_vectors(
 
     The order of the texts and their division into parts change nothing, so folds of one data set share the work.
     """
-    texts = sorted({row.tobytes(): row for row in encoded}.items(), key=lambda item: (len(item[0]), item[0]))
-    place = {data: number for number, (data, _row) in enumerate(texts)}
-    unique = [row for _data, row in texts]
+    firsts, places = once_each([(len(row), row.tobytes()) for row in encoded])
+    unique = [encoded[at] for at in firsts]
     chunks = [unique[start : start + _CHUNK] for start in range(0, len(unique), _CHUNK)]
 
     def compute(number: int) -> dict[str, Tensor]:
@@ -61,7 +60,7 @@ def frozen_vectors(
         share=share,
     )
     vectors: Numbers = np.concatenate([part["vectors"].numpy() for part in found])
-    return vectors[[place[row.tobytes()] for row in encoded]]
+    return vectors[places]
 
 
 def scores_of(
