@@ -331,6 +331,11 @@ def revoke_key(key_id: str) -> Call[t.KeyView]:
     return Call(method="DELETE", path=f"/v1/keys/{_part(key_id)}", answer=t.KeyView)
 
 
+def fleet() -> Call[tuple[t.FleetBox, ...]]:
+    """The boxes that train together."""
+    return _get("/v1/fleet", tuple[t.FleetBox, ...])
+
+
 def approvers() -> Call[tuple[t.ApproverView, ...]]:
     """Enrolled approvers."""
     return _get("/v1/approvers", tuple[t.ApproverView, ...])

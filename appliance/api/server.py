@@ -10,31 +10,21 @@ import pwd
 import socket
 import struct
 import sys
-import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from appliance.access.roles import roles_of
+from appliance.api import border
 from appliance.api import types as t
-from appliance.kernel.errors import (
-    BadInput,
-    Conflict,
-    InternalError,
-    IntramurosError,
-    NotFound,
-    StorageFailure,
-    storage_failure,
-)
+from appliance.kernel.errors import Conflict, StorageFailure
 from appliance.kernel.events import Progress
-from appliance.kernel.problem import problem_of
 from appliance.services import (
     audit,
     backups,
@@ -44,6 +34,7 @@ from appliance.services import (
     datasets,
     deployments,
     evaluations,
+    fleet,
     job_outputs,
     jobs,
     keys,
@@ -62,13 +53,9 @@ from appliance.services import (
 )
 from appliance.services.context import Appliance, Caller, Context
 
-_HOLD_LIMIT = 60.0
-_BODY_LIMIT = 1 << 20
-_DIGITS = 18
 _CREDENTIALS = struct.Struct("iII")
 
 B = TypeVar("B")
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Runtime(Protocol):
@@ -118,7 +105,8 @@ def build_app(
 ) -> Starlette:
     """Return the ASGI application. `owner_uid` is the user who is admin of an embedded run; on a box that is root."""
     app = Starlette(
-        routes=_Routes(appliance, runtime, owner_uid, on_box).table(), exception_handlers={HTTPException: _no_route}
+        routes=_Routes(appliance, runtime, owner_uid, on_box).table(),
+        exception_handlers={HTTPException: border.no_route},
     )
     app.router.redirect_slashes = False
     return app
@@ -198,6 +186,7 @@ class _Routes:
             self._route("GET", "/v1/keys", self._read(keys.list_keys)),
             self._route("POST", "/v1/keys", self._write(t.CreateKey, keys.create)),
             self._route("DELETE", "/v1/keys/{id}", self._named("id", keys.revoke)),
+            self._route("GET", "/v1/fleet", self._read(fleet.list_boxes)),
             self._route("GET", "/v1/approvers", self._read(promotion.list_approvers)),
             self._route("POST", "/v1/approvers", self._write(t.EnrolApprover, promotion.enrol)),
             self._route("GET", "/v1/audit", self._audit_page),
@@ -208,27 +197,8 @@ class _Routes:
             self._route("POST", "/v1/backups/verify", self._read(backups.verify)),
         ]
 
-    def _route(self, method: str, path: str, handler: Handler) -> Route:
-        async def guarded(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except IntramurosError as error:
-                return _problem(error)
-            except OSError as error:
-                return _problem(storage_failure(error, doing=f"answering {method} {path}"))
-            except ClientDisconnect:
-                return Response(status_code=400)  # nobody is there to read it
-            except Exception as error:  # noqa: BLE001 - the border of the request handler
-                traceback.print_exc()
-                return _problem(
-                    InternalError(
-                        "api.defect",
-                        f"{method} {path} stopped on an unexpected {type(error).__name__}.",
-                        hint="logs/daemon.log in the state directory has the details.",
-                    )
-                )
-
-        return Route(path, guarded, methods=[method])
+    def _route(self, method: str, path: str, handler: border.Handler) -> Route:
+        return border.route(method, path, handler, log="logs/daemon.log in the state directory")
 
     def _context(self, request: Request) -> Context:
         uid: int = request.state.uid
@@ -241,30 +211,30 @@ class _Routes:
         ctx.authorise("read", request.url.path)
         return ctx
 
-    def _read(self, service: Callable[[Context], Any]) -> Handler:
+    def _read(self, service: Callable[[Context], Any]) -> border.Handler:
         async def handler(request: Request) -> Response:
-            return _answer(await asyncio.to_thread(service, self._context(request)))
+            return border.answer(await asyncio.to_thread(service, self._context(request)))
 
         return handler
 
-    def _named(self, parameter: str, service: Callable[[Context, str], Any]) -> Handler:
+    def _named(self, parameter: str, service: Callable[[Context, str], Any]) -> border.Handler:
         async def handler(request: Request) -> Response:
             ctx, name = self._context(request), request.path_params[parameter]
-            return _answer(await asyncio.to_thread(service, ctx, name))
+            return border.answer(await asyncio.to_thread(service, ctx, name))
 
         return handler
 
-    def _write(self, form: type[B], service: Callable[[Context, B], Any]) -> Handler:
+    def _write(self, form: type[B], service: Callable[[Context, B], Any]) -> border.Handler:
         async def handler(request: Request) -> Response:
-            ctx, body = self._context(request), await _body(request, form)
-            return _answer(await asyncio.to_thread(service, ctx, body))
+            ctx, body = self._context(request), await border.body(request, form)
+            return border.answer(await asyncio.to_thread(service, ctx, body))
 
         return handler
 
-    def _change(self, parameter: str, form: type[B], service: Callable[[Context, str, B], Any]) -> Handler:
+    def _change(self, parameter: str, form: type[B], service: Callable[[Context, str, B], Any]) -> border.Handler:
         async def handler(request: Request) -> Response:
-            ctx, body = self._context(request), await _body(request, form)
-            return _answer(await asyncio.to_thread(service, ctx, request.path_params[parameter], body))
+            ctx, body = self._context(request), await border.body(request, form)
+            return border.answer(await asyncio.to_thread(service, ctx, request.path_params[parameter], body))
 
         return handler
 
@@ -292,97 +262,59 @@ class _Routes:
 
     async def _job_events(self, request: Request) -> Response:
         ctx = self._context(request)
-        after, hold = _number(request, "after", 0), _hold(request)
-        return _answer(await self._runtime.job_events(ctx, request.path_params["id"], after, hold))
+        after, hold = border.number(request, "after", 0), border.hold(request)
+        return border.answer(await self._runtime.job_events(ctx, request.path_params["id"], after, hold))
 
     async def _job_output(self, request: Request) -> Response:
         ctx, job, path = self._context(request), request.path_params["id"], request.query_params.get("file", "")
-        return _answer(await asyncio.to_thread(job_outputs.read, ctx, job, path))
+        return border.answer(await asyncio.to_thread(job_outputs.read, ctx, job, path))
 
     async def _dataset_rows(self, request: Request) -> Response:
         ctx, ref, part = self._context(request), request.path_params["ref"], request.query_params.get("part", "train")
-        after, limit = _number(request, "after", 0), _number(request, "limit", 500)
-        return _answer(
+        after, limit = border.number(request, "after", 0), border.number(request, "limit", 500)
+        return border.answer(
             await asyncio.to_thread(lambda: dataset_rows.page(ctx, ref, part=part, after=after, limit=limit))
         )
 
     async def _dataset_diff(self, request: Request) -> Response:
         ctx, ref, other = self._context(request), request.path_params["ref"], request.path_params["other"]
-        return _answer(await asyncio.to_thread(dataset_rows.diff, ctx, ref, other))
+        return border.answer(await asyncio.to_thread(dataset_rows.diff, ctx, ref, other))
 
     async def _campaigns(self, request: Request) -> Response:
         ctx, kind = self._context(request), request.query_params.get("kind", "")
-        return _answer(await asyncio.to_thread(campaigns.list_campaigns, ctx, kind))
+        return border.answer(await asyncio.to_thread(campaigns.list_campaigns, ctx, kind))
 
     async def _campaign(self, request: Request) -> Response:
         ctx, seen = self._context(request), request.query_params.get("seen", "")
-        return _answer(await self._runtime.campaign(ctx, request.path_params["id"], seen, _hold(request)))
+        return border.answer(await self._runtime.campaign(ctx, request.path_params["id"], seen, border.hold(request)))
 
     async def _deployments(self, request: Request) -> Response:
-        return _answer(await self._runtime.deployments(self._context(request)))
+        return border.answer(await self._runtime.deployments(self._context(request)))
 
     async def _deployment(self, request: Request) -> Response:
         ctx = self._context(request)
-        revision, hold = _number(request, "revision", 0), _hold(request)
-        return _answer(await self._runtime.deployment(ctx, request.path_params["name"], revision, hold))
+        revision, hold = border.number(request, "revision", 0), border.hold(request)
+        return border.answer(await self._runtime.deployment(ctx, request.path_params["name"], revision, hold))
 
     async def _try(self, request: Request) -> Response:
-        ctx, body = self._context(request), await _body(request, t.TryPrompt)
-        return _answer(await self._runtime.try_prompt(ctx, request.path_params["name"], body))
+        ctx, body = self._context(request), await border.body(request, t.TryPrompt)
+        return border.answer(await self._runtime.try_prompt(ctx, request.path_params["name"], body))
 
     async def _serving(self, request: Request) -> Response:
-        return _answer(await self._runtime.serving(self._context(request)))
+        return border.answer(await self._runtime.serving(self._context(request)))
 
     async def _plan_deploy(self, request: Request) -> Response:
-        ctx, body = self._context(request), await _body(request, t.PlanDeploy)
-        return _answer(await self._runtime.plan_deploy(ctx, request.path_params["name"], body))
+        ctx, body = self._context(request), await border.body(request, t.PlanDeploy)
+        return border.answer(await self._runtime.plan_deploy(ctx, request.path_params["name"], body))
 
     async def _audit_page(self, request: Request) -> Response:
         ctx = self._context(request)
-        before, limit = _number(request, "before", 0), _number(request, "limit", 100)
+        before, limit = border.number(request, "before", 0), border.number(request, "limit", 100)
         action = request.query_params.get("action", "")
-        return _answer(await asyncio.to_thread(lambda: audit.page(ctx, before=before, limit=limit, action=action)))
-
-
-async def _no_route(request: Request, _error: Exception) -> Response:
-    return _problem(NotFound("api.route", f"There is no call {request.method} {request.url.path[:200]}."))
+        return border.answer(
+            await asyncio.to_thread(lambda: audit.page(ctx, before=before, limit=limit, action=action))
+        )
 
 
 def _whoami(ctx: Context) -> t.WhoAmI:
     return t.WhoAmI(user=ctx.caller.user, uid=ctx.caller.uid, roles=tuple(sorted(ctx.caller.roles)))
-
-
-async def _body(request: Request, form: type[B]) -> B:
-    data = bytearray()
-    async for piece in request.stream():
-        data += piece
-        if len(data) > _BODY_LIMIT:
-            raise BadInput("api.body_too_large", f"A request body may have {_BODY_LIMIT} bytes at most.")
-    try:
-        return msgspec.json.decode(bytes(data) or b"{}", type=form)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadInput("api.body", f"The request body is not valid: {error}.") from error
-
-
-def _number(request: Request, name: str, default: int) -> int:
-    text = request.query_params.get(name, "")
-    if text and not (text.isascii() and text.isdigit() and len(text) <= _DIGITS):
-        raise BadInput("api.query", f"{name}={text[:40]!r} is not a number.")
-    return int(text) if text else default
-
-
-def _hold(request: Request) -> float:
-    text = request.query_params.get("hold", "0")
-    try:
-        return max(0.0, min(float(text), _HOLD_LIMIT))
-    except ValueError as error:
-        raise BadInput("api.query", f"hold={text!r} is not a number of seconds.") from error
-
-
-def _answer(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
-
-
-def _problem(error: IntramurosError) -> Response:
-    document = msgspec.json.encode(problem_of(error))
-    return Response(document, status_code=error.http_status, media_type="application/json")

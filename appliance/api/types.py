@@ -810,6 +810,26 @@ class NewKey(View, frozen=True, kw_only=True):
     secret: str
 
 
+class FleetBox(View, frozen=True, kw_only=True):
+    """A box that trains together with this one, and what its rank host says. Sizes in bytes."""
+
+    name: str
+    address: str
+    """inside the fleet's private network"""
+    own: bool = False
+    reachable: bool = False
+    problem: str = ""
+    same_version: bool = False
+    """whether it would compute the same as this box"""
+    version: str = ""
+    cpu: str = ""
+    threads: int = 0
+    memory: int = 0
+    memory_available: int = 0
+    running: int = 0
+    """runs that it trains for now, of whichever box"""
+
+
 class ApproverView(View, frozen=True, kw_only=True):
     """An enrolled approver: a person and the public key that signs for them."""
 

@@ -38,6 +38,7 @@ _VERBS: dict[str, tuple[str, str, str]] = {
     "suite": ("appliance.cli.suite", "suite", "Take in and show what models are measured with."),
     "eval": ("appliance.cli.evaluate", "evaluate", "Measure a model, or compare two, on a suite or data set."),
     "job": ("appliance.cli.job", "job", "Follow, cancel and resume jobs."),
+    "fleet": ("appliance.cli.fleet", "fleet", "List the boxes that train together."),
     "deploy": ("appliance.cli.deploy", "deploy", "Serve a model version under a name."),
     "rollback": ("appliance.cli.deploy", "rollback", "Bring the previous version of a deployment back."),
     "deployments": ("appliance.cli.deploy", "deployments", "List what is served, with its revisions."),

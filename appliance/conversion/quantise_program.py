@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -17,10 +16,10 @@ from typing import Any, Final
 import llama_cpp
 from safetensors.numpy import load_file
 
+from appliance.kernel.process import die_with_parent
 from appliance.weights.llama_loading import start_llama
 
 _REFUSED: Final = 7
-_DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
 
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
@@ -31,7 +30,7 @@ def _silent(_level: int, _text: bytes, _data: ctypes.c_void_p) -> None:
 def main(argv: list[str]) -> int:
     """Quantise one file."""
     source, target, ftype, threads, *more = argv
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)  # a killed job leaves nothing that computes
+    die_with_parent()  # a killed job leaves nothing that computes
     llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
     start_llama()
     parameters = llama_cpp.llama_model_quantize_default_params()

@@ -28,13 +28,14 @@ from appliance.daemon.job_log import JobLog
 from appliance.daemon.marks import mark
 from appliance.daemon.supervisor import Supervisor, exited
 from appliance.jobs.spec import JobSpec, TaskResult
+from appliance.jobs.start import start_job
+from appliance.jobs.workspace import RANK_HOSTS, RankHosts
 from appliance.kernel.clock import to_text
-from appliance.kernel.courtesy import NICENESS_VARIABLE
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import InternalError, IntramurosError, StorageFailure, Unavailable, storage_failure
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem, problem_of
-from appliance.kernel.process import ProcessIdentity, identify, memory_kills, send_signal, start
+from appliance.kernel.process import ProcessIdentity, identify, memory_kills, send_signal
 from appliance.services import outcomes
 from appliance.services.context import Context
 from appliance.services.jobs import UNFINISHED
@@ -197,13 +198,12 @@ class JobRunner:
             spec = await asyncio.to_thread(self._prepare, row)
             if spec is None or self._stopping:
                 return
-            process = start(
-                [*self._prefix, sys.executable, "-I", "-m", "appliance.jobs.worker", str(directory)],
-                log=directory / "process.log",
-                extra_environment=_environment(spec)
-                | {NICENESS_VARIABLE: str(self._ctx.appliance.settings.job_niceness)}
-                | mark(name, self._ctx.appliance.paths.root),
-                directory=directory,
+            process = start_job(
+                directory,
+                spec,
+                niceness=self._ctx.appliance.settings.job_niceness,
+                prefix=self._prefix,
+                marks=mark(name, self._ctx.appliance.paths.root),
             )
             identity = identify(process.pid)
         if identity is not None:
@@ -229,6 +229,10 @@ class JobRunner:
         for name, given in spec.inputs.items():
             self._ctx.appliance.blobs.link_folder(given.files, directory / "in" / name)
         shared_work.take_over(self._ctx, row)
+        settings = self._ctx.appliance.settings
+        if settings.fleet:
+            hosts = RankHosts(inventory=settings.fleet, sockets=settings.rank_sockets)
+            write_file(directory / RANK_HOSTS, msgspec.json.encode(hosts))
         with self._ctx.appliance.database.write() as connection:
             values: dict[str, Any] = {"state": "running", "attempt": row.attempt + 1}
             if not row.started_at:
@@ -353,20 +357,3 @@ async def _kills_before(identity: ProcessIdentity, start: int) -> int:
 def _ask_to_stop(identity: ProcessIdentity) -> None:
     # The job's process alone: a converter that it runs must not die under it, which would look like a failure.
     send_signal(identity, signal.SIGTERM, group=False)
-
-
-def _environment(spec: JobSpec) -> dict[str, str]:
-    """Return what decides a job's speed and bits: passive waiting, its thread count, no hub."""
-    threads = str(spec.environment.threads)
-    return {
-        "OMP_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "passive",
-        "GOMP_SPINCOUNT": "0",
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "PYTHONHASHSEED": "0",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    }

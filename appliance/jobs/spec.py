@@ -7,11 +7,12 @@ the bytes is in here: inputs by digest, parameters, seed, threads, code, library
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from appliance.kernel.canonical import digest_of
+from appliance.kernel.canonical import digest_of, sha256_file
 
 
 class JobKind(StrEnum):
@@ -46,6 +47,12 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     digest: str
     size: int
+
+
+def file_entry(folder: Path, path: str) -> FileEntry:
+    """Return the entry of the file at `path`, relative to its folder, as it is now."""
+    file = folder / path
+    return FileEntry(path=path, digest=sha256_file(file), size=file.stat().st_size)
 
 
 class InputRef(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from appliance.jobs.folds import view_fold
-from appliance.jobs.spec import FileEntry, TaskResult
+from appliance.jobs.spec import FileEntry, TaskResult, file_entry
 from appliance.jobs.tasks import load_task
 from appliance.jobs.workspace import EXIT_INTERRUPTED, Interrupted, Workspace
 from appliance.kernel.canonical import sha256_file
@@ -97,9 +97,7 @@ def _seal(output: Path) -> tuple[FileEntry, ...]:
         for name in names:
             path = Path(folder) / name
             fsync_file(path)
-            entries.append(
-                FileEntry(path=path.relative_to(output).as_posix(), digest=sha256_file(path), size=path.stat().st_size)
-            )
+            entries.append(file_entry(output, path.relative_to(output).as_posix()))
         fsync_directory(Path(folder))
     return tuple(sorted(entries, key=lambda entry: entry.path))
 

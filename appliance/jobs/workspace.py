@@ -4,6 +4,7 @@
     checkpoints/   sealed, newest wins   out/…          results, adopted by the daemon
     events.jsonl   appended progress     result.json    written last; its presence means success
     error.json     why it failed         shared/…       sealed, for every job of the same campaign
+    rank-hosts.json, placement.json      who trains on several ranks, and where they are
 
 A task may write only below `output`, `checkpoints`, `shared` and `scratch`.
 """
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -24,6 +25,12 @@ from appliance.jobs.spec import JobSpec
 from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.events import Event, Progress
 
+D = TypeVar("D")
+
+PLACEMENT = "placement.json"
+"""file that a rank host leaves in a job's directory: where all ranks of the run are"""
+RANK_HOSTS = "rank-hosts.json"
+"""file that the daemon leaves in a job's directory where there are rank hosts"""
 EXIT_INTERRUPTED = 75
 """the exit status of a process whose task was interrupted (sysexits.h: EX_TEMPFAIL)"""
 _PROGRESS_INTERVAL = 0.25
@@ -36,6 +43,13 @@ class Interrupted(BaseException):
 
     Not an Exception, because it may be raised between any two lines, also inside a library that swallows those.
     """
+
+
+class RankHosts(msgspec.Struct, frozen=True, kw_only=True):
+    """Who trains on several ranks for this box: the fleet's inventory, and a folder with a socket for each box."""
+
+    inventory: str
+    sockets: str
 
 
 class Workspace:
@@ -56,6 +70,11 @@ class Workspace:
     def input(self, name: str) -> Path:
         """Return the folder that holds one declared input's files."""
         return self.directory / "in" / name
+
+    def document(self, name: str, form: type[D]) -> D | None:
+        """Return a document that whoever laid the directory out left in it, or None."""
+        file = self.directory / name
+        return msgspec.json.decode(file.read_bytes(), type=form) if file.exists() else None
 
     def emit(self, event: Event) -> None:
         """Append an event; progress is thinned to four lines a second, except the last (`fraction` 1)."""

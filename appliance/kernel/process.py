@@ -5,6 +5,7 @@ Nothing here ever goes through a shell, and no secret belongs in argv or in the 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ _PASSED_ON = (
     "SSL_CERT_FILE",
 )
 _OUTPUT_LIMIT = 1 << 20
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,11 @@ def start(
             start_new_session=True,
             close_fds=True,
         )
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def boot_id() -> str:

@@ -74,6 +74,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """PEM file of their revocation lists; a client on one, or of an authority without one, is refused."""
     backup_repository: str = ""
     """restic repository; empty means backups/ in the state directory."""
+    fleet: str = ""
+    """Inventory of the boxes that train together (TOML); empty means that ranks are started by the job itself."""
+    rank_sockets: str = ""
+    """Folder with a Unix socket for each box's rank host."""
     audit_checkpoint_events: Annotated[int, msgspec.Meta(ge=1)] = 64
     """Audit events between two signed checkpoints."""
 

@@ -15,6 +15,7 @@ import psutil
 
 from appliance.jobs.spec import InputRef, JobSpec
 from appliance.services.context import Context
+from appliance.services.fleet import available_elsewhere, trains_here
 from appliance.training.encoders.plan import encoder_memory, shrinking_memory
 from appliance.training.plan import MemoryPlan, ModelShape, plan_memory, shape_of_folder, shape_of_seed
 from appliance.training.recipes.base import Recipe
@@ -33,21 +34,34 @@ _WORKER: Final = "appliance.jobs.worker"
 
 
 def plan_of_job(ctx: Context, spec: JobSpec) -> MemoryPlan | None:
-    """Predict what a queued job needs beside everything that runs now; None for what is not planned."""
+    """Predict what a queued job needs beside everything that runs now; None for what is not planned here."""
     if not spec.kind.startswith("train."):
         return None
-    return memory_plan(ctx, spec.inputs, parse_recipe(spec.kind, spec.parameters), beside_jobs=True)
+    recipe = parse_recipe(spec.kind, spec.parameters)
+    if not trains_here(ctx, recipe):
+        return None
+    return _plan(ctx, spec.inputs, recipe, available=_available_here(beside_jobs=True))
 
 
-def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe, *, beside_jobs: bool = False) -> MemoryPlan:
-    """Predict a run's memory from the headers of its base model.
+def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe) -> MemoryPlan:
+    """Predict a run's memory from the headers of its base model, against the box of the run that has least.
 
     What running engines hold is not free; they keep it, and a part of the box stays free for what they still need.
-    What running jobs hold is free by then, unless it shall run `beside_jobs`.
+    What running jobs hold is free by then.
     """
+    limits = [available for available in [available_elsewhere(ctx, recipe)] if available is not None]
+    if trains_here(ctx, recipe):
+        limits.append(_available_here(beside_jobs=False))
+    return _plan(ctx, inputs, recipe, available=min(limits))
+
+
+def _available_here(*, beside_jobs: bool) -> int:
     memory = psutil.virtual_memory()
     freed = 0 if beside_jobs else _held_by_jobs()
-    available = max(0, memory.available + freed - memory.total // _KEPT_FREE)
+    return max(0, int(memory.available) + freed - int(memory.total) // _KEPT_FREE)
+
+
+def _plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe, *, available: int) -> MemoryPlan:
     load = replace(recipe.load(), data=_rows_size(inputs))
     if isinstance(recipe, SeedRecipe):
         return plan_memory(shape_of_seed(recipe), load, available=available)

@@ -67,7 +67,7 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """Predicted bytes at the peak, what is available, and, where it does not fit, what would."""
+    """Predicted bytes at the peak (of each box, where several train), what is available, and what would fit."""
 
     weights: int
     training_state: int
@@ -124,11 +124,11 @@ def predict(shape: ModelShape, load: Load, *, available: int) -> MemoryPlan:
     if load.ranks > 1:  # each loads them whole before it keeps its piece; gathered layers use that room again
         weights *= 1 + load.ranks
     plan = MemoryPlan(
-        weights=weights,
-        training_state=state,
-        activations=int(activations),
-        process=_PROCESS if load.ranks == 1 else load.ranks * _RANK + _LAUNCHER,
-        data=int(_PER_DATA_BYTE * load.data) * load.ranks,
+        weights=weights // load.boxes,
+        training_state=state // load.boxes,
+        activations=int(activations / load.boxes),
+        process=_PROCESS if load.ranks == 1 else load.ranks * _RANK // load.boxes + _LAUNCHER,
+        data=int(_PER_DATA_BYTE * load.data) * load.ranks // load.boxes,
         available=available,
     )
     if load.base_bits == 8 * _FLOAT:
@@ -281,7 +281,7 @@ def _propose(shape: ModelShape, load: Load, *, available: int) -> tuple[str, ...
         if fits(batch_size=batch_size, accumulation=accumulation):
             proposals.append(f"Use batch_size {batch_size} with accumulation {accumulation}.")
             break
-    if load.ranks > 1 and fits(ranks=1):
+    if load.ranks > 1 and fits(ranks=1, boxes=1):
         proposals.append("Use ranks 1.")
     checkpointing = load.may_checkpoint and not load.gradient_checkpointing
     if checkpointing and fits(gradient_checkpointing=True):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -22,9 +21,9 @@ import msgspec
 
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import IntegrityFailure, IntramurosError
+from appliance.kernel.process import die_with_parent
 from appliance.tuning.ladder import Roofline, Run, Speed
 
-_DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG, prctl(2)
 _READ: Final = 256 << 20
 _SIDE: Final = 1536
 _SECONDS: Final = 1.0
@@ -33,7 +32,7 @@ _SECONDS: Final = 1.0
 def main(argv: list[str]) -> int:
     """Run one measurement; its exit status."""
     what, out, *rest = argv
-    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)  # a killed job leaves nothing that computes
+    die_with_parent()  # a killed job leaves nothing that computes
     work: dict[str, Callable[..., Any]] = {"roofline": roofline, "quantise": quantise, "speed": speed}
     try:
         figures = work[what](*rest)

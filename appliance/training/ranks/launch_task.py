@@ -1,13 +1,15 @@
 """The launcher's side of a run on several ranks: starts them by torch's elastic agent, in the job's own process.
 
 A rank that dies takes its attempt with it: all start again and go on from the newest checkpoint that every one of them
-has. The agent is the job, so whatever ends the job ends its ranks.
+has. The agent is the job, so whatever ends the job ends its ranks. On several hosts each has an agent; they meet at the
+first one's.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import signal
 import socket
 import struct
@@ -18,31 +20,53 @@ from typing import Any
 
 import msgspec
 
-from appliance.jobs.workspace import Interrupted, Workspace
+from appliance.jobs.workspace import PLACEMENT, Interrupted, Workspace
 from appliance.kernel.errors import IntegrityFailure, Unavailable
 from appliance.kernel.problem import Problem, error_of
+from appliance.kernel.process import die_with_parent
 from appliance.training.ranks.placement import Placement, launch_arguments
 
 SUMMARY = "ranks.json"
-PROBLEM = "ranks-problem.json"
+PROBLEM = "error.json"
+"""the job's own: seen at once by whoever watches the run from another box, while other ranks still wait"""
+APART = "training.ranks_apart"
+"""code of a failure that another attempt of all hosts may mend"""
 _AGENTS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
 def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
-    """Train on every rank and return the first one's summary. Raises the ranks' error, Unavailable or Interrupted."""
+    """Train on this host's ranks and return the first one's summary: on other hosts than its own, nothing.
+
+    Raises the ranks' error, Unavailable or Interrupted.
+    """
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    _raise_loopback()
+    if workspace.document(PLACEMENT, Placement):
+        die_with_parent()
+    else:
+        _raise_loopback()
+    # A store of its own for each attempt, in the rank that torch calls 0: in one that outlives attempts, ranks would
+    # find the addresses of peers that died, and agents on several hosts count their attempts apart.
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     config = LaunchConfig(**launch_arguments(placement, run_id=workspace.spec.run_id))
     argv = ["-I", "-m", "appliance.training.ranks.rank_task", str(workspace.directory)]
     try:
         with _own_handlers():
             elastic_launch(config, sys.executable)(*argv)
     except SignalException as asked:
+        _raise_problem(workspace)
         raise Interrupted from asked
+    except RendezvousError as apart:
+        _raise_problem(workspace)
+        raise Unavailable(
+            APART,
+            f"The ranks on {len(placement.hosts)} hosts lost each other: {str(apart)[:200]}.",
+            hint="Another host is down, or the network between them; the run goes on from its newest checkpoint.",
+        ) from apart
     except ChildFailedError as failed:
         _raise_problem(workspace)
         raise IntegrityFailure(
@@ -51,10 +75,17 @@ def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
             hint="The job's log has their last words; `intramuros job resume` goes on from the newest checkpoint.",
         ) from failed
     _raise_problem(workspace)
+    if placement.node:
+        return {}
     if not (summary := workspace.scratch / SUMMARY).exists():
         raise Interrupted
     found: dict[str, Any] = msgspec.json.decode(summary.read_bytes())
     return found
+
+
+def placement_of(workspace: Workspace, *, ranks: int) -> Placement:
+    """Return where a rank host has put this job's ranks; without one, all are here."""
+    return workspace.document(PLACEMENT, Placement) or Placement(ranks=ranks)
 
 
 @contextmanager
@@ -69,7 +100,7 @@ def _own_handlers() -> Iterator[None]:
 
 
 def _raise_problem(workspace: Workspace) -> None:
-    if (problem := workspace.scratch / PROBLEM).exists():
+    if (problem := workspace.directory / PROBLEM).exists():
         raise error_of(msgspec.json.decode(problem.read_bytes(), type=Problem))
 
 

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`ranks` processes on each host. The first host is where they meet; `port` 0 lets it choose, on one host alone.
 
     The number of hosts is fixed: a run goes on with as many ranks as it began with, because its bytes depend on them.
     """
 
+    ranks: Annotated[int, msgspec.Meta(ge=1)]
     hosts: tuple[str, ...] = ("127.0.0.1",)
-    ranks: int
+    node: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """which of the hosts this one is"""
     port: int = 0
+    interface: str = "lo"
+    """the network device through which this host's ranks exchange gradients"""
 
     @property
     def world(self) -> int:
         """How many ranks there are in all."""
         return len(self.hosts) * self.ranks
 
+    def rank(self, local: int) -> int:
+        """Return the rank of this host's process number `local`: the same in every attempt."""
+        return self.node * self.ranks + local
+
 
 def launch_arguments(placement: Placement, *, run_id: str, restarts: int = 3) -> dict[str, Any]:
-    """Return the arguments of torch's LaunchConfig; the same for every host."""
+    """Return the arguments of torch's LaunchConfig on this host."""
     nodes = len(placement.hosts)
     return {
         "min_nodes": nodes,
@@ -33,7 +41,8 @@ def launch_arguments(placement: Placement, *, run_id: str, restarts: int = 3) ->
         "run_id": run_id,
         "rdzv_backend": "c10d",
         "rdzv_endpoint": f"{placement.hosts[0]}:{placement.port}",
-        "local_addr": placement.hosts[0] if nodes == 1 else None,
+        "rdzv_configs": {} if nodes == 1 else {"is_host": placement.node == 0, "join_timeout": 120},
+        "local_addr": placement.hosts[placement.node],
         "max_restarts": restarts,
         "monitor_interval": 0.2,
     }

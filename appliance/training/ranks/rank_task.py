@@ -7,13 +7,12 @@ written at the end, the first rank writes.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from appliance.kernel.durable import write_file
 from appliance.kernel.errors import IntramurosError
 from appliance.kernel.events import Event, Progress
 from appliance.kernel.problem import problem_of
+from appliance.kernel.process import die_with_parent
 from appliance.training import export
 from appliance.training.base_model import load_base
 from appliance.training.checkpoint import CheckpointStore
@@ -38,15 +38,14 @@ from appliance.training.loop import Supervision
 from appliance.training.memory_watch import MemoryWatch
 from appliance.training.objective import NextToken, mean_loss
 from appliance.training.plan import shape_of_folder
-from appliance.training.ranks.launch_task import PROBLEM, SUMMARY
+from appliance.training.ranks.launch_task import PROBLEM, SUMMARY, placement_of
+from appliance.training.ranks.placement import Placement
 from appliance.training.ranks.sharding import whole
 from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.runtime import peak_memory, prepare
 from appliance.training.sampler import Batch
 from appliance.training.summary import summarise
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(argv: list[str]) -> int:
@@ -55,16 +54,17 @@ def main(argv: list[str]) -> int:
     A rank that fails leaves word why and dies, because the others may be waiting for it; in the attempt that the agent
     then makes, nobody trains.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # no rank outlives its job (prctl(2))
+    die_with_parent()  # no rank outlives its job
     workspace = Workspace(Path(argv[0]))
-    problem = workspace.scratch / PROBLEM
+    problem = workspace.directory / PROBLEM
     if problem.exists():
         return 0
     workspace.listen_for_stop()
     try:
         with workspace.interruptible():
-            _meet()
-            summary = _train(workspace)
+            placement = placement_of(workspace, ranks=int(os.environ["WORLD_SIZE"]))
+            _meet(placement)
+            summary = _train(workspace, placement)
             if dist.get_rank() == 0:
                 write_file(workspace.scratch / SUMMARY, msgspec.json.encode(summary))
             dist.barrier()
@@ -77,23 +77,28 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _meet() -> None:
-    """Join the other ranks through the agent's store, under a prefix of this attempt.
+def _meet(placement: Placement) -> None:
+    """Join the other ranks through the store of this attempt, which the rank that torch calls 0 holds.
 
-    The store outlives attempts: without the prefix a rank finds the address of a peer that died in the one before.
+    torch numbers hosts by their order of joining; here a rank is the same in every attempt, because its piece of the
+    weights lies on its own host.
     """
     given = os.environ
-    store = dist.TCPStore(given["MASTER_ADDR"], int(given["MASTER_PORT"]), is_master=False)  # type: ignore[attr-defined]
-    attempt = dist.PrefixStore(f"attempt-{given['TORCHELASTIC_RESTART_COUNT']}", store)  # type: ignore[attr-defined]
-    dist.init_process_group("gloo", store=attempt, rank=int(given["RANK"]), world_size=int(given["WORLD_SIZE"]))
+    os.environ["GLOO_SOCKET_IFNAME"] = placement.interface
+    holds = given["RANK"] == "0"
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        given["MASTER_ADDR"], int(given["MASTER_PORT"]), world_size=placement.world, is_master=holds
+    )
+    rank = placement.rank(int(given["LOCAL_RANK"]))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=placement.world)
 
 
-def _train(workspace: Workspace) -> dict[str, Any]:
+def _train(workspace: Workspace, placement: Placement) -> dict[str, Any]:
     """Return the first rank's summary. Raises what training raises, and Interrupted."""
     started = time.monotonic()
     rank, world, spec = dist.get_rank(), dist.get_world_size(), workspace.spec
     recipe = recipe_of(FullRecipe, spec.parameters)
-    prepare(threads=max(1, spec.environment.threads // world), device=spec.environment.device)
+    prepare(threads=max(1, spec.environment.threads // placement.ranks), device=spec.environment.device)
     emit: Callable[[Event], None] = workspace.emit if rank == 0 else lambda _event: None
     emit(Progress(phase="load"))
     base = load_base(
@@ -111,7 +116,11 @@ def _train(workspace: Workspace) -> dict[str, Any]:
     alone = next_tokens(base.model, rows, recipe, epochs=recipe.epochs, seed=spec.seed, padding=base.padding)
     work = replace(alone, objective=_Share(rank, world), heldout=())  # measured once, at the end
     watch = MemoryWatch(
-        shape_of_folder(base.folder), rows.load_of(recipe), emit, measure=_peak_memory, available=_available_memory()
+        shape_of_folder(base.folder),
+        rows.load_of(recipe),
+        emit,
+        measure=partial(_peak_memory, placement),
+        available=_available_memory(placement),
     )
     supervision = Supervision(emit=emit, stop_requested=workspace.stop_requested, agree=_any_rank)
     with workspace.saving():
@@ -171,21 +180,30 @@ class _Share:
         return self._plain.tokens(batch)
 
 
-def _peak_memory() -> int:
-    """Return the peak of all ranks and of the process that started them; every rank must ask."""
-    own = torch.tensor(peak_memory() + (peak_memory(os.getppid()) if dist.get_rank() == 0 else 0))
-    dist.all_reduce(own)
-    return int(own)
+def _peak_memory(placement: Placement) -> int:
+    """Return the peak of a host's ranks and of the process that started them, on the host where it is highest.
+
+    Every rank must ask.
+    """
+    launcher = peak_memory(os.getppid()) if dist.get_rank() % placement.ranks == 0 else 0
+    return max(_by_host(placement, peak_memory() + launcher))
 
 
-def _available_memory() -> int:
-    """Return the bytes that all ranks may have together; every rank must ask."""
-    mine = [os.getpid(), os.getppid()] if dist.get_rank() == 0 else [os.getpid()]
-    own = torch.tensor(sum(psutil.Process(process).memory_info().rss for process in mine))
-    left = torch.tensor(psutil.virtual_memory().available)
-    dist.all_reduce(own)
-    dist.all_reduce(left, op=dist.ReduceOp.MIN)
-    return int(own) + int(left)
+def _available_memory(placement: Placement) -> int:
+    """Return the bytes that a host's ranks may have together, on the host where it is least; every rank must ask."""
+    first = dist.get_rank() % placement.ranks == 0
+    mine = [os.getpid(), os.getppid()] if first else [os.getpid()]
+    own = sum(psutil.Process(process).memory_info().rss for process in mine)
+    return min(_by_host(placement, own + (psutil.virtual_memory().available if first else 0)))
+
+
+def _by_host(placement: Placement, own: int) -> list[int]:
+    """Return the sum of each host's ranks; every rank must ask."""
+    sums = torch.zeros(len(placement.hosts), dtype=torch.int64)
+    sums[placement.node] = own
+    dist.all_reduce(sums)
+    found: list[int] = sums.tolist()
+    return found
 
 
 def _any_rank(own: bool) -> bool:
@@ -209,5 +227,4 @@ def _agree_on_a_step(store: CheckpointStore) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     sys.exit(main(sys.argv[1:]))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from appliance.fleet.inventory import BoxName
 from appliance.training.recipes.base import Conversing
 from appliance.training.recipes.load import Load
 
@@ -21,6 +22,9 @@ class FullRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     ranks: Annotated[int, Meta(ge=1, le=64)] = 1
     """Processes that share the weights and the rows of each batch (FSDP2); a part of the run's identity."""
+    boxes: tuple[BoxName, ...] = ()
+    """Boxes of the fleet that train, each with the same number of ranks; the first one writes the model. None: this box
+    alone."""
 
     def fault(self) -> str:
         """The best weights are not kept piece by piece, and every rank needs a row."""
@@ -28,6 +32,10 @@ class FullRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             return "ranks above 1 need evaluate_every 0"
         if self.ranks > self.batch_size:
             return f"ranks {self.ranks} is above batch_size {self.batch_size}, so some would have no row"
+        if len(set(self.boxes)) != len(self.boxes):
+            return "boxes names a box twice"
+        if self.boxes and self.ranks % len(self.boxes):
+            return f"ranks {self.ranks} cannot be shared out evenly among {len(self.boxes)} boxes"
         return super().fault()
 
     def load(self) -> Load:
@@ -42,6 +50,7 @@ class FullRecipe(Conversing, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             packed=self.packing,
             keeps_best=self.evaluate_every > 0,
             ranks=self.ranks,
+            boxes=len(self.boxes) or 1,
         )
 
     def steps_for(self, rows: int) -> int | None:

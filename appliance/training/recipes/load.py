@@ -34,5 +34,7 @@ class Load:
     """whether the best weights are kept beside the present ones"""
     ranks: int = 1
     """processes that share weights, moments and the rows of a batch"""
+    boxes: int = 1
+    """how many boxes these are on; each has its share of everything"""
     data: int = 0
     """bytes of the files of rows, which are held as tokens while they are learnt from"""

@@ -160,6 +160,15 @@ def test_where_no_single_step_helps_all_of_them_are_proposed() -> None:
     assert proposal == f"Use batch_size 1 with accumulation {LOAD.batch_size} and gradient_checkpointing true."
 
 
+def test_boxes_share_what_ranks_take_and_each_starts_its_own() -> None:
+    alone = predict(SHAPE, replace(LOAD, ranks=4, data=100 << 20), available=0)
+    shared = predict(SHAPE, replace(LOAD, ranks=4, data=100 << 20, boxes=2), available=0)
+    assert shared.weights == alone.weights // 2
+    assert shared.training_state == alone.training_state // 2
+    assert shared.data == alone.data // 2
+    assert alone.process < 2 * shared.process < alone.process + (300 << 20)
+
+
 def test_rows_take_memory_on_every_rank() -> None:
     plain, filled = (predict(SHAPE, replace(LOAD, data=data), available=0) for data in (0, 100 << 20))
     assert filled.total == plain.total + filled.data

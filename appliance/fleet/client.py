@@ -1,0 +1,142 @@
+"""Asks the rank host of one box, over its Unix socket on this one; the socket of another box leads there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import msgspec
+
+from appliance.fleet.wire import BoxFacts, Order, RunView, Start
+from appliance.jobs.spec import FileEntry
+from appliance.kernel.canonical import sha256_file
+from appliance.kernel.errors import IntegrityFailure, Unavailable, storage_errors
+from appliance.kernel.problem import Problem, error_of
+
+T = TypeVar("T")
+
+_PIECE = 1 << 20
+_TIMEOUT = 30.0
+_PAUSE = 0.2
+
+
+class RankHostClient:
+    """One box's rank host; use as a context manager. Every call raises the box's own error, or Unavailable.
+
+    A call is repeated for `patience` seconds while nobody answers: each may be repeated without harm.
+    """
+
+    def __init__(self, box: str, socket: Path, *, patience: float = 20.0) -> None:
+        self.box = box
+        self._socket = socket
+        self._patience = patience
+        self._http = httpx2.Client(
+            transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://rank-host", timeout=_TIMEOUT
+        )
+
+    def __enter__(self) -> RankHostClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def facts(self) -> BoxFacts:
+        """Return what the box has to give."""
+        return self._send("GET", "/", BoxFacts)
+
+    def lay_out(self, key: str, order: Order) -> RunView:
+        """Have a job laid out; the answer says which files it needs."""
+        return self._send("PUT", f"/runs/{key}", RunView, body=order)
+
+    def give(self, key: str, digest: str, file: Path) -> None:
+        """Hand over a file."""
+        self._answer(self._ask("PUT", f"/runs/{key}/given/{digest}", file=file))
+
+    def start(self, key: str, placement: dict[str, Any]) -> RunView:
+        """Start it."""
+        return self._send("POST", f"/runs/{key}/start", RunView, body=Start(placement=placement))
+
+    def view(self, key: str, *, after: int = 0, hold: float = 0.0) -> RunView:
+        """Return how it fares, waiting up to `hold` seconds for news."""
+        return self._send("GET", f"/runs/{key}?after={after}&hold={hold}", RunView)
+
+    def stop(self, key: str) -> None:
+        """Ask it to save a checkpoint and stop."""
+        self._answer(self._ask("POST", f"/runs/{key}/stop"))
+
+    def forget(self, key: str) -> None:
+        """Have it removed, with its checkpoints."""
+        self._answer(self._ask("DELETE", f"/runs/{key}"))
+
+    def fetch(self, key: str, entry: FileEntry, target: Path) -> None:
+        """Bring one of the files that it made here. Raises IntegrityFailure when it is not what was sealed."""
+        with storage_errors(f"bringing {entry.path} from box {self.box}"):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with (
+                    self._http.stream("GET", f"/runs/{key}/out/{entry.path}") as response,
+                    target.open("wb") as stream,
+                ):
+                    if not response.is_success:
+                        response.read()
+                        self._answer(response)
+                    for piece in response.iter_bytes(_PIECE):
+                        stream.write(piece)
+            except httpx2.TransportError as error:
+                raise self._nobody() from error
+        if sha256_file(target) != entry.digest:
+            raise IntegrityFailure(
+                "fleet.corrupt", f"{entry.path} arrived from box {self.box} with other bytes than it was made with."
+            )
+
+    def _send(self, method: str, path: str, form: type[T], *, body: msgspec.Struct | None = None) -> T:
+        content = msgspec.json.encode(body) if body is not None else None
+        return msgspec.json.decode(self._answer(self._ask(method, path, content=content)), type=form)
+
+    def _ask(
+        self, method: str, path: str, *, content: bytes | None = None, file: Path | None = None
+    ) -> httpx2.Response:
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                if not self._socket.exists():  # the library would leave its own end open, once for each try
+                    raise httpx2.ConnectError(f"{self._socket} does not exist")
+                return self._http.request(
+                    method,
+                    path,
+                    content=content if file is None else _pieces(file),
+                    headers={} if file is None else {"content-length": str(file.stat().st_size)},
+                )
+            except httpx2.TransportError as error:
+                if time.monotonic() > deadline:
+                    raise self._nobody() from error
+                time.sleep(_PAUSE)
+
+    def _answer(self, response: httpx2.Response) -> bytes:
+        if response.is_success:
+            return response.content
+        try:
+            problem = msgspec.json.decode(response.content, type=Problem)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise self._nobody() from error
+        raise error_of(self.located(problem))
+
+    def located(self, problem: Problem) -> Problem:
+        """Return a problem with the box's name in front."""
+        return msgspec.structs.replace(problem, message=f"Box {self.box}: {problem.message}")
+
+    def _nobody(self) -> Unavailable:
+        return Unavailable(
+            "fleet.unreachable",
+            f"The rank host of box {self.box} does not answer.",
+            hint=f"See `intramuros fleet`; on {self.box}: systemctl status intramuros-ranks.",
+        )
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            yield piece
