@@ -10,8 +10,8 @@ from tui.deed import Action, Target
 from tui.deeds.roles import AUDIT_READERS, BUILDERS
 from tui.deeds.table import DEEDS
 
-_LISTS = ("models", "jobs", "campaigns", "datasets", "tune", "serve", "backups", "audit", "access")
-_RECORDS = ("model", "job", "campaign", "dataset", "recipe", "deployment", "backup", "event", "key")
+_LISTS = ("models", "jobs", "campaigns", "datasets", "tune", "serve", "backups", "audit", "access", "fleet")
+_RECORDS = ("model", "job", "campaign", "dataset", "recipe", "deployment", "backup", "event", "key", "box")
 
 NAVIGATION: tuple[Action, ...] = (
     Action(id="go.home", keys=("0",), label="home", help="Go to Home: health, jobs, what needs attention."),
@@ -35,6 +35,7 @@ NAVIGATION: tuple[Action, ...] = (
         label="campaigns",
         help="Go to Campaigns: searches, k-folds, pipelines.",
     ),
+    Action(id="go.fleet", keys=("F",), label="fleet", help="Go to Fleet: boxes that train together."),
     Action(id="open", keys=("enter",), label="open", help="Open what is under the cursor.", places=_LISTS, bar=True),
     Action(
         id="filter",
@@ -202,6 +203,7 @@ def _sections() -> list[tuple[str, list[Action]]]:
         ("Audit", {"audit", "event"}),
         ("Backups", {"backups", "backup"}),
         ("Access", {"access", "key"}),
+        ("Fleet", {"fleet", "box"}),
     ):
         taken = {action.id for _, chosen in sections for action in chosen}
         if title.startswith("Every "):

@@ -20,7 +20,7 @@ from tui.deeds.roles import AUDIT_READERS
 from tui.draft import Draft
 from tui.session import Session
 from tui.text import Line, Look, Table
-from tui.views import campaigns, compare, datasets, home, jobs, models, records, serve, tune
+from tui.views import campaigns, compare, datasets, fleet, home, jobs, models, records, serve, tune
 
 D = TypeVar("D")
 LIVE = 2.0
@@ -168,6 +168,10 @@ async def _backup(session: Session, target: Target, _: t.BackupView | None) -> t
     return _first(tuple(one for one in await session.send(calls.backups()) if one.id == target.name), target)
 
 
+async def _box(session: Session, target: Target, _: t.FleetBox | None) -> t.FleetBox:
+    return _first(tuple(one for one in await session.send(calls.fleet()) if one.name == target.name), target)
+
+
 async def _key(session: Session, target: Target, _: t.KeyView | None) -> t.KeyView:
     wanted = target.words.get("id", target.name)
     return _first(tuple(one for one in await session.send(calls.keys()) if one.id == wanted), target)
@@ -310,6 +314,17 @@ LISTS: tuple[ListPlace[Any], ...] = (
             "n creates one, or:  intramuros key create NAME",
         ),
     ),
+    ListPlace(
+        id="fleet",
+        title="Fleet: boxes that train together",
+        fetch=lambda session, _: session.send(calls.fleet()),
+        table=fleet.fleet_table,
+        items=lambda data: data,
+        target=lambda one: _named(one.name, one),
+        opens="box",
+        empty=("This box is in no fleet; IT staff join boxes with the installer.", "Look again:      intramuros fleet"),
+        interval=LIVE * 5,
+    ),
 )
 
 READS: tuple[ReadPlace[Any], ...] = (
@@ -394,6 +409,14 @@ READS: tuple[ReadPlace[Any], ...] = (
         fetch=_key,
         lines=records.key_lines,
         target=lambda one: _named(one.name, one, id=one.id),
+    ),
+    ReadPlace(
+        id="box",
+        title="Box",
+        fetch=_box,
+        lines=fleet.box_lines,
+        target=lambda one: _named(one.name, one),
+        interval=lambda _: LIVE * 5,
     ),
 )
 

@@ -112,6 +112,7 @@ class FakeAppliance:
                     text="Building B.", prompt_tokens=21, completion_tokens=4, ttft=0.08, total=0.21
                 ),
             ),
+            (r"GET /v1/fleet", some(data.FLEET)),
             (r"GET /v1/keys", some(data.KEYS)),
             (r"POST /v1/keys", lambda _: t.NewKey(key=data.KEYS[0], secret="im-secret-shown-once")),
             (r"DELETE /v1/keys/([^/]+)", lambda _, id: _find(data.KEYS, "id", id)),

@@ -426,6 +426,33 @@ KEYS = (
     ),
 )
 
+FLEET = (
+    t.FleetBox(
+        name="alpha",
+        address="10.77.0.1",
+        own=True,
+        reachable=True,
+        same_version=True,
+        version="0.1.0",
+        cpu="AMD EPYC 9654 0a1b2c3d4e5f",
+        threads=16,
+        memory=128 << 30,
+        memory_available=90 << 30,
+        running=1,
+    ),
+    t.FleetBox(name="beta", address="10.77.0.2", problem="The rank host of box beta does not answer."),
+    t.FleetBox(
+        name="gamma",
+        address="10.77.0.3",
+        reachable=True,
+        version="0.0.9",
+        cpu="Intel Xeon 6740E 5f4e3d2c1b0a",
+        threads=8,
+        memory=64 << 30,
+        memory_available=60 << 30,
+    ),
+)
+
 BACKUPS = (
     t.BackupView(id=digest("b"), at=at(hours=7), size=4_600_000_000, files=312, host="box-7"),
     t.BackupView(id=digest("8"), at=at(days=1, hours=7), size=4_500_000_000, files=300, host="box-7"),

@@ -34,6 +34,8 @@ SCREENS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "audit": (("7",), ("key.create", "1 of 100")),
     "event": (("7", "enter"), ("sequence", "Evidence")),
     "access": (("8",), ("intranet", "everything")),
+    "fleet": (("F",), ("alpha (this one)", "10.77.0.3", "✗ FAIL")),
+    "box": (("F", "down", "enter"), ("rank host of box beta does not answer", "systemctl status")),
     "help": (("4", "?"), ("Help: serve", "roll back")),
     "ask": (("4", "V"), ("Roll back assistant", "[ Back ]")),
     "palette": (("4", ":"), ("part of a name", "stop serving")),
