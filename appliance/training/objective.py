@@ -39,11 +39,9 @@ class NextToken:
 
     def summed(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the sum over the batch's target tokens."""
+        logits, targets = predictions(model, batch)
         return nn.functional.cross_entropy(
-            logits_of(model, batch)[:, :-1].flatten(0, 1).float(),
-            batch.labels[:, 1:].flatten(),
-            ignore_index=IGNORED,
-            reduction="sum",
+            logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
         )
 
     def count(self, batch: Batch) -> int:
@@ -55,18 +53,29 @@ class NextToken:
         return batch.tokens.numel()
 
 
-def logits_of(model: nn.Module, batch: Batch) -> Tensor:
-    """Return batch x time x vocabulary. Packed conversations neither see nor count positions of each other."""
-    if batch.segments is None:
-        logits: Tensor = model(input_ids=batch.tokens, use_cache=False).logits
-        return logits
-    packed: Tensor = model(
-        input_ids=batch.tokens,
-        position_ids=positions_in(batch.segments),
-        attention_mask=block_mask(batch.segments),
-        use_cache=False,
-    ).logits
-    return packed
+def predictions(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return what the model predicts (batch x n x vocabulary, float32) and what it should (batch x n, or IGNORED).
+
+    n counts the positions behind which any row has a target: prompts that all rows share cost no logits.
+    """
+    targets = batch.labels[:, 1:]
+    wanted = (targets != IGNORED).any(dim=0).nonzero().squeeze(1)
+    return logits_of(model, batch, at=wanted).float(), targets[:, wanted]
+
+
+def logits_of(model: nn.Module, batch: Batch, *, at: Tensor | None = None) -> Tensor:
+    """Return batch x time x vocabulary, at some positions or at all.
+
+    Packed conversations neither see nor count positions of each other.
+    """
+    packed = (
+        {}
+        if batch.segments is None
+        else {"position_ids": positions_in(batch.segments), "attention_mask": block_mask(batch.segments)}
+    )
+    kept = 0 if at is None else at
+    logits: Tensor = model(input_ids=batch.tokens, use_cache=False, logits_to_keep=kept, **packed).logits
+    return logits
 
 
 def block_mask(segments: Tensor) -> Tensor:

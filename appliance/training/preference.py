@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from appliance.training.chat import Preference
 from appliance.training.checkpoint import Checkpoint, CheckpointStore
-from appliance.training.objective import logits_of
+from appliance.training.objective import predictions
 from appliance.training.sampler import IGNORED, Batch, pad
 from appliance.weights.token_ids import once_each, rows_digest
 
@@ -81,10 +81,8 @@ def margins(model: nn.Module, batch: PairBatch) -> Tensor:
 
 def log_probabilities(model: nn.Module, batch: Batch) -> Tensor:
     """Return the summed log-probability (nats) of each row's target tokens."""
-    targets = batch.labels[:, 1:]
-    each = nn.functional.cross_entropy(
-        logits_of(model, batch)[:, :-1].transpose(1, 2).float(), targets, ignore_index=IGNORED, reduction="none"
-    )
+    logits, targets = predictions(model, batch)
+    each = nn.functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
     return -each.sum(dim=1)
 
 

@@ -6,12 +6,15 @@ from the specification and never from the machine. Must be called before any ten
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from pathlib import Path
 
 import torch
 
 from appliance.kernel.errors import BadInput
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def prepare(*, threads: int, device: str) -> None:
@@ -22,12 +25,21 @@ def prepare(*, threads: int, device: str) -> None:
             f"Training on the device {device} is not supported.",
             hint="Bit-exact resumption is proved for cpu only; use that.",
         )
+    _keep_freed_memory()
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         torch.set_num_interop_threads(1)
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory would only hide a read of uninitialised values; no kernel used here does one.
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 - not in torch's type stubs
+
+
+def _keep_freed_memory() -> None:
+    """Keep what a step frees for the next one (mallopt(3)): given back, the kernel clears it anew every step."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in every C library
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def derive_seed(seed: int, *parts: int | str) -> int:

@@ -202,7 +202,7 @@ def test_a_merge_that_answers_differently_is_refused() -> None:
     class Adapted(torch.nn.Module):
         shift = 0.0
 
-        def forward(self, input_ids: torch.Tensor, use_cache: bool) -> Any:
+        def forward(self, input_ids: torch.Tensor, use_cache: bool, logits_to_keep: int) -> Any:
             logits = input_ids.float() + self.shift
             return type("Output", (), {"logits": logits})
 

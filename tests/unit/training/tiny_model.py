@@ -38,8 +38,9 @@ class TinyModel(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(8, 32)
 
-    def forward(self, input_ids: Tensor, use_cache: bool = False) -> Output:
-        return Output(logits=self.output(self.dropout(self.norm(self.embedding(input_ids)))))
+    def forward(self, input_ids: Tensor, logits_to_keep: Tensor, use_cache: bool = False) -> Output:
+        hidden = self.dropout(self.norm(self.embedding(input_ids)))
+        return Output(logits=self.output(hidden[:, logits_to_keep]))
 
 
 def settings(*, steps: int = STEPS, peak: float = 0.01, checkpoint_seconds: float = 0.0) -> LoopSettings:
