@@ -39,7 +39,9 @@ from appliance.kernel.process import ProcessIdentity, identify, memory_kills, se
 from appliance.services import outcomes
 from appliance.services.context import Context
 from appliance.services.jobs import UNFINISHED
+from appliance.services.machine import environment
 from appliance.services.planning import plan_of_job
+from appliance.services.version import product_version
 from appliance.store.schema import jobs
 
 _STOP_PATIENCE = 30.0
@@ -231,8 +233,15 @@ class JobRunner:
         shared_work.take_over(self._ctx, row)
         settings = self._ctx.appliance.settings
         if settings.fleet:
-            hosts = RankHosts(inventory=settings.fleet, sockets=settings.rank_sockets)
+            hosts = RankHosts(
+                inventory=settings.fleet,
+                sockets=settings.rank_sockets,
+                version=product_version(),
+                environment=environment(settings.training_threads, self._ctx.appliance.code_digest),
+            )
             write_file(directory / RANK_HOSTS, msgspec.json.encode(hosts))
+        else:
+            (directory / RANK_HOSTS).unlink(missing_ok=True)
         with self._ctx.appliance.database.write() as connection:
             values: dict[str, Any] = {"state": "running", "attempt": row.attempt + 1}
             if not row.started_at:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx2
 import msgspec
 
 from appliance.fleet.wire import BoxFacts, Order, RunView, Start
 from appliance.jobs.spec import FileEntry
-from appliance.kernel.canonical import sha256_file
 from appliance.kernel.errors import IntegrityFailure, Unavailable, storage_errors
 from appliance.kernel.problem import Problem, error_of
 
 T = TypeVar("T")
 
 _PIECE = 1 << 20
-_TIMEOUT = 30.0
 _PAUSE = 0.2
 
 
@@ -29,12 +30,12 @@ class RankHostClient:
     A call is repeated for `patience` seconds while nobody answers: each may be repeated without harm.
     """
 
-    def __init__(self, box: str, socket: Path, *, patience: float = 20.0) -> None:
+    def __init__(self, box: str, socket: Path, *, patience: float = 5.0, timeout: float = 30.0) -> None:
         self.box = box
+        self.patience = patience
         self._socket = socket
-        self._patience = patience
         self._http = httpx2.Client(
-            transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://rank-host", timeout=_TIMEOUT
+            transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://rank-host", timeout=timeout
         )
 
     def __enter__(self) -> RankHostClient:
@@ -42,6 +43,15 @@ class RankHostClient:
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a call to a box that does not answer is not repeated."""
+        patience, self.patience = self.patience, 0.0
+        try:
+            yield
+        finally:
+            self.patience = patience
 
     def facts(self) -> BoxFacts:
         """Return what the box has to give."""
@@ -73,47 +83,67 @@ class RankHostClient:
 
     def fetch(self, key: str, entry: FileEntry, target: Path) -> None:
         """Bring one of the files that it made here. Raises IntegrityFailure when it is not what was sealed."""
+        found, size = sha256(), 0
         with storage_errors(f"bringing {entry.path} from box {self.box}"):
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with (
-                    self._http.stream("GET", f"/runs/{key}/out/{entry.path}") as response,
-                    target.open("wb") as stream,
-                ):
-                    if not response.is_success:
-                        response.read()
-                        self._answer(response)
-                    for piece in response.iter_bytes(_PIECE):
-                        stream.write(piece)
-            except httpx2.TransportError as error:
-                raise self._nobody() from error
-        if sha256_file(target) != entry.digest:
+            with (
+                self._reached(),
+                target.open("wb") as stream,
+                self._http.stream("GET", f"/runs/{key}/out/{quote(entry.path)}") as response,
+            ):
+                if not response.is_success:
+                    response.read()
+                    self._answer(response)
+                for piece in response.iter_bytes(_PIECE):
+                    size += len(piece)
+                    if size > entry.size:
+                        break
+                    found.update(piece)
+                    stream.write(piece)
+        if found.hexdigest() != entry.digest or size != entry.size:
             raise IntegrityFailure(
                 "fleet.corrupt", f"{entry.path} arrived from box {self.box} with other bytes than it was made with."
             )
 
     def _send(self, method: str, path: str, form: type[T], *, body: msgspec.Struct | None = None) -> T:
         content = msgspec.json.encode(body) if body is not None else None
-        return msgspec.json.decode(self._answer(self._ask(method, path, content=content)), type=form)
+        answer = self._answer(self._ask(method, path, content=content))
+        try:
+            return msgspec.json.decode(answer, type=form)
+        except msgspec.DecodeError as error:
+            raise Unavailable(
+                "fleet.other_form",
+                f"Box {self.box} answers in another form than this one understands.",
+                hint="It has another version; install the same bundle on both.",
+            ) from error
 
     def _ask(
         self, method: str, path: str, *, content: bytes | None = None, file: Path | None = None
     ) -> httpx2.Response:
-        deadline = time.monotonic() + self._patience
+        deadline = time.monotonic() + self.patience
         while True:
             try:
-                if not self._socket.exists():  # the library would leave its own end open, once for each try
-                    raise httpx2.ConnectError(f"{self._socket} does not exist")
-                return self._http.request(
-                    method,
-                    path,
-                    content=content if file is None else _pieces(file),
-                    headers={} if file is None else {"content-length": str(file.stat().st_size)},
-                )
-            except httpx2.TransportError as error:
+                with self._reached():
+                    return self._http.request(
+                        method,
+                        path,
+                        content=content if file is None else _pieces(file),
+                        headers={} if file is None else {"content-length": str(file.stat().st_size)},
+                    )
+            except Unavailable:
                 if time.monotonic() > deadline:
-                    raise self._nobody() from error
+                    raise
                 time.sleep(_PAUSE)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Turn what happens where nobody answers into Unavailable."""
+        try:
+            if not _exists(self._socket):  # the library would leave its own end open, once for each try
+                raise self._nobody()
+            yield
+        except httpx2.TransportError as error:
+            raise self._nobody() from error
 
     def _answer(self, response: httpx2.Response) -> bytes:
         if response.is_success:
@@ -134,6 +164,13 @@ class RankHostClient:
             f"The rank host of box {self.box} does not answer.",
             hint=f"See `intramuros fleet`; on {self.box}: systemctl status intramuros-ranks.",
         )
+
+
+def _exists(socket: Path) -> bool:
+    try:
+        return socket.exists()
+    except OSError:  # in a folder that this user may not enter
+        return False
 
 
 def _pieces(file: Path) -> Iterator[bytes]:

@@ -10,30 +10,30 @@
     DELETE /runs/KEY              forget it, with its checkpoints
 
 A key is the job's id at the box that asks. What is started is asked for again and again: a run that nobody asked about
-for a while is stopped, because its job has died or its box is gone.
+for a while is stopped, because its job has died or its box is gone. Every call may be repeated without harm.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
-from appliance.jobs.spec import JobSpec, TaskResult
+from appliance.jobs.spec import Environment, JobSpec, TaskResult
 from appliance.kernel.events import Event
 from appliance.kernel.problem import Problem
 
-Key = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Z]{26}\Z")]
-
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """Lay out this job."""
+    """Lay out this job. `version` and `environment` are those of the box that asks, as it is now."""
 
     spec: JobSpec
+    version: str
+    environment: Environment
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Start it. `placement` belongs to the recipe: where all of its ranks are."""
+    """Start it, from its newest checkpoint. `placement` belongs to the recipe: where all of its ranks are."""
 
     placement: dict[str, Any]
 
@@ -71,3 +71,5 @@ class BoxFacts(msgspec.Struct, frozen=True, kw_only=True):
     memory_available: int
     running: int
     """runs that it trains for now"""
+    held: int
+    """memory that these hold, and give back when they end"""

@@ -17,7 +17,7 @@ import msgspec
 from appliance.jobs.folds import view_fold
 from appliance.jobs.spec import FileEntry, TaskResult, file_entry
 from appliance.jobs.tasks import load_task
-from appliance.jobs.workspace import EXIT_INTERRUPTED, Interrupted, Workspace
+from appliance.jobs.workspace import EXIT_INTERRUPTED, PLACEMENT, Interrupted, Workspace
 from appliance.kernel.canonical import sha256_file
 from appliance.kernel.courtesy import NICENESS_VARIABLE, give_way
 from appliance.kernel.durable import fsync_directory, fsync_file, write_file
@@ -30,12 +30,15 @@ from appliance.kernel.errors import (
     storage_failure,
 )
 from appliance.kernel.problem import problem_of
+from appliance.kernel.process import die_with_parent
 from appliance.kernel.standard_error import report_without_failing
 
 
 def main(argv: list[str]) -> int:
     """Run the job in `argv[0]` to its end and return the exit status."""
     directory = Path(argv[0])
+    if (directory / PLACEMENT).exists():
+        die_with_parent()  # a rank host's; the daemon's outlive it
     _mend_event_log(directory / "events.jsonl")
     try:
         workspace = Workspace(directory)
@@ -45,6 +48,8 @@ def main(argv: list[str]) -> int:
             summary = load_task(workspace.spec.kind)(workspace)
         result = TaskResult(summary=summary, files=_seal(workspace.output))
         write_file(directory / "result.json", msgspec.json.encode(result))
+        for action in workspace.when_sealed:
+            action()
     except Interrupted:
         return EXIT_INTERRUPTED
     except IntramurosError as error:

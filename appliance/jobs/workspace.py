@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from appliance.jobs.spec import JobSpec
+from appliance.jobs.spec import Environment, JobSpec
 from appliance.kernel.clock import to_text, utc_now
 from appliance.kernel.events import Event, Progress
 
@@ -50,6 +50,9 @@ class RankHosts(msgspec.Struct, frozen=True, kw_only=True):
 
     inventory: str
     sockets: str
+    version: str
+    environment: Environment
+    """this box as it is now; a job may have been queued under an older version"""
 
 
 class Workspace:
@@ -62,6 +65,8 @@ class Workspace:
         self.checkpoints = directory / "checkpoints"
         self.shared = directory / "shared"
         self.scratch = directory / "scratch"
+        self.when_sealed: list[Callable[[], None]] = []
+        """what to do once the result is on the disk and cannot be lost any more"""
         self._events = (directory / "events.jsonl").open("ab", buffering=0)
         self._last_progress = 0.0
         self._stop = False

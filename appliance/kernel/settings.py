@@ -95,7 +95,10 @@ def load_settings(
             values |= _convert({key: text}, source=name, strict=False)
     if flags:
         values |= _convert({k: v for k, v in flags.items() if v is not None}, source="flags", strict=False)
-    return msgspec.convert(values, Settings)
+    settings = msgspec.convert(values, Settings)
+    if bool(settings.fleet) != bool(settings.rank_sockets):
+        raise BadInput("settings.invalid", f"{file}: fleet and rank_sockets need each other.")
+    return settings
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Final
 
@@ -15,7 +16,7 @@ from appliance.api import border
 from appliance.fleet.wire import BoxFacts, Order, Start
 from appliance.kernel.errors import BadInput
 from appliance.rankhost.runs import Runs
-from appliance.services.machine import code_digest, environment, physical_cores, processor
+from appliance.services.planning import held_by_jobs
 from appliance.services.version import product_version
 
 _KEY: Final = re.compile(r"[0-9A-Z]{26}")
@@ -52,19 +53,19 @@ class _Routes:
         self._name = name
 
     async def facts(self, _request: Request) -> Response:
-        own = environment(0, code_digest())
-        memory = psutil.virtual_memory()
+        own, memory = self._runs.environment, psutil.virtual_memory()
         return border.answer(
             BoxFacts(
                 name=self._name,
                 version=product_version(),
                 code=own.code,
                 packages=own.packages,
-                cpu=processor(),
-                threads=physical_cores(),
+                cpu=own.cpu,
+                threads=own.threads,
                 memory=memory.total,
                 memory_available=memory.available,
                 running=self._runs.running,
+                held=await asyncio.to_thread(held_by_jobs),
             )
         )
 

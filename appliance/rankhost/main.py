@@ -59,7 +59,7 @@ async def _serve(inventory: Inventory, state: Path, sockets: Path, niceness: int
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     own = inventory.box(inventory.own)
-    runs = Runs(state / "runs", address=own.address, niceness=niceness)
+    runs = Runs(state / "runs", address=own.address, interface=inventory.interface, niceness=niceness)
     listeners = [_listen_here(socket_of(sockets, own.name)), _listen_in_fleet(own.address, inventory.port)]
     config = uvicorn.Config(
         build_app(runs, name=own.name),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +19,11 @@ from appliance.services.context import Context
 from appliance.training.recipes.base import Recipe
 from appliance.training.recipes.full import FullRecipe
 
-_PATIENCE: Final = 0.0
-"""seconds that a box is given to answer beyond its first try, where a person waits"""
+_TIMEOUT: Final = 5.0
+"""seconds that a box is given to answer, where a person waits"""
+_AT_ONCE: Final = 16
+"""boxes that are asked at the same time"""
+_KEPT_FREE: Final = 20
 
 
 def inventory(ctx: Context) -> Inventory | None:
@@ -31,10 +37,12 @@ def list_boxes(ctx: Context) -> tuple[t.FleetBox, ...]:
     fleet = inventory(ctx)
     if fleet is None:
         return ()
-    return tuple(
-        _seen(ctx, t.FleetBox(name=box.name, address=box.address, own=box.name == fleet.own))
+    boxes = [
+        t.FleetBox(name=box.name, address=box.address, own=box.name == fleet.own)
         for box in sorted(fleet.boxes, key=lambda box: box.name != fleet.own)
-    )
+    ]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return tuple(pool.map(partial(_seen, ctx), boxes))
 
 
 def _seen(ctx: Context, box: t.FleetBox) -> t.FleetBox:
@@ -57,28 +65,37 @@ def _seen(ctx: Context, box: t.FleetBox) -> t.FleetBox:
 
 
 def ask(ctx: Context, box: str) -> BoxFacts:
-    """Return what a box's rank host says. Raises Unavailable when nobody answers."""
-    with RankHostClient(box, socket_of(Path(ctx.appliance.settings.rank_sockets), box), patience=_PATIENCE) as client:
+    """Return what a box's rank host says. Raises Unavailable when nobody answers within a few seconds."""
+    socket = socket_of(Path(ctx.appliance.settings.rank_sockets), box)
+    with RankHostClient(box, socket, patience=0.0, timeout=_TIMEOUT) as client:
         return client.facts()
 
 
-def trains_here(ctx: Context, recipe: Recipe) -> bool:
-    """Tell whether this box computes for a run, or others alone do."""
-    if not isinstance(recipe, FullRecipe) or not recipe.boxes:
-        return True
-    fleet = inventory(ctx)
-    return fleet is None or fleet.own in recipe.boxes
-
-
-def available_elsewhere(ctx: Context, recipe: Recipe) -> int | None:
-    """Return the least memory that another box of a run has available; None when it has none but this one.
-
-    Raises BadInput for a box that there is not, and Unavailable for one that does not answer, or without a fleet.
-    """
-    if not isinstance(recipe, FullRecipe) or not recipe.boxes:
-        return None
-    fleet = inventory(ctx)
-    if fleet is None:
+def trained_by_rank_hosts(ctx: Context, recipe: Recipe) -> bool:
+    """Tell whether rank hosts train a run, or the job itself. Raises Unavailable for boxes without a fleet."""
+    if not isinstance(recipe, FullRecipe) or not (recipe.boxes or recipe.ranks > 1):
+        return False
+    if not ctx.appliance.settings.fleet and recipe.boxes:
         raise no_fleet()
-    others = [fleet.box(name).name for name in recipe.boxes if fleet.box(name).name != fleet.own]
-    return min((ask(ctx, name).memory_available for name in others), default=None)
+    return bool(ctx.appliance.settings.fleet)
+
+
+def least_available(ctx: Context, recipe: Recipe, *, here: Callable[[], int]) -> int:
+    """Return the least memory that a box of a run has, or will have when what trains there has ended.
+
+    Raises BadInput for a box that there is not, and Unavailable for one that does not answer.
+    """
+    fleet = inventory(ctx)
+    if fleet is None or not isinstance(recipe, FullRecipe):
+        return here()
+    found = []
+    for box in [fleet.box(name) for name in recipe.boxes or (fleet.own,)]:
+        facts = ask(ctx, box.name)
+        free = here() if box.name == fleet.own else facts.memory_available - kept_free(facts.memory)
+        found.append(free + facts.held)
+    return max(0, min(found))
+
+
+def kept_free(memory: int) -> int:
+    """Return the part of a box's memory that no job is planned into."""
+    return memory // _KEPT_FREE

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ import psutil
 
 from appliance.jobs.spec import InputRef, JobSpec
 from appliance.services.context import Context
-from appliance.services.fleet import available_elsewhere, trains_here
+from appliance.services.fleet import kept_free, least_available, trained_by_rank_hosts
 from appliance.training.encoders.plan import encoder_memory, shrinking_memory
 from appliance.training.plan import MemoryPlan, ModelShape, plan_memory, shape_of_folder, shape_of_seed
 from appliance.training.recipes.base import Recipe
@@ -28,8 +29,6 @@ from appliance.training.recipes.tag import TagRecipe
 from appliance.training.rows import PARTS
 from appliance.weights.families import ENCODERS, family_of_folder, require_encoder
 
-_KEPT_FREE: Final = 20
-"""One part in so many of the box's memory that no job is planned into."""
 _WORKER: Final = "appliance.jobs.worker"
 
 
@@ -38,9 +37,9 @@ def plan_of_job(ctx: Context, spec: JobSpec) -> MemoryPlan | None:
     if not spec.kind.startswith("train."):
         return None
     recipe = parse_recipe(spec.kind, spec.parameters)
-    if not trains_here(ctx, recipe):
-        return None
-    return _plan(ctx, spec.inputs, recipe, available=_available_here(beside_jobs=True))
+    if trained_by_rank_hosts(ctx, recipe):
+        return None  # each box looks at its own memory, and the job waits for it
+    return _plan(ctx, spec.inputs, recipe, available=_available_here(freed=0))
 
 
 def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe) -> MemoryPlan:
@@ -49,16 +48,14 @@ def memory_plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe) -> Me
     What running engines hold is not free; they keep it, and a part of the box stays free for what they still need.
     What running jobs hold is free by then.
     """
-    limits = [available for available in [available_elsewhere(ctx, recipe)] if available is not None]
-    if trains_here(ctx, recipe):
-        limits.append(_available_here(beside_jobs=False))
-    return _plan(ctx, inputs, recipe, available=min(limits))
+    here = partial(_available_here, freed=held_by_jobs())
+    available = least_available(ctx, recipe, here=here) if trained_by_rank_hosts(ctx, recipe) else here()
+    return _plan(ctx, inputs, recipe, available=available)
 
 
-def _available_here(*, beside_jobs: bool) -> int:
+def _available_here(*, freed: int) -> int:
     memory = psutil.virtual_memory()
-    freed = 0 if beside_jobs else _held_by_jobs()
-    return max(0, int(memory.available) + freed - int(memory.total) // _KEPT_FREE)
+    return max(0, int(memory.available) + freed - kept_free(memory.total))
 
 
 def _plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe, *, available: int) -> MemoryPlan:
@@ -93,8 +90,8 @@ def _base(ctx: Context, base: InputRef) -> tuple[ModelShape, str]:
         return shape_of_folder(Path(folder) / "base"), family_of_folder(Path(folder) / "base")
 
 
-def _held_by_jobs() -> int:
-    """Return the bytes that are free again when every job of this control service has ended."""
+def held_by_jobs() -> int:
+    """Return the bytes that are free again when every job that this process started has ended."""
     members, held = set[psutil.Process](), 0
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it ended meanwhile, or belongs to another user

@@ -88,6 +88,22 @@ def test_a_run_on_two_boxes_survives_a_rank_a_box_and_a_cancellation(
 
 
 @pytest.mark.slow
+def test_a_box_that_dies_at_the_end_and_a_job_that_dies_behind_it_cost_nothing_more(
+    box: Box, hosts: RankHosts, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(ranks=2, boxes="alpha, beta"))
+    job = box.verb("train", "run", str(tmp_path / "recipe.yaml"), "--detach")["id"]
+    wait_for((hosts.runs("beta") / job / "result.json").exists, what="the second box has ended", timeout=200)
+    hosts.kill("alpha")  # it still writes the model, or has just written it
+    hosts.start("alpha")
+    wait_for((hosts.runs("alpha") / job / "result.json").exists, what="the first box has ended", timeout=200)
+    box.kill("job-")
+    hosts.kill("beta")  # nobody needs it any more
+    wait_for(lambda: show(box, job).state == "succeeded", what="the model comes home", timeout=100)
+    assert not list(hosts.runs("alpha").iterdir())
+
+
+@pytest.mark.slow
 def test_another_box_trains_alone_and_says_what_it_cannot(box: Box, hosts: RankHosts, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(RECIPE.format(ranks=1, boxes="beta"))
     away = box.verb("train", "run", str(tmp_path / "recipe.yaml"))

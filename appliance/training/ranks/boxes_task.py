@@ -8,32 +8,38 @@ from __future__ import annotations
 
 import contextlib
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from appliance.fleet.client import RankHostClient
-from appliance.fleet.inventory import Box, Inventory, read_inventory, socket_of
+from appliance.fleet.inventory import Box, read_inventory, socket_of
 from appliance.fleet.wire import Order, RunView
 from appliance.jobs.spec import JobSpec, TaskResult, file_entry, manifest_digest
 from appliance.jobs.workspace import Interrupted, RankHosts, Workspace
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import IntegrityFailure, IntramurosError, Unavailable
+from appliance.kernel.errors import IntegrityFailure, IntramurosError, NotFound, Unavailable
 from appliance.kernel.events import CheckpointSaved, Event, Note, Progress
-from appliance.kernel.problem import error_of
+from appliance.kernel.problem import Problem, error_of
 from appliance.training.ranks.launch_task import APART
 from appliance.training.ranks.placement import Placement
 from appliance.training.recipes.full import FullRecipe
 
+T = TypeVar("T")
+
 _RESTARTS: Final = 3
-"""attempts of all boxes without a new checkpoint"""
+"""attempts of all boxes in a row without a new checkpoint"""
 _PATIENCE: Final = 300.0
 """seconds that a box may be away before the job fails; it can be resumed"""
 _HOLD: Final = 1.0
-_STOP_SECONDS: Final = 25.0
+_PAUSE: Final = 0.5
+_STOP_SECONDS: Final = 40.0
+"""longer than a rank host gives a run to stop before it kills it"""
+_BUSY_PAUSE: Final = 10.0
 _SEEN: Final = "boxes.json"
 """file beside the checkpoints: how many of the first box's events are in the job's own log"""
 
@@ -44,14 +50,13 @@ def run_on_boxes(workspace: Workspace, recipe: FullRecipe, hosts: RankHosts) -> 
     Raises a box's own error with its name, Unavailable or Interrupted.
     """
     inventory = read_inventory(Path(hosts.inventory))
-    names = recipe.boxes or (inventory.own,)
-    boxes = [inventory.box(name) for name in names]
-    with ExitStack() as stack, workspace.saving():
-        asked = [
-            _Asked(box, stack.enter_context(RankHostClient(box.name, socket_of(Path(hosts.sockets), box.name))))
-            for box in boxes
-        ]
-        return _Run(workspace, inventory, asked, ranks=recipe.ranks // len(boxes)).train()
+    boxes = [inventory.box(name) for name in recipe.boxes or (inventory.own,)]
+    asked = [_Asked(box, RankHostClient(box.name, socket_of(Path(hosts.sockets), box.name))) for box in boxes]
+    run = _Run(workspace, hosts, asked, ranks=recipe.ranks // len(boxes))
+    with workspace.saving():
+        summary = run.train()
+    workspace.when_sealed.append(run.forget)
+    return summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +66,11 @@ class _Asked:
 
 
 class _Run:
-    def __init__(self, workspace: Workspace, inventory: Inventory, boxes: list[_Asked], *, ranks: int) -> None:
+    def __init__(self, workspace: Workspace, hosts: RankHosts, boxes: list[_Asked], *, ranks: int) -> None:
         self._workspace = workspace
-        self._inventory = inventory
+        self._hosts = hosts
         self._boxes = boxes
+        self._first = boxes[0]
         self._ranks = ranks
         self._spec = _handed_out(workspace)
         self._key = workspace.directory.name
@@ -73,26 +79,30 @@ class _Run:
         self._step = 0
 
     def train(self) -> dict[str, Any]:
-        """Try until it is done, or three attempts in a row have brought no new checkpoint."""
+        """Try until it is done, or three attempts in a row have brought no new checkpoint, and bring it home."""
         try:
             result = self._until_done()
+            self._bring_home(result)
         except BaseException:
             self._stop_all()
             raise
-        self._bring_home(result)
-        for asked in self._boxes:
-            with contextlib.suppress(IntramurosError):  # a box that is away now forgets it by itself, after a month
-                self._stop(asked)
-                asked.client.forget(self._key)
         return result.summary | {"boxes": len(self._boxes)}
+
+    def forget(self) -> None:
+        """Have every box forget the run; one that is away now does so by itself, after a month."""
+        self._stop_all()
+        for asked in self._boxes:
+            with contextlib.suppress(IntramurosError):
+                asked.client.forget(self._key)
 
     def _until_done(self) -> TaskResult:
         stalled, step = 0, 0
-        while True:
-            self._wait_for_boxes()
+        while (result := self._sealed()) is None:
+            for asked in self._boxes:
+                self._patiently(asked, asked.client.facts)
             lost = self._attempt()
-            if isinstance(lost, TaskResult):
-                return lost
+            if lost is None:
+                continue
             stalled, step = (0, self._step) if self._step > step else (stalled + 1, step)
             if stalled > _RESTARTS:
                 raise Unavailable(
@@ -102,45 +112,70 @@ class _Run:
                 )
             self._workspace.emit(Note(text=f"All boxes start again from the newest checkpoint: {lost}."))
             self._stop_all()
+        return result
 
-    def _attempt(self) -> TaskResult | str:
-        """Return what the first box sealed, or how a box was lost. Raises a box's own error, and Interrupted."""
+    def _sealed(self) -> TaskResult | None:
+        """Return the result that the first box has sealed, if it has: the others are not needed for it."""
+        with contextlib.suppress(NotFound):
+            return self._patiently(self._first, partial(self._first.client.view, self._key)).result
+        return None
+
+    def _attempt(self) -> str | None:
+        """Train until the first box has a result, or a box has no room now (None), or return how a box was lost.
+
+        Raises a box's own error, and Interrupted.
+        """
         try:
             self._begin()
             while True:
-                for number, asked in enumerate(self._boxes):
+                for asked in self._boxes:
                     self._give_way()
-                    first = number == 0
+                    first = asked is self._first
                     view = asked.client.view(self._key, after=self._seen if first else 0, hold=_HOLD if first else 0.0)
                     if first:
                         self._pass_on(view)
+                        if view.result is not None:
+                            return None
                     if view.problem is not None and view.problem.code != APART:
-                        raise error_of(asked.client.located(view.problem))
-                    if first and view.result is not None:
-                        return view.result
+                        self._wait_for_room(asked, view.problem)
+                        return None
                     if view.state in ("stopped", "failed", "laid_out"):
                         return f"the ranks on {asked.box.name} have stopped"
         except Unavailable as error:
             return error.message.rstrip(".")
+        except NotFound as error:
+            if error.code != "rankhost.no_run":
+                raise
+            return error.message.rstrip(".")
+
+    def _wait_for_room(self, asked: _Asked, problem: Problem) -> None:
+        """Wait a little where another run has the memory; raise the problem where it is another one."""
+        if problem.code != "training.memory" or not asked.client.facts().running:
+            raise error_of(asked.client.located(problem))
+        self._stop_all()
+        until = time.monotonic() + _BUSY_PAUSE
+        while time.monotonic() < until:
+            self._give_way()
+            self._emit(Progress(phase=f"waits for memory on box {asked.box.name}"))
+            time.sleep(_PAUSE)
 
     def _begin(self) -> None:
-        """Lay the run out on every box, hand over what is missing, and start it where it does not run yet."""
-        order, files = Order(spec=self._spec), self._files()
-        port = 0
-        for asked in self._boxes:
-            view = asked.client.lay_out(self._key, order)
-            port = port or view.free_port
-            if view.state == "laid_out" and asked is self._boxes[0]:
-                self._seen = 0
+        """Lay the run out on every box, hand over what is missing, and start it, unless it goes on everywhere."""
+        order = Order(spec=self._spec, version=self._hosts.version, environment=self._hosts.environment)
+        files, views = self._files(), [asked.client.lay_out(self._key, order) for asked in self._boxes]
+        if views[0].state == "laid_out":
+            self._seen = 0
+        for asked, view in zip(self._boxes, views, strict=True):
             for number, digest in enumerate(view.missing):
                 self._give_way()
                 self._emit(Progress(phase=f"hand over to {asked.box.name}", fraction=number / len(view.missing)))
                 asked.client.give(self._key, digest, files[digest])
+        if all(view.state == "running" for view in views):
+            return
+        self._stop_all()  # what goes on from an attempt before would not meet the others
         addresses = tuple(asked.box.address for asked in self._boxes)
         for node, asked in enumerate(self._boxes):
-            placement = Placement(
-                ranks=self._ranks, hosts=addresses, node=node, port=port, interface=self._inventory.interface
-            )
+            placement = Placement(ranks=self._ranks, hosts=addresses, node=node, port=views[0].free_port)
             asked.client.start(self._key, msgspec.to_builtins(placement))
 
     def _files(self) -> dict[str, Path]:
@@ -165,47 +200,47 @@ class _Run:
         if not (isinstance(event, Progress) and event.fraction >= 1):  # the job's own end comes later
             self._workspace.emit(event)
 
-    def _wait_for_boxes(self) -> None:
-        """Wait until every rank host answers. Raises Unavailable after five minutes, and Interrupted."""
+    def _patiently(self, asked: _Asked, call: Callable[[], T]) -> T:
+        """Return what a box answers, waiting for one that is away. Raises Unavailable in the end, and Interrupted."""
         deadline = time.monotonic() + _PATIENCE
-        for asked in self._boxes:
-            while True:
-                self._give_way()
-                try:
-                    asked.client.facts()
-                    break
-                except Unavailable:
-                    if time.monotonic() > deadline:
-                        raise
-                    self._emit(Progress(phase=f"waits for box {asked.box.name}"))
+        while True:
+            self._give_way()
+            try:
+                return call()
+            except Unavailable:
+                if time.monotonic() > deadline:
+                    raise
+                self._emit(Progress(phase=f"waits for box {asked.box.name}"))
+                time.sleep(_PAUSE)
 
     def _give_way(self) -> None:
         if self._workspace.stop_requested():
             raise Interrupted
 
     def _stop_all(self) -> None:
-        """Have every box save and stop, and wait for it; one that is away stops by itself when nobody asks for it."""
+        """Have every box save and stop, and wait for it; one that is away stops when nobody asks about the run."""
         for asked in self._boxes:
-            with contextlib.suppress(IntramurosError):
+            with contextlib.suppress(IntramurosError), asked.client.at_once():
                 asked.client.stop(self._key)
-        for asked in self._boxes:
-            with contextlib.suppress(IntramurosError):
-                self._stop(asked)
-
-    def _stop(self, asked: _Asked) -> None:
         deadline = time.monotonic() + _STOP_SECONDS
-        asked.client.stop(self._key)
-        while asked.client.view(self._key, hold=0.2).state == "running" and time.monotonic() < deadline:
-            time.sleep(0.1)
+        while any(self._runs_on(asked) for asked in self._boxes) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+
+    def _runs_on(self, asked: _Asked) -> bool:
+        try:
+            with asked.client.at_once():
+                return asked.client.view(self._key).state == "running"
+        except IntramurosError:
+            return False
 
     def _bring_home(self, result: TaskResult) -> None:
-        first = self._boxes[0]
         for number, entry in enumerate(result.files):
             parts = PurePosixPath(entry.path).parts
             if not parts or ".." in parts or entry.path.startswith("/"):
-                raise IntegrityFailure("fleet.path", f"Box {first.box.name} made a file {entry.path[:200]!r}.")
-            self._emit(Progress(phase=f"bring from {first.box.name}", fraction=0.99 * number / len(result.files)))
-            first.client.fetch(self._key, entry, self._workspace.output / entry.path)
+                raise IntegrityFailure("fleet.path", f"Box {self._first.box.name} made a file {entry.path[:200]!r}.")
+            self._emit(Progress(phase=f"bring from {self._first.box.name}", fraction=0.99 * number / len(result.files)))
+            target = self._workspace.output / entry.path
+            self._patiently(self._first, partial(self._first.client.fetch, self._key, entry, target))
 
 
 def _handed_out(workspace: Workspace) -> JobSpec:

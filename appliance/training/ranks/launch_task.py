@@ -23,7 +23,6 @@ import msgspec
 from appliance.jobs.workspace import PLACEMENT, Interrupted, Workspace
 from appliance.kernel.errors import IntegrityFailure, Unavailable
 from appliance.kernel.problem import Problem, error_of
-from appliance.kernel.process import die_with_parent
 from appliance.training.ranks.placement import Placement, launch_arguments
 
 SUMMARY = "ranks.json"
@@ -45,9 +44,8 @@ def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
     from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    if workspace.document(PLACEMENT, Placement):
-        die_with_parent()
-    else:
+    placed = workspace.document(PLACEMENT, Placement) is not None
+    if not placed:
         _raise_loopback()
     # A store of its own for each attempt, in the rank that torch calls 0: in one that outlives attempts, ranks would
     # find the addresses of peers that died, and agents on several hosts count their attempts apart.
@@ -64,14 +62,17 @@ def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
         _raise_problem(workspace)
         raise Unavailable(
             APART,
-            f"The ranks on {len(placement.hosts)} hosts lost each other: {str(apart)[:200]}.",
+            f"The ranks on {len(placement.hosts)} hosts lost each other: {(str(apart) or repr(apart))[:200]}.",
             hint="Another host is down, or the network between them; the run goes on from its newest checkpoint.",
         ) from apart
     except ChildFailedError as failed:
         _raise_problem(workspace)
+        died = f"The ranks died {config.max_restarts + 1} times; first rank {failed.get_first_failure()[0]}."
+        if placed:  # whoever placed it counts the attempts, and knows of progress between them
+            raise Unavailable(APART, died) from failed
         raise IntegrityFailure(
             "training.ranks_failed",
-            f"The ranks died {config.max_restarts + 1} times; first rank {failed.get_first_failure()[0]}.",
+            died,
             hint="The job's log has their last words; `intramuros job resume` goes on from the newest checkpoint.",
         ) from failed
     _raise_problem(workspace)

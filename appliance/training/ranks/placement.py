@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
+
+_MEET_SECONDS: Final = 1800
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,8 +43,16 @@ def launch_arguments(placement: Placement, *, run_id: str, restarts: int = 3) ->
         "run_id": run_id,
         "rdzv_backend": "c10d",
         "rdzv_endpoint": f"{placement.hosts[0]}:{placement.port}",
-        "rdzv_configs": {} if nodes == 1 else {"is_host": placement.node == 0, "join_timeout": 120},
+        "rdzv_configs": {} if nodes == 1 else _meeting(is_host=placement.node == 0),
         "local_addr": placement.hosts[placement.node],
         "max_restarts": restarts,
         "monitor_interval": 0.2,
     }
+
+
+def _meeting(*, is_host: bool) -> dict[str, Any]:
+    """Hosts verify their inputs before they meet, which may take one much longer than another.
+
+    A host that is lost is seen by whoever placed the run, not by these limits.
+    """
+    return {"is_host": is_host, "join_timeout": _MEET_SECONDS, "read_timeout": _MEET_SECONDS}

@@ -20,26 +20,29 @@ from appliance.rankhost import runs as runs_module
 from appliance.rankhost.app import build_app
 from appliance.rankhost.runs import Runs
 from appliance.services.machine import code_digest, environment
+from appliance.services.version import product_version
 
 KEY = "01M8P32RG67KB035NK0326PY47"
 ROWS = b'{"prompt": "a", "completion": "b"}\n'
 DIGEST = hashlib.sha256(ROWS).hexdigest()
 
 
-def spec(*, path: str = "train.jsonl", kind: JobKind = JobKind.TRAIN_FULL, seed: int = 1, **changes: Any) -> JobSpec:
+def spec(
+    *, path: str = "train.jsonl", kind: JobKind = JobKind.TRAIN_FULL, seed: int = 1, name: str = "dataset"
+) -> JobSpec:
     entry = FileEntry(path=path, digest=DIGEST, size=len(ROWS))
     return JobSpec(
         kind=kind,
-        inputs={"dataset": InputRef(ref="d@1", digest="0" * 64, files=(entry,))},
+        inputs={name: InputRef(ref="d@1", digest="0" * 64, files=(entry,))},
         parameters={},
         seed=seed,
-        environment=msgspec.structs.replace(environment(1, code_digest()), **changes),
+        environment=environment(1, "of an older version"),
     )
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Runs:
-    return Runs(tmp_path / "runs", address="127.0.0.1", niceness=0)
+    return Runs(tmp_path / "runs", address="127.0.0.1", interface="lo", niceness=0)
 
 
 @pytest.fixture
@@ -50,8 +53,12 @@ async def http(runs: Runs) -> AsyncIterator[httpx2.AsyncClient]:
     await runs.shut_down()
 
 
-async def lay_out(http: httpx2.AsyncClient, asked: JobSpec, key: str = KEY) -> httpx2.Response:
-    return await http.put(f"/runs/{key}", content=msgspec.json.encode(Order(spec=asked)))
+async def lay_out(
+    http: httpx2.AsyncClient, asked: JobSpec, key: str = KEY, *, version: str = "", **changes: Any
+) -> httpx2.Response:
+    own = msgspec.structs.replace(environment(1, code_digest()), **changes)
+    order = Order(spec=asked, version=version or product_version(), environment=own)
+    return await http.put(f"/runs/{key}", content=msgspec.json.encode(order))
 
 
 def code(response: httpx2.Response) -> str:
@@ -87,18 +94,17 @@ async def test_a_key_is_a_job_id(http: httpx2.AsyncClient, key: str) -> None:
     assert code(await lay_out(http, spec(), key)) in ("rankhost.key", "api.route")
 
 
-@pytest.mark.parametrize(
-    ("asked", "refusal"),
-    [
-        (spec(kind=JobKind.IMPORT_MODEL), "rankhost.kind"),
-        (spec(code="0" * 64), "rankhost.other_version"),
-        (spec(packages={"torch": "1.0"}), "rankhost.other_packages"),
-    ],
-)
-async def test_what_would_not_compute_the_same_is_refused(
-    http: httpx2.AsyncClient, asked: JobSpec, refusal: str
-) -> None:
-    assert code(await lay_out(http, asked)) == refusal
+@pytest.mark.parametrize("name", ["../../other", "/tmp", "", "a/b"])
+async def test_an_input_has_a_plain_name(http: httpx2.AsyncClient, tmp_path: Path, name: str) -> None:
+    assert code(await lay_out(http, spec(name=name))) == "rankhost.path"
+    assert not (tmp_path / "runs").exists()
+
+
+async def test_what_would_not_compute_the_same_is_refused(http: httpx2.AsyncClient) -> None:
+    assert code(await lay_out(http, spec(kind=JobKind.IMPORT_MODEL))) == "rankhost.kind"
+    assert code(await lay_out(http, spec(), version="0.0.9")) == "rankhost.other_version"
+    assert code(await lay_out(http, spec(), code="0" * 64)) == "rankhost.other_version"
+    assert code(await lay_out(http, spec(), packages={"torch": "1.0"})) == "rankhost.other_packages"
 
 
 async def test_one_key_is_one_run(http: httpx2.AsyncClient) -> None:
@@ -129,18 +135,85 @@ async def test_a_body_that_is_none_is_refused(http: httpx2.AsyncClient) -> None:
     assert code(await http.post(f"/runs/{KEY}/other")) == "api.route"
 
 
-async def test_a_run_that_nobody_asks_about_is_stopped(
-    runs: Runs, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def start_sleep(directory: Path, _spec: JobSpec, *, niceness: int) -> subprocess.Popen[bytes]:
-        return start(["sleep", "60"], log=directory / "process.log")
+@pytest.fixture
+def sleeping(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Put a sleep in place of a job that would go on; returns the processes that were started."""
+    started: list[int] = []
 
-    monkeypatch.setattr(runs_module, "LEASE", 0.2)
-    monkeypatch.setattr(runs_module, "start_job", start_sleep)  # in place of a job that would go on
+    def start_sleep(directory: Path, _spec: JobSpec, *, niceness: int) -> subprocess.Popen[bytes]:
+        process = start(["sleep", "60"], log=directory / "process.log")
+        started.append(process.pid)
+        return process
+
+    monkeypatch.setattr(runs_module, "start_job", start_sleep)
+    return started
+
+
+async def started_run(http: httpx2.AsyncClient) -> httpx2.Response:
     await lay_out(http, spec())
     await http.put(f"/runs/{KEY}/given/{DIGEST}", content=ROWS)
-    started = await http.post(f"/runs/{KEY}/start", content=msgspec.json.encode(Start(placement={"ranks": 1})))
-    assert msgspec.json.decode(started.content, type=RunView).state == "running"
+    return await start_run(http)
+
+
+async def start_run(http: httpx2.AsyncClient) -> httpx2.Response:
+    return await http.post(f"/runs/{KEY}/start", content=msgspec.json.encode(Start(placement={"ranks": 1})))
+
+
+async def test_two_who_start_a_run_at_once_start_it_once(http: httpx2.AsyncClient, sleeping: list[int]) -> None:
+    await lay_out(http, spec())
+    await http.put(f"/runs/{KEY}/given/{DIGEST}", content=ROWS)
+    views = await asyncio.gather(start_run(http), start_run(http))
+    assert [msgspec.json.decode(view.content, type=RunView).state for view in views] == ["running", "running"]
+    assert len(sleeping) == 1
+
+
+async def test_many_runs_leave_room_for_questions(runs: Runs, http: httpx2.AsyncClient, sleeping: list[int]) -> None:
+    for number in range(40):
+        key = f"{KEY[:-2]}{number:02d}"
+        await lay_out(http, spec(), key)
+        await http.put(f"/runs/{key}/given/{DIGEST}", content=ROWS)
+        await http.post(f"/runs/{key}/start", content=msgspec.json.encode(Start(placement={"ranks": 1})))
+    async with asyncio.timeout(10):
+        assert (await http.get("/")).json()["running"] == 40
+        assert (await http.get(f"/runs/{KEY[:-2]}07")).json()["state"] == "running"
+
+
+async def test_a_run_that_ended_elsewhere_begins_again_here(
+    http: httpx2.AsyncClient, tmp_path: Path, sleeping: list[int]
+) -> None:
+    await lay_out(http, spec())
+    await http.put(f"/runs/{KEY}/given/{DIGEST}", content=ROWS)
+    (tmp_path / "runs" / KEY / "result.json").write_text('{"summary": {}}')
+    assert (await http.get(f"/runs/{KEY}")).json()["state"] == "succeeded"
+    assert msgspec.json.decode((await start_run(http)).content, type=RunView).state == "running"
+
+
+async def test_inputs_are_given_up_after_a_rest_and_damaged_ones_are_asked_for_again(
+    runs: Runs, http: httpx2.AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lay_out(http, spec())
+    given = tmp_path / "runs" / KEY / "given" / DIGEST
+    await http.put(f"/runs/{KEY}/given/{DIGEST}", content=ROWS)
+    given.write_bytes(ROWS[::-1])
+    (given.parent.parent / "error.json").write_text('{"code": "blob.corrupt", "message": "…"}')
+    assert msgspec.json.decode((await lay_out(http, spec())).content, type=RunView).missing == (DIGEST,)
+    await http.put(f"/runs/{KEY}/given/{DIGEST}", content=ROWS)
+    monkeypatch.setattr(runs_module, "INPUTS_KEPT", 0.0)
+    looking = asyncio.create_task(runs.look_after())
+    try:
+        async with asyncio.timeout(20):
+            while given.exists():
+                await asyncio.sleep(0.02)
+    finally:
+        looking.cancel()
+    assert (tmp_path / "runs" / KEY / "spec.json").exists()
+
+
+async def test_a_run_that_nobody_asks_about_is_stopped(
+    runs: Runs, http: httpx2.AsyncClient, sleeping: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs_module, "LEASE", 0.2)
+    assert msgspec.json.decode((await started_run(http)).content, type=RunView).state == "running"
     assert code(await http.delete(f"/runs/{KEY}")) == "rankhost.running"
     looking = asyncio.create_task(runs.look_after())
     try:

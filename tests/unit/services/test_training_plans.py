@@ -94,11 +94,11 @@ def test_only_training_is_planned(ctx: Context) -> None:
 def test_what_running_jobs_hold_counts_as_free_once(prefix: tuple[str, ...]) -> None:
     """However the job was started: what starts it in a sandbox has the same words in its own command."""
     hold = "import time; kept = bytearray(200 << 20); print(flush=True); time.sleep(60)"
-    before = planning._held_by_jobs()
+    before = planning.held_by_jobs()
     argv = [*prefix, sys.executable, "-c", hold, planning._WORKER]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as job:
         assert job.stdout is not None
         job.stdout.readline()
-        held = planning._held_by_jobs() - before
+        held = planning.held_by_jobs() - before
         os.killpg(job.pid, signal.SIGKILL)
     assert 200 << 20 <= held < 300 << 20
