@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 _KEY_TYPES = frozenset(
     {
@@ -37,8 +38,11 @@ _KEY_TYPES = frozenset(
 _TEMPLATE = re.compile(r"\{[{%#]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RSA_LEAST_BITS = 2048
+_FLEET_LIMIT = 64
 _DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
-_RESERVED_USERS = frozenset({"root", "daemon", "nobody", "intramuros", "intramuros-gw", "sync", "sshd", "www-data"})
+_RESERVED_USERS = frozenset(
+    {"root", "daemon", "nobody", "intramuros", "intramuros-gw", "intramuros-ranks", "sync", "sshd", "www-data"}
+)
 _SYSTEM_FOLDERS = ("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/proc", "/root", "/run", "/sbin", "/sys")
 
 
@@ -52,7 +56,8 @@ class Fault:
 
 def contradictions(answers: Answers) -> list[Fault]:
     """Return everything that is wrong with the answers."""
-    return [fault for rule in (_admin, _networks, _storage, _tls, _ports, _paths, _texts) for fault in rule(answers)]
+    rules = (_admin, _networks, _storage, _tls, _ports, _fleet, _paths, _texts)
+    return [fault for rule in rules for fault in rule(answers)]
 
 
 def doubts(answers: Answers) -> list[Fault]:
@@ -233,6 +238,112 @@ def _ports(answers: Answers) -> Iterator[Fault]:
         yield Fault(key="app.port", text=f"{answers.app.port} is SSH's port too")
     if answers.app.seed_model and not answers.app.enabled:
         yield Fault(key="app.seed_model", text="is given, and app.enabled is false")
+
+
+def _fleet(answers: Answers) -> Iterator[Fault]:
+    fleet = answers.fleet
+    if not fleet.address:
+        if fleet.boxes:
+            yield Fault(key="fleet.boxes", text="is given, and fleet.address, this box's own, is missing")
+        return
+    if not answers.app.enabled:
+        yield Fault(key="fleet.address", text="is given, and app.enabled is false")
+    if len(fleet.boxes) > _FLEET_LIMIT:
+        yield Fault(key="fleet.boxes", text=f"names {len(fleet.boxes)} boxes; {_FLEET_LIMIT} are the most")
+    try:
+        own = ipaddress.ip_interface(_without_zone(fleet.address))
+    except ValueError as error:
+        yield Fault(key="fleet.address", text=str(error))
+        return
+    if text := _inside_fault(own.ip, own.network):
+        yield Fault(key="fleet.address", text=text)
+    yield from _fleet_boxes(answers, own)
+
+
+def _fleet_boxes(answers: Answers, own: Interface) -> Iterator[Fault]:
+    fleet = answers.fleet
+    names, keys = {fleet_name(answers)}, set[bytes]()
+    addresses: set[Address] = {own.ip}
+    for number, box in enumerate(fleet.boxes):
+        where = f"fleet.boxes[{number}]"
+        if box.name in names:
+            yield Fault(key=f"{where}.name", text=f"{box.name} is this box's own, or another's")
+        names.add(box.name)
+        try:
+            address = ipaddress.ip_address(_without_zone(box.address))
+        except ValueError as error:
+            yield Fault(key=f"{where}.address", text=str(error))
+        else:
+            if text := _inside_fault(address, own.network):
+                yield Fault(key=f"{where}.address", text=text)
+            elif address in addresses:
+                yield Fault(key=f"{where}.address", text=f"{address} is this box's own, or another's")
+            addresses.add(address)
+        if text := _endpoint_fault(box.endpoint, answers):
+            yield Fault(key=f"{where}.endpoint", text=text)
+        key = _wireguard_key(box.public_key)
+        if key is None:
+            yield Fault(key=f"{where}.public_key", text="is no WireGuard key: the base64 of 32 bytes")
+        elif key in keys:
+            yield Fault(key=f"{where}.public_key", text="is another box's too")
+        else:
+            keys.add(key)
+
+
+def fleet_name(answers: Answers) -> str:
+    """Return the name of this box in its fleet."""
+    return answers.fleet.name or answers.hostname.partition(".")[0].lower()
+
+
+def _inside_fault(address: Address, network: Network) -> str:
+    """Return why a box cannot have this address inside the fleet's network, or nothing."""
+    if address.is_unspecified or address.is_loopback or address.is_multicast or address.is_link_local:
+        return f"{address} is no address for a box"
+    if network.num_addresses == 1:
+        return f"{network} has no room for other boxes; give the network's length, such as {address}/24"
+    if address not in network:
+        return f"{address} does not lie in {network}, the network of fleet.address"
+    if network.num_addresses > 2 and address in {network.network_address, network.broadcast_address}:
+        return f"{address} is the network itself, or all of it"
+    return ""
+
+
+def _without_zone(text: str) -> str:
+    """Return the text of an address. Raises ValueError for one that counts on a link of one machine (RFC 4007)."""
+    if "%" in text:
+        raise ValueError(f"{text!r} names an interface of one machine")
+    return text
+
+
+def _endpoint_fault(text: str, answers: Answers) -> str:
+    try:
+        address, port = _endpoint(text)
+    except ValueError:
+        return f"{text!r} is neither an IP address nor an address with a port: names are not resolved"
+    if not 0 < port <= 65535:
+        return f"{port} is no port"
+    try:
+        inside = contains(answers.network.fleet, address)
+    except ValueError:
+        return ""  # the network itself is named already
+    return "" if inside else f"{address} lies in no network of network.fleet, so the firewall would not let it through"
+
+
+def _endpoint(text: str) -> tuple[Address, int]:
+    """Return address and port, 1 where none is given. Raises ValueError."""
+    text = _without_zone(text)
+    if match := re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})", text, flags=re.ASCII):
+        return ipaddress.ip_address(match[1] or match[2]), int(match[3])
+    return ipaddress.ip_address(text), 1
+
+
+def _wireguard_key(text: str) -> bytes | None:
+    """Return the 32 bytes of a key, or None for anything that WireGuard would not print so."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return key if len(key) == 32 and base64.b64encode(key).decode() == text else None
 
 
 def _paths(answers: Answers) -> Iterator[Fault]:

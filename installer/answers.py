@@ -17,6 +17,7 @@ from appliance.kernel.errors import BadInput, NotFound, storage_failure
 
 _LIMIT = 1 << 20
 _LABELS = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _USER = r"[a-z_][a-z0-9_-]{0,30}"
 
 
@@ -114,6 +115,34 @@ class App(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Model of the bundle to serve from the start; empty means none."""
 
 
+class FleetBox(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Another box whose processes train together with this one's. Its key is named here, never taken on trust."""
+
+    name: Annotated[str, msgspec.Meta(pattern=rf"^{_LABEL}\Z")]
+    """Its name in the fleet: small letters, digits and dashes."""
+    address: str
+    """Its address inside the fleet's private network, such as `10.77.0.2`."""
+    endpoint: str
+    """Its address in your network, covered by `network.fleet`: `192.0.2.12`, or `192.0.2.12:51820` where its port is
+    not this box's."""
+    public_key: str
+    """Its public key, as its `/etc/intramuros/fleet/public.key` has it."""
+
+
+class Fleet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Boxes that train together, over an encrypted network of their own ([fleet](fleet.md))."""
+
+    name: Annotated[str, msgspec.Meta(pattern=rf"^({_LABEL})?\Z")] = ""
+    """Name of this box in the fleet; empty means the host name's first part."""
+    address: str = ""
+    """Address of this box inside the fleet's private network, with the network's length: `10.77.0.1/24`. Empty means
+    no fleet."""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 51820
+    """UDP port of the encrypted network, open to `network.fleet` alone."""
+    boxes: tuple[FleetBox, ...] = ()
+    """The other boxes, at most 64. Empty until their public keys are known."""
+
+
 class Monitor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Metrics and alerts, on the loopback only."""
 
@@ -180,6 +209,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     storage: Storage = Storage()
     tls: Tls = Tls()
     app: App = App()
+    fleet: Fleet = Fleet()
     monitor: Monitor = Monitor()
     backup: Backup = Backup()
     ssh: Ssh = Ssh()

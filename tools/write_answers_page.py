@@ -20,6 +20,8 @@ SECTIONS = (
     ("storage.tang_servers", "TangServer"),
     ("tls", "Tls"),
     ("app", "App"),
+    ("fleet", "Fleet"),
+    ("fleet.boxes", "FleetBox"),
     ("monitor", "Monitor"),
     ("backup", "Backup"),
     ("ssh", "Ssh"),
@@ -47,7 +49,7 @@ def page() -> str:
     """Return the page as it should be."""
     parts = [_TOP, "## Example\n", f"```toml\n{_example()}```\n"]
     for name, struct in SECTIONS:
-        title = f"[[{name}]]" if struct == "TangServer" else f"[{name}]"
+        title = f"[[{name}]]" if struct in {"TangServer", "FleetBox"} else f"[{name}]"
         parts.append(f"## {title if name else 'At the top'}\n")
         if name:
             parts.append(f"{_purpose(struct)}\n")

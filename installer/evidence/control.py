@@ -179,6 +179,8 @@ class Listeners(_Check, tag="listeners", frozen=True, kw_only=True):
     """Programs that listen on an address which is not a loopback."""
 
     programs: tuple[str, ...]
+    tunnel: str = ""
+    """file of `wg setconf`: its UDP port may be the kernel's, which has no process"""
 
 
 class UnitScore(_Check, tag="unit-score", frozen=True, kw_only=True):

@@ -80,8 +80,9 @@ def _wait_for_an_answer(box: Box, *, seconds: int = 60) -> None:
 
 def test_every_unit_runs_and_the_box_is_in_order(box: Box) -> None:
     _wait_for_an_answer(box)
-    units = "intramuros.target intramurosd intramuros-gateway intramuros-tls.timer intramuros-metrics.timer"
-    assert box.sh(f"systemctl is-active {units} intramuros-backup.timer").out.split() == ["active"] * 6
+    units = "intramuros.target intramurosd intramuros-gateway intramuros-ranks intramuros-tls.timer"
+    timers = "intramuros-metrics.timer intramuros-backup.timer"
+    assert box.sh(f"systemctl is-active {units} {timers}").out.split() == ["active"] * 7
     assert box.sh("systemctl list-units --failed --plain --no-legend").out == ""
     states = {unit["name"]: unit["state"] for unit in json.loads(box.sh("intramuros status --json").out)["units"]}
     assert states.pop("intramurosd") == states.pop("gateway") == "ready"
@@ -100,6 +101,19 @@ def test_daemon_engines_and_jobs_have_no_network(box: Box) -> None:
         assert box.sh(f"nsenter -t {pid} -n ip -o link | cut -d: -f2").out.split() == ["lo"]
     attention = json.loads(box.sh("intramuros status --json").out)["attention"]
     assert not [item for item in attention if "network" in item["text"]]
+
+
+def test_rank_host_of_a_box_alone_has_the_loopback_alone(box: Box) -> None:
+    main = box.sh("systemctl show -P MainPID intramuros-ranks").out.strip()
+    assert box.sh(f"nsenter -t {main} -n ip -o link | cut -d: -f2").out.split() == ["lo"]
+    inside = f"nsenter -t {main} -m setpriv --reuid intramuros-ranks --regid intramuros-ranks --clear-groups"
+    state = "/srv/intramuros"
+    for closed in ("intramuros.sqlite3", "secrets/audit.key", "authority", "blobs/sha256", "jobs", "run"):
+        assert not box.sh(f"{inside} cat {state}/{closed} || {inside} ls {state}/{closed}/", check=False).ok, closed
+    assert box.sh("stat -c '%U %a' /srv/intramuros/ranks /run/intramuros-ranks").out.splitlines() == [
+        "intramuros-ranks 700",
+        "intramuros-ranks 2750",
+    ]
 
 
 def test_engine_computes_with_kernels_for_this_processor(box: Box, bundle: Bundle) -> None:
@@ -204,7 +218,7 @@ def test_figures_reach_prometheus_and_no_alert_fires(box: Box) -> None:
 
 
 def test_what_the_appliance_takes_of_the_memory_leaves_room_on_four_gib(box: Box) -> None:
-    pids = box.sh("pgrep -u intramuros,intramuros-gw,prometheus").out.split()
+    pids = box.sh("pgrep -u intramuros,intramuros-gw,intramuros-ranks,prometheus").out.split()
     assert len(pids) >= 6
     used = sum(int(box.sh(f"awk '/^Pss:/ {{print $2}}' /proc/{pid}/smaps_rollup").out) for pid in pids)
     figure = used / 1024

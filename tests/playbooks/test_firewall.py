@@ -24,6 +24,7 @@ _PASSWD = {
     "root": ["x", "0", "0", "root", "/root", "/bin/bash"],
     "_chrony": ["x", "105", "112", "", "/var/lib/chrony", "/usr/sbin/nologin"],
     "intramuros": ["x", "990", "990", "", "/nonexistent", "/usr/sbin/nologin"],
+    "intramuros-ranks": ["x", "988", "988", "", "/nonexistent", "/usr/sbin/nologin"],
     "intramuros-gw": ["x", "989", "989", "", "/nonexistent", "/usr/sbin/nologin"],
 }
 _SITE = {
@@ -79,9 +80,9 @@ def test_ports_open_to_declared_zones_alone(ruleset: list[dict[str, Any]]) -> No
 
 def test_answers_go_out_before_the_silent_accounts_are_stopped(ruleset: list[dict[str, Any]]) -> None:
     verdicts = [_verdict(rule) for rule in _rules(ruleset, "output")]
-    assert verdicts[:4] == ["drop", "accept", "jump silent", "jump silent"]  # invalid, answers, then both accounts
+    assert verdicts[:5] == ["drop", "accept", *["jump silent"] * 3]  # invalid, answers, then the accounts
     silent = [_match(rule, "skuid") for rule in _rules(ruleset, "output") if _verdict(rule) == "jump silent"]
-    assert sorted(silent) == [989, 990]
+    assert sorted(silent) == [988, 989, 990]
     assert _verdict(_rules(ruleset, "silent")[-1]) == "reject"
 
 
@@ -130,6 +131,22 @@ def test_neighbour_discovery_stays_and_only_from_the_link(ruleset: list[dict[str
 def test_without_the_gateway_ssh_alone_is_open(tmp_path: Path) -> None:
     ruleset = _load(_render(_SITE | {"firewall_gateway": False}), tmp_path)
     assert _accepted(ruleset, "input", "tcp") == {("@admin4", 22), ("@admin6", 22)}
+
+
+def test_the_fleet_s_port_is_open_to_other_boxes_alone(tmp_path: Path) -> None:
+    ruleset = _load(_render(_SITE | {"firewall_fleet_port": 51820}), tmp_path)
+    assert _accepted(ruleset, "input", "udp") == {(None, 68), ("@fleet4", 51820), ("@fleet6", 51820)}
+    out = {
+        (_match(rule, "daddr"), _match(rule, "sport"), _match(rule, "dport"))
+        for rule in _rules(ruleset, "output")
+        if _verdict(rule) == "accept" and "@fleet" in json.dumps(rule)
+    }
+    assert out == {("@fleet4", 51820, None), ("@fleet6", 51820, None)}
+
+
+def test_without_a_fleet_nothing_names_it_but_its_set_and_the_gateway(ruleset: list[dict[str, Any]]) -> None:
+    named = [rule for chain in ("input", "output") for rule in _rules(ruleset, chain) if "@fleet" in json.dumps(rule)]
+    assert [(_match(rule, "saddr"), _match(rule, "dport")) for rule in named] == [("@fleet4", 8443), ("@fleet6", 8443)]
 
 
 def test_loading_twice_over_an_older_version_is_the_same(tmp_path: Path) -> None:

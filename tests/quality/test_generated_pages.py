@@ -48,6 +48,7 @@ def test_answer_is_explained(struct: str) -> None:
         "storage",
         "tls",
         "app",
+        "fleet",
         "monitor",
         "backup",
         "ssh",

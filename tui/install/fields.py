@@ -202,8 +202,11 @@ _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
 _IN_ROWS = frozenset({"admin.authorized_keys"})
 """Lists whose entries contain spaces."""
 
-NOT_ASKED = frozenset({"schema", "storage.recovery_key_file"})
-"""Keys of the answer file that no person at a wizard decides: it shows a recovery key itself."""
+NOT_ASKED = frozenset(
+    {"schema", "storage.recovery_key_file", "fleet.name", "fleet.address", "fleet.port", "fleet.boxes"}
+)
+"""Keys of the answer file that no person at a wizard decides: it shows a recovery key itself, and a fleet needs keys
+that the boxes make."""
 
 
 @cache

@@ -11,6 +11,7 @@ from installer.evidence.checks.finding import Finding, finding, in_words, listed
 from installer.evidence.control import Listeners, SystemdSetting, Unit, UnitScore
 from installer.evidence.machine import CannotTell, DoesNotApply, Machine
 
+_TUNNEL = "the kernel's WireGuard"
 _ENABLED = {"enabled", "enabled-runtime", "static", "alias", "indirect", "generated"}
 
 
@@ -82,6 +83,7 @@ def listeners(check: Listeners, machine: Machine) -> Finding:
     answer = machine.run(*argv)
     if answer.status != 0:
         raise CannotTell(f"ss: {answer.stderr.strip()}")
+    tunnel = _tunnel_port(machine.read(check.tunnel) if check.tunnel else None)
     seen, foreign = [], []
     for line in answer.stdout.splitlines():
         fields = line.split()
@@ -89,9 +91,11 @@ def listeners(check: Listeners, machine: Machine) -> Finding:
             continue
         process = re.search(r'\(\("([^"]*)",pid=(\d+)', line)
         owner = _unit_of(process[2], machine) if process else "unknown"
+        if process is None and tunnel and fields[0] == "udp" and fields[4].endswith(f":{tunnel}"):
+            owner = _TUNNEL
         said = f"{fields[0]} {fields[4]} {owner}"
         seen.append(said)
-        if owner not in check.programs:
+        if owner not in {*check.programs, _TUNNEL}:
             foreign.append(said)
     return finding(
         ok=not foreign,
@@ -99,6 +103,12 @@ def listeners(check: Listeners, machine: Machine) -> Finding:
         expected=f"nobody but {', '.join(check.programs)}",
         source=argv,
     )
+
+
+def _tunnel_port(settings: str | None) -> str:
+    """Return the port that WireGuard was told, or nothing."""
+    told = re.search(r"^ListenPort\s*=\s*([0-9]+)$", settings or "", flags=re.MULTILINE)
+    return told[1] if told else ""
 
 
 def _is_loopback(local: str) -> bool:

@@ -9,11 +9,20 @@ from hypothesis import strategies as st
 
 from appliance.kernel.errors import BadInput, NotFound
 from installer.answer_example import EXAMPLE
-from installer.answer_rules import doubts
+from installer.answer_rules import doubts, fleet_name
 from installer.answers import Answers, as_document, check_answers, parse_answers, read_answers
 from tests.unit.installer.complete_answers import PUBLIC_KEY, complete_answers
 
 _LUKS = {"mode": "luks", "device": "/dev/disk/by-id/data", "unlock": ["passphrase"]}
+_FLEET_KEY = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
+_BETA = {"name": "beta", "address": "10.77.0.2", "endpoint": "192.0.2.12", "public_key": _FLEET_KEY}
+_GAMMA = {
+    "name": "gamma",
+    "address": "10.77.0.3",
+    "endpoint": "192.0.2.13:51821",
+    "public_key": "TrMvSoP4jYQlY6RIzBgbssQqY3vxI2Pi+y71lOWWXX0=",
+}
+_FLEET = {"network": {"fleet": ["192.0.2.12/31", "2001:db8:3::/64"]}}
 _TANG = {"url": "http://192.0.2.9:7500", "thumbprint": "Vuz2KD0aRg2Rpz2dQ7oFPuN1dHYg2D8HJxj8ZPVM0Wk"}
 
 
@@ -21,6 +30,10 @@ def _refused(**sections: Any) -> BadInput:
     with pytest.raises(BadInput) as caught:
         check_answers(complete_answers(**sections), name="answers.toml")
     return caught.value
+
+
+def _with_boxes(*boxes: dict[str, str]) -> dict[str, Any]:
+    return _FLEET | {"fleet": {"address": "10.77.0.1/24", "boxes": list(boxes)}}
 
 
 def test_example_is_accepted() -> None:
@@ -55,6 +68,9 @@ def test_defaults_are_in_the_document(answers: Answers) -> None:
         ({"admin": {"user": "Anna"}}, "key admin.user"),
         ({"profile": "paranoid"}, "key profile"),
         ({"schema": 2}, "key schema"),
+        ({"fleet": {"port": 0}}, "key fleet.port"),
+        ({"fleet": {"name": "Alpha"}}, "key fleet.name"),
+        ({"fleet": {"boxes": [{"name": "a/b"}]}}, "key fleet.boxes"),
         ({"storage": {"tang_servers": [{"url": "ftp://x", "thumbprint": "x"}]}}, "key storage.tang_servers"),
     ],
 )
@@ -111,6 +127,32 @@ def test_faults_of_one_key_name_it(sections: dict[str, Any], said: str) -> None:
         ),
         ({"tls": {"names": ["a b"]}}, "tls.names[0]", "neither a host name"),
         ({"app": {"port": 22}}, "app.port", "SSH's port"),
+        ({"admin": {"user": "intramuros-ranks"}}, "admin.user", "account of the system"),
+        ({"fleet": {"boxes": [_BETA]}}, "fleet.boxes", "this box's own, is missing"),
+        ({"fleet": {"address": "10.77.0.1/24"}, "app": {"enabled": False}}, "fleet.address", "app.enabled is false"),
+        ({"fleet": {"address": "10.77.0.1"}}, "fleet.address", "no room for other boxes"),
+        ({"fleet": {"address": "10.77.0.0/24"}}, "fleet.address", "the network itself"),
+        ({"fleet": {"address": "10.77.0.255/24"}}, "fleet.address", "the network itself"),
+        ({"fleet": {"address": "127.0.0.1/8"}}, "fleet.address", "no address for a box"),
+        ({"fleet": {"address": "fd00::1%x/64"}}, "fleet.address", "fd00::1%x"),
+        ({"fleet": {"address": "alpha"}}, "fleet.address", "alpha"),
+        (_with_boxes(_BETA | {"name": "box1"}), "fleet.boxes[0].name", "own"),
+        (_with_boxes(_BETA, _GAMMA | {"name": "beta"}), "fleet.boxes[1].name", "another's"),
+        (_with_boxes(_BETA | {"address": "10.77.0.1"}), "fleet.boxes[0].address", "own"),
+        (_with_boxes(_BETA, _GAMMA | {"address": "10.77.0.2"}), "fleet.boxes[1].address", "another's"),
+        (_with_boxes(_BETA | {"address": "10.78.0.2"}), "fleet.boxes[0].address", "does not lie in 10.77.0.0/24"),
+        (_with_boxes(_BETA | {"address": "fd00::2"}), "fleet.boxes[0].address", "does not lie in 10.77.0.0/24"),
+        (_with_boxes(_BETA | {"address": "10.77.0.2/24"}), "fleet.boxes[0].address", "10.77.0.2/24"),
+        (_with_boxes(_BETA | {"endpoint": "192.0.2.99"}), "fleet.boxes[0].endpoint", "in no network of network.fleet"),
+        (_with_boxes(_BETA | {"endpoint": "beta.example.org"}), "fleet.boxes[0].endpoint", "names are not resolved"),
+        (_with_boxes(_BETA | {"endpoint": "192.0.2.12:0"}), "fleet.boxes[0].endpoint", "0 is no port"),
+        (_with_boxes(_BETA | {"endpoint": "192.0.2.12:70000"}), "fleet.boxes[0].endpoint", "70000 is no port"),
+        (_with_boxes(_BETA | {"endpoint": "2001:db8:3::2%x"}), "fleet.boxes[0].endpoint", "names are not resolved"),
+        (_with_boxes(_BETA | {"public_key": _FLEET_KEY[:-5] + "="}), "fleet.boxes[0].public_key", "32 bytes"),
+        (_with_boxes(_BETA | {"public_key": _FLEET_KEY[:-2] + "h="}), "fleet.boxes[0].public_key", "32 bytes"),
+        (_with_boxes(_BETA | {"public_key": "é" * 44}), "fleet.boxes[0].public_key", "32 bytes"),
+        (_with_boxes(_BETA, _GAMMA | {"public_key": _FLEET_KEY}), "fleet.boxes[1].public_key", "another box's too"),
+        (_with_boxes(*[_BETA] * 65), "fleet.boxes", "64 are the most"),
         ({"app": {"enabled": False, "seed_model": "seed"}}, "app.seed_model", "app.enabled is false"),
         ({"lifeline": {"probe_from": "203.0.113.1"}}, "lifeline.probe_from", "can never succeed"),
         ({"lifeline": {"probe_from": "nowhere"}}, "lifeline.probe_from", "nowhere"),
@@ -125,6 +167,26 @@ def test_contradictions_name_the_key(sections: dict[str, Any], key: str, said: s
     assert error.code == "answers.contradiction"
     assert key in error.message
     assert said in error.message
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"fleet": {"address": "10.77.0.1/24"}},
+        {"fleet": {"address": "fd00::1/64", "name": "alpha", "port": 443}},
+        _with_boxes(_BETA, _GAMMA),
+        _with_boxes(_BETA | {"endpoint": "2001:db8:3::2"}, _GAMMA | {"endpoint": "[2001:db8:3::3]:51820"}),
+        _FLEET | {"fleet": {"address": "10.77.0.0/31", "boxes": [_BETA | {"address": "10.77.0.1"}]}},
+    ],
+)
+def test_fleets_that_are_taken(sections: dict[str, Any]) -> None:
+    answers = check_answers(complete_answers(**sections), name="answers.toml")
+    assert check_answers(as_document(answers), name="again") == answers
+
+
+def test_own_name_in_the_fleet_is_the_host_name_s_first_part() -> None:
+    assert fleet_name(check_answers(complete_answers(hostname="Box1.example.org"), name="a")) == "box1"
+    assert fleet_name(check_answers(complete_answers(fleet={"name": "alpha"}), name="a")) == "alpha"
 
 
 def test_everything_is_told_at_once() -> None:
@@ -168,7 +230,7 @@ _TEXTS = (
     "1.2.3.4",
 )
 _LEAVES = st.none() | st.booleans() | st.integers(-1, 70000) | st.text(max_size=8) | st.sampled_from(_TEXTS)
-_NAMES = st.sampled_from(["url", "thumbprint", "x"])
+_NAMES = st.sampled_from(["url", "thumbprint", "name", "address", "endpoint", "public_key", "x"])
 _VALUES = st.recursive(
     _LEAVES, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_NAMES, inner, max_size=2), max_leaves=4
 )

@@ -256,6 +256,27 @@ def test_check(check: Check, ok: bool, observed: str) -> None:
     assert found.expected
 
 
+_TUNNEL = "/etc/intramuros/fleet/wireguard.conf"
+
+
+@pytest.mark.parametrize(
+    ("line", "ok"),
+    [
+        ("udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*", True),
+        ("udp UNCONN 0 0 [::]:51820 [::]:*", True),
+        ("udp UNCONN 0 0 0.0.0.0:51821 0.0.0.0:*", False),
+        ("tcp LISTEN 0 9 0.0.0.0:51820 0.0.0.0:*", False),
+        ('udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:* users:(("nc",pid=7,fd=3))', False),
+    ],
+)
+def test_the_kernel_holds_the_tunnel_s_port_and_no_other(line: str, ok: bool) -> None:
+    made = machine()
+    made.programs["ss", "-H", "-t", "-u", "-l", "-n", "-p"] = said(f"{line}\n")
+    made.texts[_TUNNEL] = "[Interface]\nListenPort = 51820\n"
+    assert examine(Listeners(programs=("ssh.service",), tunnel=_TUNNEL), made).ok is ok
+    assert examine(Listeners(programs=("ssh.service",)), made).ok is False
+
+
 @pytest.mark.parametrize(
     ("check", "problem"),
     [
