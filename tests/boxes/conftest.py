@@ -62,6 +62,7 @@ class Rig:
         memory_bytes: int | None = None,
         cpus: int | None = None,
         shared: tuple[tuple[Path, str], ...] = (),
+        tunnels: bool = False,
     ) -> NspawnBox:
         """Make and start a bare Debian box, or one in the state that `layers` hold."""
         return self._start(
@@ -73,6 +74,7 @@ class Rig:
                 memory_bytes=memory_bytes,
                 cpus=cpus,
                 shared=shared,
+                tunnels=tunnels,
             )
         )
 

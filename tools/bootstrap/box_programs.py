@@ -23,6 +23,8 @@ CONTAINERS = {
     "openssh-client": "ssh",
 }
 """Debian package -> the program of it that containers need."""
+FLEETS = {"wireguard-go": "wireguard-go"}
+"""Debian package -> the program that stands in for WireGuard where this kernel has none."""
 MACHINES = {"qemu-system-x86": "qemu-system-x86_64", "qemu-utils": "qemu-img", "swtpm": "swtpm"}
 """Debian package -> the program of it that virtual machines need."""
 
@@ -50,11 +52,11 @@ def require_box_programs(log: Path) -> None:
     """Install everything the boxes need. Raises SetupFailure when it is not root, or apt cannot."""
     if os.geteuid() != 0:
         raise SetupFailure("Test boxes need root: they make namespaces, mounts and bridges.", hint="Run it as root.")
-    missing = missing_box_packages(CONTAINERS | MACHINES)
+    missing = missing_box_packages(CONTAINERS | MACHINES | FLEETS)
     if not missing:
         return
     if not may_install():
         raise SetupFailure(f"Missing from the system: {', '.join(missing)}.", hint="Install them.")
     install(missing, log)
-    if still := missing_box_packages(CONTAINERS | MACHINES):
+    if still := missing_box_packages(CONTAINERS | MACHINES | FLEETS):
         raise SetupFailure(f"Still missing after apt-get: {', '.join(still)}.", hint=f"See {log}.")

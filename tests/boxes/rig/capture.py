@@ -1,7 +1,6 @@
-"""Counts the packets on a bridge that are meant for anywhere but the bridge's own network.
+"""Counts packets on a bridge: those that leave it, or those that a test asks for.
 
-Neighbours' chatter (ARP, neighbour discovery, multicast and broadcast on the link) does not leave a link and is not
-counted. The count is only worth something when the capture is seen to work: a test sends one packet out and finds it.
+The count is only worth something when the capture is seen to work: a test sends one packet out and finds it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from pathlib import Path
 
 from tests.boxes.rig.commands import CommandFailed, Outcome, run
@@ -29,15 +27,11 @@ class Capture:
     file: Path
 
     @classmethod
-    def start(cls, tcpdump: Sequence[str], interface: str, network: IPv4Network, file: Path) -> Capture:
+    def start(cls, tcpdump: Sequence[str], interface: str, wanted: str, file: Path) -> Capture:
         """Start it, and return when it listens."""
-        leaves = (
-            f"(ip and not dst net {network} and not dst net 224.0.0.0/4 and not dst host 255.255.255.255) "
-            "or (ip6 and not dst net fe80::/10 and not dst net ff00::/8)"
-        )
         notes = file.with_suffix(".log")
         # One packet, one write: a capture that is ended must not lose its last packets.
-        words = [*tcpdump, "-n", "-U", "-i", interface, "-w", str(file), leaves]
+        words = [*tcpdump, "-n", "-U", "-i", interface, "-w", str(file), wanted]
         with notes.open("wb") as stream:
             process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream)
         deadline = time.monotonic() + _PATIENCE

@@ -52,6 +52,7 @@ class Wishes:
     profile: str = "baseline"
     lifeline_seconds: int = 600
     tang: tuple[str, ...] = ()
+    fleet: tuple[str, ...] = ()
     more: str = ""
     """More tables of the answer file."""
 
@@ -71,6 +72,7 @@ sudo = "nopasswd"
 admin = {json.dumps(wishes.admin)}
 clients = {json.dumps(wishes.clients)}
 tang = {json.dumps(wishes.tang)}
+fleet = {json.dumps(wishes.fleet)}
 
 [tls]
 names = ["{wishes.hostname}", "{wishes.address}"]

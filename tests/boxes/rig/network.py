@@ -26,6 +26,13 @@ NAME_SERVER = IPv4Address("192.0.2.53")
 """A server that nobody has (RFC 5737): a question to it is a packet that wanted to leave."""
 
 
+LEAVES = (
+    f"(ip and not dst net {NETWORK} and not dst net 224.0.0.0/4 and not dst host 255.255.255.255) "
+    "or (ip6 and not dst net fe80::/10 and not dst net ff00::/8)"
+)
+"""What is meant for anywhere but the bridge's own network; neighbours' chatter does not leave a link."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """One bridge in one network namespace."""
@@ -62,9 +69,9 @@ class Network:
     def remove_tap(self, name: str) -> None:
         run(["ip", "-n", self.namespace, "link", "delete", name], check=False)
 
-    def capture(self, name: str) -> Capture:
-        """Start counting what wants to leave the bridge."""
-        return Capture.start(self.inside(["tcpdump"]), BRIDGE, NETWORK, self.folder / f"{name}.pcap")
+    def capture(self, name: str, wanted: str = LEAVES) -> Capture:
+        """Start counting what wants to leave the bridge, or the packets that another filter (pcap-filter(7)) wants."""
+        return Capture.start(self.inside(["tcpdump"]), BRIDGE, wanted, self.folder / f"{name}.pcap")
 
 
 def make_network(namespace: str, folder: Path) -> Network:

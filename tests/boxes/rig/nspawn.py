@@ -43,6 +43,8 @@ class Container:
     """How many of this machine's processors it may use."""
     shared: tuple[tuple[Path, str], ...] = ()
     """Folders of this machine that the box sees read-only, and where."""
+    tunnels: bool = False
+    """Whether it may make network devices that a program drives, such as WireGuard's without the kernel's module."""
     more_addresses: tuple[IPv4Address, ...] = ()
 
 
@@ -109,6 +111,7 @@ class NspawnBox:
             ),
             *(f"--directory={self.root}", f"--machine={self._machine}", f"--hostname={self.name}"),
             *("--network-bridge=br0", "--link-journal=no", "--resolv-conf=off", "--timezone=off"),
+            *(["--bind=/dev/net/tun"] if self.made_from.tunnels else []),
             *(f"--bind-ro={source}:{place}" for source, place in self.made_from.shared),
         ]
         self._process = self.network.start([*self._limits(), *words], log=self.log)
