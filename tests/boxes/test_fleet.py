@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,12 @@ def _asked(box: NspawnBox, words: str) -> Any:
     return json.loads(box.sh(f"intramuros {words} --json", timeout=300).out)
 
 
-def _wait(box: NspawnBox, condition: str, *, seconds: int = 120) -> None:
-    box.sh(f"timeout {seconds} sh -c 'until {condition}; do sleep 0.2; done'", timeout=seconds + 30)
+def _until(condition: Callable[[], Any], what: str, *, seconds: float = 240.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.5)
+    return found
 
 
 @pytest.fixture
@@ -95,7 +100,7 @@ def boxes(rig: Rig, installed: Installed, bundle: Bundle, tiny: Path) -> dict[st
 
 def test_two_boxes_train_together_and_only_encrypted_packets_pass(boxes: dict[str, NspawnBox], rig: Rig) -> None:
     alpha, beta = boxes["alpha"], boxes["beta"]
-    _wait(alpha, "intramuros fleet --json | grep -c '\"reachable\": *true' | grep -q 2")
+    _until(lambda: all(box["reachable"] for box in _asked(alpha, "fleet")), "both rank hosts answer")
     assert [(box["name"], box["same_version"]) for box in _asked(alpha, "fleet")] == [("alpha", True), ("beta", True)]
     inside = _INSIDE["beta"]
     assert not alpha.sh(f"timeout 3 bash -c '</dev/tcp/{inside}/7600'", check=False).ok, "the box itself gets inside"
@@ -104,21 +109,29 @@ def test_two_boxes_train_together_and_only_encrypted_packets_pass(boxes: dict[st
     write(alpha, "/var/lib/recipe.yaml", _RECIPE)
     capture = rig.network.capture("fleet", f"host {_OUTSIDE['alpha']} and host {_OUTSIDE['beta']} and not arp")
     job = _asked(alpha, "train run /var/lib/recipe.yaml --detach")["id"]
-    _wait(beta, f"ls -d /srv/intramuros/ranks/runs/{job}/checkpoints/rank-1/step-*[0-9] >/dev/null 2>&1", seconds=240)
-    beta.sh("pkill -9 -f appliance.training.ranks.rank_task")
-    deadline = time.monotonic() + 600
-    while (found := _asked(alpha, f"job show {job}")["job"])["state"] in ("queued", "running"):
-        assert time.monotonic() < deadline, found
-        time.sleep(1)
+    sealed = f"ls -d /srv/intramuros/ranks/runs/{job}/checkpoints/rank-1/step-*[0-9]"
+    _until(lambda: beta.sh(sealed, check=False).ok, "the rank on beta has sealed a checkpoint")
+    beta.sh("pkill -9 -f training.ranks.[r]ank_task")
+    found = _until(lambda: _ended(alpha, job), "the run has ended", seconds=600)
     packets = capture.stop()
     assert found["state"] == "succeeded", found
     assert (found["summary"]["ranks"], found["summary"]["boxes"]) == (2, 2)
+    assert any("start again" in line or "Going on from" in line for line in _notes(alpha, job))
     assert packets
     assert [line for line in packets if ".51820 >" not in line or "UDP" not in line] == []
     for box in boxes.values():
         assert box.sh("ls -A /srv/intramuros/ranks/runs").out == ""
         assert box.sh("systemctl list-units --failed --plain --no-legend").out == ""
     _leaves(alpha, beta, rig)
+
+
+def _ended(box: NspawnBox, job: str) -> Any:
+    found = _asked(box, f"run show {job}")["job"]
+    return found if found["state"] not in ("queued", "running") else None
+
+
+def _notes(box: NspawnBox, job: str) -> list[str]:
+    return box.sh(f"intramuros job log {job}").out.splitlines()
 
 
 def _leaves(alpha: NspawnBox, beta: NspawnBox, rig: Rig) -> None:
