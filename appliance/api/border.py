@@ -10,9 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
+import uvicorn
+from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from appliance.kernel.errors import BadInput, InternalError, IntramurosError, NotFound, storage_failure
 from appliance.kernel.problem import problem_of
@@ -94,3 +97,17 @@ def problem(error: IntramurosError) -> Response:
     """Return an error's document under its HTTP status."""
     document = msgspec.json.encode(problem_of(error))
     return Response(document, status_code=error.http_status, media_type="application/json")
+
+
+def server_config(app: Starlette, *, http: type[HttpToolsProtocol] = HttpToolsProtocol) -> uvicorn.Config:
+    """Return how such a side is served: in the loop that runs, without a log of every call."""
+    return uvicorn.Config(
+        app,
+        http=http,
+        loop="none",
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=2,
+    )

@@ -9,6 +9,7 @@ import msgspec
 
 from appliance.api import calls
 from appliance.api import types as t
+from appliance.api.column_text import parse_columns
 from appliance.api.example_files import example_path
 from appliance.cli.dataset_export import export_rows, write_export
 from appliance.cli.dataset_text import check_text, dataset_text, diff_text
@@ -54,7 +55,7 @@ def import_(
         source=paths[0],
         more=tuple(paths[1:]),
         name=name,
-        mapping=_mapping(mapping),
+        mapping=parse_columns(mapping),
         form=form,
         labels=_labels(labels) if labels else (),
         keep=keep,
@@ -210,16 +211,6 @@ def generate(
     )
     job = follow(session, session.send(calls.generate_dataset(body)))
     _show(session, session.send(calls.dataset(str(job.summary["ref"]))))
-
-
-def _mapping(pairs: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        field, equals, column = pair.partition("=")
-        if not equals or not column:
-            raise BadInput("dataset.mapping", f"{pair!r} is not FIELD=COLUMN.", hint="Write it like prompt=question.")
-        found[field] = column
-    return found
 
 
 def _labels(file: Path) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ import uvicorn
 
 from appliance.access.roles import ALL_ROLES, role_group_ids
 from appliance.api import types as t
+from appliance.api.border import server_config
 from appliance.api.server import PeerProtocol, build_app
 from appliance.daemon.coordinator import Coordinator
 from appliance.daemon.deployer import Deployer
@@ -230,17 +231,8 @@ class Daemon:
                 raise _port_problem(settings.host, settings.port, error) from error
 
     def _control_api(self) -> tuple[uvicorn.Server, asyncio.Task[None]]:
-        config = uvicorn.Config(
-            build_app(self._appliance, self, owner_uid=self._owner_uid, on_box=self._gateway_socket is not None),
-            http=PeerProtocol,
-            loop="none",
-            lifespan="off",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            timeout_graceful_shutdown=2,
-        )
-        server = uvicorn.Server(config)
+        app = build_app(self._appliance, self, owner_uid=self._owner_uid, on_box=self._gateway_socket is not None)
+        server = uvicorn.Server(server_config(app, http=PeerProtocol))
         groups = role_group_ids() if self._gateway_socket is not None else frozenset()
         listener = _listen(self._appliance.paths.control_socket, groups=groups)
         return server, asyncio.create_task(server.serve(sockets=[listener]), name="control")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import uvicorn
 
+from appliance.api.border import server_config
 from appliance.fleet.inventory import Inventory, read_inventory, socket_of
 from appliance.kernel.errors import BadInput, Conflict, IntramurosError, storage_errors, storage_failure
 from appliance.kernel.notify import notify
@@ -61,16 +62,7 @@ async def _serve(inventory: Inventory, state: Path, sockets: Path, niceness: int
     own = inventory.box(inventory.own)
     runs = Runs(state / "runs", address=own.address, interface=inventory.interface, niceness=niceness)
     listeners = [_listen_here(socket_of(sockets, own.name)), _listen_in_fleet(own.address, inventory.port)]
-    config = uvicorn.Config(
-        build_app(runs, name=own.name),
-        loop="none",
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=2,
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config(build_app(runs, name=own.name)))
     serving = asyncio.create_task(server.serve(sockets=listeners), name="http")
     relays = [
         await relay(socket_of(sockets, box.name), box, inventory.port) for box in inventory.boxes if box is not own

@@ -62,7 +62,7 @@ async def test_a_column_without_a_part_is_refused_before_it_is_sent() -> None:
         await console.press("3", "n", shows="tickets.csv")
         await console.press("enter", "t", "enter", "enter", *"intent", *["enter"] * 4)
         rows = (await console.shows("Columns cannot be 'intent'. Write them like")).splitlines()
-        assert "Columns (label" in rows[next(at for at, row in enumerate(rows) if "console.columns" in row) - 1]
+        assert "Columns (label" in rows[next(at for at, row in enumerate(rows) if "dataset.mapping" in row) - 1]
     assert ("POST", "/v1/datasets/import") not in appliance.sent
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.api.calls import Call
-from appliance.kernel.errors import BadInput
+from appliance.api.column_text import parse_columns
 from tui.deed import Action, Answers, Deed, Field, Target, quoted
 from tui.deeds.answers import count, share
 from tui.deeds.choices import dataset_refs, fixed, model_refs
@@ -18,22 +18,11 @@ _FORMS = fixed("chat", "text", "preference", "classification", "tags", "completi
 _PLACES = ("datasets", "dataset")
 
 
-def _columns(answers: Answers) -> dict[str, str]:
-    """What `label=intent text=query` says. Raises BadInput."""
-    found = {}
-    for pair in answers.get("map", "").split():
-        part, equals, column = pair.partition("=")
-        if not (part and equals and column):
-            raise BadInput("console.columns", f"Columns cannot be {pair!r}.", hint="Write them like label=intent.")
-        found[part] = column
-    return found
-
-
 def _import(_: Target, answers: Answers) -> Call[t.JobView]:
     body = t.ImportDataset(
         source=whole_path(answers["file"]),
         name=answers["as"],
-        mapping=_columns(answers),
+        mapping=parse_columns(answers.get("map", "").split()),
         form=answers.get("form", ""),
         heldout_percent=count("Per cent held out", answers["heldout"]),
         redact=answers["redact"] == "yes",
@@ -123,7 +112,7 @@ DEEDS: tuple[Action, ...] = (
                 Field(name="file", label="File or folder", choices=data_files, faults=("dataset.", "source.")),
                 Field(name="as", label="Name", faults=("name.",)),
                 Field(name="form", label="Form (empty: found)", choices=_FORMS, required=False),
-                Field(name="map", label="Columns (label=intent)", required=False, faults=("console.columns",)),
+                Field(name="map", label="Columns (label=intent)", required=False, faults=("dataset.mapping",)),
                 Field(
                     name="heldout",
                     label="Per cent held out",
