@@ -25,7 +25,8 @@ from tests.boxes.rig.network import NAME_SERVER, NETWORK, Network
 _BOOT = 90.0
 _UP = ("running", "degraded")
 _MEMORY = Path("/sys/fs/cgroup/memory")
-_UNIFIED = Path("/sys/fs/cgroup")
+_TREES = tuple(Path("/sys/fs/cgroup", name) for name in ("systemd", "unified", ""))
+"""Where systemd keeps its control groups: in the first two where there are trees of both versions, else in the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +143,12 @@ class NspawnBox:
         if self.made_from.disk_bytes is not None:
             run(["umount", "--lazy", self.folder / "own"], check=False)
         shutil.rmtree(self.folder)
+        self._leave_groups()
 
     def freeze(self) -> tuple[Path, ...]:
         """Power off for good; return the layers from which boxes in this one's state can be made."""
         self.stop()
+        self._leave_groups()
         run(["umount", self.root])
         return (self.layer, *self.made_from.layers)
 
@@ -194,17 +197,29 @@ class NspawnBox:
         (ssh / "authorized_keys").write_text(public_key)
 
     def _limits(self) -> list[str]:
-        """Return the words that start a program inside the box's own limits of processors and memory."""
+        """Return the words that start a program in control groups of the box's own, within its limits.
+
+        Boxes that shared a group would also share what systemd attaches to units of the same name, such as the filters
+        of addresses, which then all have to agree.
+        """
         cpus = [] if self.made_from.cpus is None else ["taskset", "--cpu-list", f"0-{self.made_from.cpus - 1}"]
-        if (limit := self.made_from.memory_bytes) is None:
-            return cpus
-        if _MEMORY.is_dir():
-            group, file = _MEMORY / self._machine, "memory.limit_in_bytes"
-        else:
-            group, file = _UNIFIED / self._machine, "memory.max"
-        group.mkdir(exist_ok=True)
-        (group / file).write_text(str(limit))
-        return [*cpus, "sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "limited"]
+        groups = [base / self._machine for base in _TREES if (base / "cgroup.procs").exists()]
+        if (limit := self.made_from.memory_bytes) is not None:
+            file = "memory.limit_in_bytes" if _MEMORY.is_dir() else "memory.max"
+            groups += [_MEMORY / self._machine] if _MEMORY.is_dir() else []
+        for group in groups:
+            group.mkdir(exist_ok=True)
+        if limit is not None:
+            (groups[-1] / file).write_text(str(limit))
+        enter = " && ".join(f"echo $$ > {group}/cgroup.procs" for group in groups)
+        return [*cpus, "sh", "-c", f'{enter} && exec "$@"', "limited"] if enter else cpus
+
+    def _leave_groups(self) -> None:
+        """Remove the box's control groups, where nothing runs in them any more."""
+        for base in (*_TREES, _MEMORY):
+            for folder, _, _ in os.walk(base / self._machine, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
 
     def _running(self) -> bool:
         return self._process is not None and self._process.poll() is None
