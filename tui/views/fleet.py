@@ -55,7 +55,8 @@ def box_lines(box: FleetBox, look: Look) -> list[Line]:
         fact("processor", f"{fmt.clean(box.cpu)}, {fmt.count(box.threads)} threads"),
         fact("memory", f"{fmt.size(box.memory_available)} free of {fmt.size(box.memory)}"),
         fact("runs", f"trains for {fmt.count(box.running)} now"),
-        hint(f"Train here too:   intramuros train full … --set ranks=2 --set boxes={box.name},…"),
+        hint("To train here:"),
+        hint(f"  intramuros train full --base MODEL --data DATA --set 'boxes=[\"{box.name}\"]'"),
     ]
 
 
