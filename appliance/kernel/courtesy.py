@@ -14,10 +14,20 @@ from pathlib import Path
 NICENESS_VARIABLE = "INTRAMUROS_NICENESS"
 """Environment variable that tells a job's process how nice to be."""
 _FIRST_TO_GO = 500
+_NICEST = 19
 
 
 def give_way(niceness: int, *, proc: Path = Path("/proc/self")) -> None:
-    """Be that nice (0 to 19), and be what the kernel ends first when memory is short."""
+    """Be that nice (0 to 19), and be what the kernel ends first when memory is short.
+
+    The nicest of all runs when nobody else wants the processor (sched(7), SCHED_IDLE): a share that is merely small
+    still holds up threads that wait for each other, such as an engine's.
+    """
+    if niceness >= _NICEST:
+        try:
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        except OSError as error:
+            print(f"this process cannot be an idle one, and is nice instead: {error}", file=sys.stderr)
     if niceness > 0:
         try:
             os.nice(niceness)

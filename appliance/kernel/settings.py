@@ -58,8 +58,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """GOMP_SPINCOUNT of an engine: low where cores are shared, 20000 on a box of its own."""
     training_threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Threads of one job; 0 means every physical core. Part of a run's identity."""
-    job_niceness: Annotated[int, msgspec.Meta(ge=0, le=19)] = 10
-    """How far jobs stand back behind serving when both want the processor: 0 not at all, 19 as far as can be."""
+    job_niceness: Annotated[int, msgspec.Meta(ge=0, le=19)] = 19
+    """How far jobs stand back behind serving when both want the processor: 0 not at all; at 19 they run when nobody
+    else wants it."""
     job_retries: Annotated[int, msgspec.Meta(ge=0)] = 3
     """Restarts of a job that makes no progress between two crashes."""
     parallel_jobs: Annotated[int, msgspec.Meta(ge=1)] = 1

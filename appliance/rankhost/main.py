@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--fleet", type=Path, required=True, help="inventory of the fleet (TOML)")
     parser.add_argument("--state", type=Path, required=True, help="folder of the runs that this box trains for")
     parser.add_argument("--sockets", type=Path, required=True, help="folder of a socket for each box")
-    parser.add_argument("--niceness", type=int, default=10, help="how far runs stand back behind serving, 0 to 19")
+    parser.add_argument("--niceness", type=int, default=19, help="how far runs stand back behind serving, 0 to 19")
     options = parser.parse_args(argv)
     os.umask(0o077)
     try:

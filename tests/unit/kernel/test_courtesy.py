@@ -44,3 +44,9 @@ def test_a_sandbox_that_forbids_it_stops_no_work(
     give_way(7, proc=tmp_path)
     assert (tmp_path / "oom_score_adj").read_text() == "500"
     assert "cannot give way by a niceness of 7" in capsys.readouterr().err
+
+
+def test_the_nicest_runs_when_nobody_else_wants_the_processor() -> None:
+    program = "import os; from appliance.kernel.courtesy import give_way; give_way(19); print(os.sched_getscheduler(0))"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(told.stdout) == os.SCHED_IDLE
