@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from appliance.fleet.inventory import no_fleet
-from appliance.jobs.workspace import PLACEMENT, RANK_HOSTS, RankHosts, Workspace
+from appliance.jobs.workspace import RANK_HOSTS, RankHosts, Workspace
 from appliance.kernel.events import Progress
 from appliance.training.base_model import load_base
 from appliance.training.conversations import read_conversations
@@ -17,7 +17,6 @@ from appliance.training.memory_watch import available_memory
 from appliance.training.plan import plan_memory, shape_of_folder
 from appliance.training.ranks.boxes_task import run_on_boxes
 from appliance.training.ranks.launch_task import placement_of, run_on_ranks
-from appliance.training.ranks.placement import Placement
 from appliance.training.recipes.full import FullRecipe
 from appliance.training.recipes.registry import recipe_of
 from appliance.training.rows import PARTS
@@ -29,14 +28,14 @@ def run(workspace: Workspace) -> dict[str, Any]:
     """Fine-tune every weight. Raises BadInput, IntegrityFailure, StorageFailure or Interrupted."""
     spec = workspace.spec
     recipe = recipe_of(FullRecipe, spec.parameters)
-    if workspace.document(PLACEMENT, Placement) is not None:
+    if placement_of(workspace) is not None:
         _require_memory(workspace, recipe)
     elif (recipe.boxes or recipe.ranks > 1) and (hosts := workspace.document(RANK_HOSTS, RankHosts)):
         return run_on_boxes(workspace, recipe, hosts)
     elif recipe.boxes:
         raise no_fleet()
     if recipe.ranks > 1:
-        return run_on_ranks(workspace, placement_of(workspace, ranks=recipe.ranks))
+        return run_on_ranks(workspace, ranks=recipe.ranks)
     prepare(threads=spec.environment.threads, device=spec.environment.device)
     workspace.emit(Progress(phase="load"))
     base = load_base(

@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from appliance.api import calls
+from appliance.api.client import Client
+from appliance.api.types import JobView
 from appliance.daemon.marks import find
 from appliance.kernel.paths import StatePaths
 from benchmarks.processes import free_port
@@ -73,12 +76,12 @@ class Box:
         return self._program(b"appliance.daemon.keeper")
 
     def _program(self, module: bytes) -> int | None:
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                argv = _argv(entry)
-                if module in argv and os.fsencode(str(self.paths.root)) in argv:
-                    return int(entry.name)
-        return None
+        return next(iter(processes_with(module, os.fsencode(str(self.paths.root)))), None)
+
+    def job(self, job: str) -> JobView:
+        """Return a job as it is now, without a process of its own."""
+        with Client(self.paths.control_socket, patience=60.0) as client:
+            return client.send(calls.job(job)).job
 
     def kill(self, unit: str) -> bool:
         """Kill -9 a unit, or the daemon; False when it is not running now."""
@@ -151,8 +154,16 @@ def wait_for(condition: Callable[[], Any], *, what: str, timeout: float = 30.0) 
     raise AssertionError(f"not within {timeout:.0f} s: {what}")
 
 
-def _argv(process: Path) -> list[bytes]:
-    try:
-        return (process / "cmdline").read_bytes().split(b"\0")
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+def processes_with(*words: bytes) -> list[int]:
+    """Return the processes whose command line has all of these words."""
+    return sorted(pid for pid, argv in command_lines() if set(words) <= set(argv))
+
+
+def command_lines() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield every process of this machine with its command line."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                yield int(entry.name), (entry / "cmdline").read_bytes().split(b"\0")
+            except (FileNotFoundError, ProcessLookupError):
+                continue

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.factories.box import wait_for
+from tests.factories.box import command_lines, wait_for
 
 ADDRESSES = {"alpha": "127.0.0.2", "beta": "127.0.0.3"}
 
@@ -71,11 +71,19 @@ class RankHosts:
 
     def ranks(self, name: str) -> list[int]:
         """Return the processes of the ranks on a box."""
-        return [pid for pid, argv in _arguments() if b"rank_task" in argv and os.fsencode(self.runs(name)) in argv]
+        return self._working(name, b"appliance.training.ranks.rank_task")
 
     def processes(self, name: str) -> list[int]:
         """Return every process that works in the folder of a box's runs."""
-        return [pid for pid, argv in _arguments() if os.fsencode(self.runs(name)) in argv]
+        return self._working(name)
+
+    def _working(self, name: str, *words: bytes) -> list[int]:
+        folder = os.fsencode(self.runs(name))
+        return [
+            pid
+            for pid, argv in command_lines()
+            if set(words) <= set(argv) and any(word.startswith(folder) for word in argv)
+        ]
 
     def close(self) -> None:
         """Kill what still runs."""
@@ -107,12 +115,3 @@ def _free_port() -> int:
             except OSError:
                 continue
             return port
-
-
-def _arguments() -> Iterator[tuple[int, bytes]]:
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                yield int(entry.name), (entry / "cmdline").read_bytes()
-            except OSError:
-                continue

@@ -9,10 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.api import calls
-from appliance.api.client import Client
-from appliance.api.types import JobView
-from tests.factories.box import Box, running_box, wait_for
+from tests.factories.box import Box, processes_with, running_box, wait_for
 from tests.factories.tiny_llama import make_tiny_llama
 
 RECIPE = """\
@@ -35,22 +32,7 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
 
 def ranks_of(box: Box, job: str) -> list[int]:
     """Return the processes of a job's ranks."""
-    directory = os.fsencode(str(box.paths.job(job)))
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                argv = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if b"appliance.training.ranks.rank_task" in argv and directory in argv:
-                found.append(int(entry.name))
-    return sorted(found)
-
-
-def show(box: Box, job: str) -> JobView:
-    with Client(box.paths.control_socket, patience=60.0) as client:
-        return client.send(calls.job(job)).job
+    return processes_with(b"appliance.training.ranks.rank_task", os.fsencode(str(box.paths.job(job))))
 
 
 def wait_for_step(box: Box, job: str, step: int) -> None:
@@ -73,14 +55,14 @@ def test_a_run_on_two_ranks_survives_a_rank_its_job_a_cancellation_and_a_failure
     wait_for(lambda: not set(before) & set(ranks_of(box, job)), what="no rank outlives its job")
     wait_for_step(box, job, 70)
     box.verb("job", "cancel", job)
-    wait_for(lambda: show(box, job).state == "cancelled", what="it has saved and stopped", timeout=60)
+    wait_for(lambda: box.job(job).state == "cancelled", what="it has saved and stopped", timeout=60)
     assert ranks_of(box, job) == []
     seals = box.paths.job(job) / "checkpoints" / "rank-1"
     seals.rename(tmp_path / "seals")
     seals.touch()  # this rank alone cannot save, while the other one waits for it
     box.verb("job", "resume", job, "--detach")
-    wait_for(lambda: show(box, job).state == "failed", what="one rank's failure is the job's", timeout=100)
-    problem = show(box, job).problem
+    wait_for(lambda: box.job(job).state == "failed", what="one rank's failure is the job's", timeout=100)
+    problem = box.job(job).problem
     assert problem is not None
     assert "rank-1" in problem.message
     seals.unlink()

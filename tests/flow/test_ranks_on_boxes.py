@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from appliance.api import calls
-from appliance.api.client import Client
-from appliance.api.types import JobView
 from tests.factories.box import Box, Refused, running_box, wait_for
 from tests.factories.rank_hosts import RankHosts, rank_hosts
 from tests.factories.tiny_llama import make_tiny_llama
@@ -44,11 +41,6 @@ def box(hosts: RankHosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield started
 
 
-def show(box: Box, job: str) -> JobView:
-    with Client(box.paths.control_socket, patience=60.0) as client:
-        return client.send(calls.job(job)).job
-
-
 def newest_step(hosts: RankHosts, name: str, job: str, rank: int) -> int:
     found = (hosts.runs(name) / job / "checkpoints" / f"rank-{rank}").glob("step-*[0-9]")
     return max((int(path.name.removeprefix("step-")) for path in found), default=0)
@@ -75,7 +67,7 @@ def test_a_run_on_two_boxes_survives_a_rank_a_box_and_a_cancellation(
     hosts.start("beta")
     wait_for_step(hosts, job, lost_at + 20)
     box.verb("job", "cancel", job)
-    wait_for(lambda: show(box, job).state == "cancelled", what="it has saved and stopped", timeout=60)
+    wait_for(lambda: box.job(job).state == "cancelled", what="it has saved and stopped", timeout=60)
     assert not hosts.processes("alpha")
     assert not hosts.processes("beta")
     box.verb("job", "resume", job)
@@ -99,7 +91,7 @@ def test_a_box_that_dies_at_the_end_and_a_job_that_dies_behind_it_cost_nothing_m
     wait_for((hosts.runs("alpha") / job / "result.json").exists, what="the first box has ended", timeout=200)
     box.kill("job-")
     hosts.kill("beta")  # nobody needs it any more
-    wait_for(lambda: show(box, job).state == "succeeded", what="the model comes home", timeout=100)
+    wait_for(lambda: box.job(job).state == "succeeded", what="the model comes home", timeout=100)
     assert not list(hosts.runs("alpha").iterdir())
 
 

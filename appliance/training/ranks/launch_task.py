@@ -34,7 +34,7 @@ _AGENTS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
-def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
+def run_on_ranks(workspace: Workspace, *, ranks: int) -> dict[str, Any]:
     """Train on this host's ranks and return the first one's summary: on other hosts than its own, nothing.
 
     Raises the ranks' error, Unavailable or Interrupted.
@@ -44,8 +44,9 @@ def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
     from torch.distributed.elastic.rendezvous.api import RendezvousError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    placed = workspace.document(PLACEMENT, Placement) is not None
-    if not placed:
+    placed = placement_of(workspace)
+    placement = placed or Placement(ranks=ranks)
+    if placed is None:
         _raise_loopback()
     # A store of its own for each attempt, in the rank that torch calls 0: in one that outlives attempts, ranks would
     # find the addresses of peers that died, and agents on several hosts count their attempts apart.
@@ -84,9 +85,9 @@ def run_on_ranks(workspace: Workspace, placement: Placement) -> dict[str, Any]:
     return found
 
 
-def placement_of(workspace: Workspace, *, ranks: int) -> Placement:
-    """Return where a rank host has put this job's ranks; without one, all are here."""
-    return workspace.document(PLACEMENT, Placement) or Placement(ranks=ranks)
+def placement_of(workspace: Workspace) -> Placement | None:
+    """Return where a rank host has put this job's ranks; None where the job was not put anywhere, and has all here."""
+    return workspace.document(PLACEMENT, Placement)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
     workspace.listen_for_stop()
     try:
         with workspace.interruptible():
-            placement = placement_of(workspace, ranks=int(os.environ["WORLD_SIZE"]))
+            placement = placement_of(workspace) or Placement(ranks=int(os.environ["WORLD_SIZE"]))
             _meet(placement)
             summary = _train(workspace, placement)
             if dist.get_rank() == 0:
