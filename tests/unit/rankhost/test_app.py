@@ -183,9 +183,13 @@ async def test_a_run_that_ended_elsewhere_begins_again_here(
 ) -> None:
     await lay_out(http, spec())
     await http.put(f"/runs/{KEY}/given/{DIGEST}", content=ROWS)
-    (tmp_path / "runs" / KEY / "result.json").write_text('{"summary": {}}')
+    run = tmp_path / "runs" / KEY
+    (run / "result.json").write_text('{"summary": {}}')
     assert (await http.get(f"/runs/{KEY}")).json()["state"] == "succeeded"
+    (run / "error.json").write_text('{"code": "training.ranks_apart", "message": "…"}')
     assert msgspec.json.decode((await start_run(http)).content, type=RunView).state == "running"
+    assert not (run / "result.json").exists(), "else it would count as ended when it is stopped"
+    assert not (run / "error.json").exists()
 
 
 async def test_inputs_are_given_up_after_a_rest_and_damaged_ones_are_asked_for_again(
