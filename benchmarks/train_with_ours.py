@@ -20,6 +20,7 @@ from appliance.training.preference import DirectPreference, PairBatch, collate, 
 from appliance.training.runtime import prepare
 from appliance.training.sampler import IGNORED, Batch, Example
 from appliance.training.schedule import Schedule
+from appliance.weights.products import with_fast_products
 from appliance.weights.token_ids import int32
 from benchmarks import training_case as case
 
@@ -61,7 +62,7 @@ def main(folder: Path, threads: int) -> None:
     prepare(threads=threads, device="cpu")
     given = case.Case(folder)
     load = given.load
-    model = given.load_model()
+    model = with_fast_products(given.load_model())  # as our own loader does
     losses: list[float] = []
     tokens = 0
 

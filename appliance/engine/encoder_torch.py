@@ -21,6 +21,7 @@ from appliance.engine.encoder import Framing, Matrix, Passage, framing_of, sigmo
 from appliance.engine.frames import Kind
 from appliance.kernel.errors import BadInput, IntegrityFailure
 from appliance.weights.head import Head, has_head, read_head
+from appliance.weights.products import with_fast_products
 
 MOST_SEQUENCES: Final = 64
 LEAST_BATCH: Final = 2048
@@ -173,7 +174,7 @@ def _model(folder: Path, config: Any, *, head: bool) -> Any:
             f"The folder has no weights for {missing[0]}: this model was not made for that.",
             hint="Deploy it with the --kind it was made for.",
         )
-    return model.eval()
+    return with_fast_products(model.eval())
 
 
 def _pooling(folder: Path) -> str:

@@ -19,6 +19,7 @@ from appliance.training.base_model import load_base
 from appliance.training.recipes.dpo import DpoRecipe
 from appliance.training.recipes.lora import LoraRecipe
 from appliance.training.runtime import derive_seed
+from appliance.weights.products import with_fast_products
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ def adapt(base: Any, shape: AdapterShape, *, seed: int) -> Any:
 
     _check_targets(base, shape.targets)
     torch.manual_seed(derive_seed(seed, "adapter"))
-    return get_peft_model(
+    adapted = get_peft_model(
         base,
         LoraConfig(
             r=shape.rank,
@@ -52,6 +53,7 @@ def adapt(base: Any, shape: AdapterShape, *, seed: int) -> Any:
             task_type="CAUSAL_LM",
         ),
     )
+    return with_fast_products(adapted)
 
 
 def take_over(adapted: Any, folder: Path, shape: AdapterShape) -> Any:

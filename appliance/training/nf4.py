@@ -11,6 +11,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from appliance.weights.products import Linear, linear
+
 BLOCK: Final = 64
 """Weights that share a scale."""
 
@@ -46,7 +48,7 @@ def hold_in_nf4(model: Any) -> None:
     output = model.get_output_embeddings()
     for parent in list(model.modules()):
         for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear and layer is not output:
+            if type(layer) in {nn.Linear, Linear} and layer is not output:
                 setattr(parent, name, Nf4Linear(layer))
 
 
@@ -80,10 +82,10 @@ class _Product(torch.autograd.Function):
         """Multiply in the number format of what is given."""
         context.save_for_backward(packed, scales)
         context.shape = shape
-        return given @ restore(packed, scales, shape).to(given.dtype).T
+        return linear(given, restore(packed, scales, shape).to(given.dtype))
 
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """Return the gradient of what was given; the weight has none."""
         packed, scales = context.saved_tensors
-        return gradient @ restore(packed, scales, context.shape).to(gradient.dtype), None, None, None
+        return linear(gradient, restore(packed, scales, context.shape).to(gradient.dtype).T), None, None, None

@@ -25,6 +25,7 @@ from appliance.training.runtime import derive_seed, prepare
 from appliance.training.sampler import TextSampler
 from appliance.training.summary import summarise
 from appliance.training.tokenizer import CHAT_TEMPLATE, END, PAD, as_transformers, encode_documents, train_tokenizer
+from appliance.weights.products import with_fast_products
 
 
 def run(workspace: Workspace) -> dict[str, Any]:
@@ -102,4 +103,4 @@ def _model(recipe: SeedRecipe, tokenizer: Any, *, seed: int) -> Any:
         pad_token_id=pad,
     )
     torch.manual_seed(derive_seed(seed, "weights"))
-    return LlamaForCausalLM(config).float()
+    return with_fast_products(LlamaForCausalLM(config).float())

@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from appliance.kernel.errors import BadInput, IntegrityFailure
 from appliance.weights.families import require_encoder
 from appliance.weights.head import Head, HeadConfig, has_head, read_head
+from appliance.weights.products import with_fast_products
 from appliance.weights.token_ids import int32, slices
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
@@ -100,7 +101,7 @@ def load_encoder(folder: Path) -> LoadedEncoder:
         # Out of the mapped file into memory of our own alignment: it decides the last bit of every product.
         weight.data = weight.data.clone(memory_format=torch.contiguous_format)
     return LoadedEncoder(
-        model=model.eval(),
+        model=with_fast_products(model.eval()),
         tokenizer=load_tokenizer(folder),
         padding=int(config.pad_token_id or 0),
         longest=int(config.max_position_embeddings) - family.offset,
@@ -148,7 +149,7 @@ def load_token_classifier(folder: Path, names: Sequence[str]) -> Any:
         raise unreadable(f"it has no weights for {missing[0]}")
     for weight in model.parameters():
         weight.data = weight.data.clone(memory_format=torch.contiguous_format)
-    return model
+    return with_fast_products(model)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from appliance.kernel.errors import IntegrityFailure
+from appliance.weights.products import with_fast_products
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
@@ -80,7 +81,7 @@ def from_folder(
     for problem in ("missing_keys", "mismatched_keys", *(() if leftovers else ("unexpected_keys",))):
         if loading[problem]:
             raise unreadable(f"{problem.replace('_', ' ')}: {sorted(map(str, loading[problem]))[:3]}")
-    return model.eval(), tokenizer
+    return with_fast_products(model.eval()), tokenizer
 
 
 def unreadable(reason: str) -> IntegrityFailure:
