@@ -15,7 +15,7 @@ import msgspec
 
 from appliance.fleet.wire import BoxFacts, Order, RunView, Start
 from appliance.jobs.spec import FileEntry
-from appliance.kernel.errors import IntegrityFailure, Unavailable, storage_errors
+from appliance.kernel.errors import Conflict, IntegrityFailure, Unavailable, storage_errors
 from appliance.kernel.problem import Problem, error_of
 
 T = TypeVar("T")
@@ -25,9 +25,10 @@ _PAUSE = 0.2
 
 
 class RankHostClient:
-    """One box's rank host; use as a context manager. Every call raises the box's own error, or Unavailable.
+    """One box's rank host; use as a context manager.
 
-    A call is repeated for `patience` seconds while nobody answers: each may be repeated without harm.
+    Every call raises the box's own error, Unavailable, or Conflict where the box has another version. It is
+    repeated for `patience` seconds while nobody answers: each may be repeated without harm.
     """
 
     def __init__(self, box: str, socket: Path, *, patience: float = 5.0, timeout: float = 30.0) -> None:
@@ -111,7 +112,7 @@ class RankHostClient:
         try:
             return msgspec.json.decode(answer, type=form)
         except msgspec.DecodeError as error:
-            raise Unavailable(
+            raise Conflict(
                 "fleet.other_form",
                 f"Box {self.box} answers in another form than this one understands.",
                 hint="It has another version; install the same bundle on both.",
