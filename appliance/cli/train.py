@@ -6,7 +6,7 @@ There is one verb for each recipe; its inputs are options. `run FILE` and `plan 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from appliance.kernel.errors import BadInput
 from appliance.kernel.terminal import size_text
 from appliance.training.recipe_file import read_recipe_file
 from appliance.training.recipes.registry import RECIPES, RecipeKind
+from appliance.training.recipes.schema import fields_of
 
 Option = Callable[[Callable[..., Any]], Callable[..., Any]]
 """What `click.option` returns."""
@@ -78,18 +79,26 @@ def recipe_text(recipe: t.RecipeView) -> str:
     return "\n".join(lines)
 
 
-def parameters_of(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Parse KEY=VALUE pairs; a value is JSON where it can be, else text."""
+def parameters_of(pairs: tuple[str, ...], *, lists: Collection[str] = ()) -> dict[str, Any]:
+    """Parse KEY=VALUE pairs; a value is JSON where it can be, else text.
+
+    `lists` names the keys whose values are lists: those may also be written with commas alone.
+    """
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise BadInput("recipe.pair", f"{pair!r} is not KEY=VALUE.", hint="Write it like learning_rate=0.001.")
-        try:
-            found[key] = json.loads(text)
-        except json.JSONDecodeError:
-            found[key] = text
+        bare_list = key in lists and not text.lstrip().startswith("[")
+        found[key] = [_json_or_text(part.strip()) for part in text.split(",")] if bare_list else _json_or_text(text)
     return found
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def plan_text(plan: t.TrainingPlanView) -> str:
@@ -163,7 +172,9 @@ def recipe_verb(name: str, kind: RecipeKind, act: Callable[..., None], *own: Opt
     def recipe(session: Session, given: tuple[str, ...], seed: int, **words: Any) -> None:
         refs = {word: words.pop(word) for word in kind.inputs}
         inputs = {kind.inputs[word]: ref for word, ref in refs.items() if ref is not None}
-        body = t.SubmitJob(kind=f"train.{name}", inputs=inputs, parameters=parameters_of(given), seed=seed)
+        lists = {field.name for field in fields_of(kind.form) if field.type == "list"}
+        parameters = parameters_of(given, lists=lists)
+        body = t.SubmitJob(kind=f"train.{name}", inputs=inputs, parameters=parameters, seed=seed)
         act(session, body, **words)
 
     recipe.__doc__ = kind.purpose

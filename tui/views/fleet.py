@@ -56,7 +56,7 @@ def box_lines(box: FleetBox, look: Look) -> list[Line]:
         fact("memory", f"{fmt.size(box.memory_available)} free of {fmt.size(box.memory)}"),
         fact("runs", f"trains for {fmt.count(box.running)} now"),
         hint("To train here:"),
-        hint(f"  intramuros train full --base MODEL --data DATA --set 'boxes=[\"{box.name}\"]'"),
+        hint(f"  intramuros train full --base MODEL --data DATA --set boxes={box.name}"),
     ]
 
 

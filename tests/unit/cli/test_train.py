@@ -21,6 +21,21 @@ def test_values_are_json_where_they_can_be_else_text() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("alpha,beta", ["alpha", "beta"]),
+        ("alpha", ["alpha"]),
+        ("0, 3", [0, 3]),
+        ('["alpha", "beta"]', ["alpha", "beta"]),
+        ("[]", []),
+        ("[alpha", "[alpha"),
+    ],
+)
+def test_a_list_is_json_or_has_commas_alone(text: str, meant: object) -> None:
+    assert parameters_of((f"boxes={text}", "name=a,b"), lists={"boxes"}) == {"boxes": meant, "name": "a,b"}
+
+
 @pytest.mark.parametrize("pair", ["steps", "=1", ""])
 def test_what_is_no_pair_is_refused(pair: str) -> None:
     with pytest.raises(BadInput):
