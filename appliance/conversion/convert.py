@@ -49,17 +49,20 @@ def convert(folder: Path, output: Path, *, dtype: str, name: str, scratch: Path,
         raise BadInput("conversion.dtype", f"The number format {dtype!r} is not one of {', '.join(DTYPES)}.")
     _check_architecture(folder)
     pre = pre_tokenizer_of(folder / "tokenizer.json")
+    stage, scores = _stage(folder, scratch / "model"), scratch / "scores.json"
+    scores.write_text(json.dumps(pre.scores))
     outcome = process.run(
         [
             sys.executable,
             "-I",
             str(converter_driver.__file__),
             *("--converter", str(converter_path())),
-            *("--model", str(_stage(folder, scratch / "model"))),
+            *("--model", str(stage)),
             *("--output", str(output)),
             *("--dtype", dtype),
             *("--pre", pre.name),
-            *(("--note", f"{normaliser.KEY}={normaliser.NFC}") if pre.composes else ()),
+            *(("--note", f"{normaliser.COMPOSITION}={normaliser.NFC}") if pre.composes else ()),
+            *(("--note", f"{normaliser.PREFIX}={pre.prefix}", "--scores", str(scores)) if pre.scores else ()),
             *("--name", name),
         ],
         timeout=_TIMEOUT,

@@ -15,11 +15,13 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 EXIT_REFUSED = 3
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Refused(Exception):
@@ -35,7 +37,8 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(f"the gguf library of another version was loaded: {gguf.__file__}\n")
         return 1
     base = importlib.import_module("conversion.base")
-    _fix_vocabulary(base.TextModel, gguf, pre=options.pre, notes=options.note)
+    scores = json.loads(options.scores.read_bytes()) if options.scores else []
+    _fix_vocabulary(base.TextModel, gguf, pre=options.pre, scores=scores, notes=options.note)
     program = importlib.import_module("convert_hf_to_gguf")
     sys.argv = [
         "convert_hf_to_gguf.py",
@@ -61,12 +64,16 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("dtype", "pre", "name"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--scores", type=Path, help="JSON list: the score of each of SentencePiece's pieces")
     parser.add_argument("--note", action="append", default=[], help="a text that llama.cpp does not read: KEY=VALUE")
     return parser.parse_args(argv)
 
 
-def _fix_vocabulary(text_model: Any, gguf: Any, *, pre: str, notes: list[str]) -> None:
-    """Make every architecture of the converter write a byte-level BPE vocabulary, and nothing guessed."""
+def _fix_vocabulary(text_model: Any, gguf: Any, *, pre: str, scores: list[float], notes: list[str]) -> None:
+    """Make every architecture of the converter write a vocabulary of one kind, and nothing guessed.
+
+    SentencePiece's where there are scores, else byte-level BPE.
+    """
 
     def no_such_file(_model: Any, *_args: Any, **_options: Any) -> None:
         raise FileNotFoundError("the tokenizer is tokenizer.json alone")
@@ -77,11 +84,20 @@ def _fix_vocabulary(text_model: Any, gguf: Any, *, pre: str, notes: list[str]) -
     def write_vocabulary(model: Any) -> None:
         tokens, kinds, name = model.get_vocab_base()
         writer = model.gguf_writer
-        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_model("llama" if scores else "gpt2")
         writer.add_tokenizer_pre(name)
         writer.add_token_list(tokens)
+        if scores:
+            writer.add_token_scores(scores + [0.0] * (len(tokens) - len(scores)))
+            kinds = [
+                gguf.TokenType.BYTE if _BYTE.fullmatch(token) else kind
+                for token, kind in zip(tokens, kinds, strict=True)
+            ]
+            writer.add_add_space_prefix(False)
+            writer.add_add_space_prefix = lambda _said: None  # some architectures say it again, by another file
+        else:
+            writer.add_token_merges(gguf.SpecialVocab(model.dir_model, load_merges=True).merges)
         writer.add_token_types(kinds)
-        writer.add_token_merges(gguf.SpecialVocab(model.dir_model, load_merges=True).merges)
         write_special_tokens(model.dir_model, writer)
         for note in notes:
             writer.add_string(*note.split("=", 1))

@@ -141,9 +141,12 @@ class LlamaModel:
         """The token's text with special tokens spelled out; empty for none."""
         return self._piece(token, special=True).decode(errors="replace") if token >= 0 else ""
 
-    def tokenise(self, text: str, *, special: bool, begin: bool) -> list[int]:
-        """Token ids of `text`; `special` parses control tokens, `begin` adds what the model wants around a text."""
-        text = self._normaliser.normalise(text, special=special)
+    def tokenise(self, text: str, *, special: bool, begin: bool, start: bool = True) -> list[int]:
+        """Token ids of `text`; `special` parses control tokens, `begin` adds what the model wants around a text.
+
+        `start` is false for what goes on where another text ended.
+        """
+        text = self._normaliser.normalise(text, special=special, start=start)
         if llama_cpp.llama_vocab_type(self.vocab) != llama_cpp.LLAMA_VOCAB_TYPE_BPE:
             return self._tokenise(text, special=special, begin=begin)
         first, *others = cut_runs(text, self.control_texts if special else ())

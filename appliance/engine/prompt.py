@@ -179,8 +179,8 @@ class PromptMaker:
         rendered = self._template.render(guarded, **more)
         self._bound(len(rendered))
         tokens: list[int] = []
-        for part in rendered.split(mark):
-            tokens += self._model.tokenise(part, special=True, begin=False)
+        for at, part in enumerate(rendered.split(mark)):
+            tokens += self._model.tokenise(part, special=True, begin=False, start=at == 0)
         if self._model.adds_bos and tokens[:1] != [self._model.bos]:
             tokens.insert(0, self._model.bos)
         return tokens, self.dialect.thinks_already(rendered)
@@ -212,8 +212,8 @@ class PromptMaker:
         self._bound(len(before) + len(after))
         prefix, suffix, middle = marks
         first = [model.bos] if model.adds_bos else []
-        before_tokens = model.tokenise(before, special=False, begin=False)
-        after_tokens = model.tokenise(after, special=False, begin=False)
+        before_tokens = model.tokenise(before, special=False, begin=False, start=False)
+        after_tokens = model.tokenise(after, special=False, begin=False, start=False)
         return [*first, prefix, *before_tokens, suffix, *after_tokens, middle]
 
     @cached_property

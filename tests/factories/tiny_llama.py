@@ -64,6 +64,7 @@ CHANNEL_TEMPLATE = (
 
 _FAMILIES: dict[str, dict[str, Any]] = {
     "llama": {},
+    "llama2": {},
     "mistral": {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": None},
     "qwen2": {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"},
     "qwen3": {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 32},
@@ -95,8 +96,8 @@ def make_tiny_llama(
     """Write a Hugging Face folder (config, weights, tokenizer, template) and return it.
 
     Of the families mistral, qwen2 and qwen3 too, with what they have beside Llama's: biases, norms of queries and keys,
-    wider heads, and a tokenizer that composes. Layers beyond the usual ones add nothing: a deeper model says the same,
-    and takes longer.
+    wider heads, and a tokenizer that composes; llama2 has SentencePiece's. Layers beyond the usual ones add nothing: a
+    deeper model says the same, and takes longer.
     """
     directory.mkdir(parents=True, exist_ok=True)
     tokens, template, end = SPECIAL_TOKENS, CHAT_TEMPLATE, "<|end|>"
@@ -107,7 +108,10 @@ def make_tiny_llama(
     qwen = family.startswith("qwen")
     if qwen:
         tokens = ("<|endoftext|>", *tokens)  # transformers would add it
-    tokenizer = _tokenizer(tokens, qwen=qwen)
+    pieces = family == "llama2"
+    if pieces:
+        tokens = ("<unk>", "<s>", *tokens)
+    tokenizer = _pieces(tokens) if pieces else _tokenizer(tokens, qwen=qwen)
     tokenizer.save(str(directory / "tokenizer.json"))
     special = {text: tokenizer.token_to_id(text) for text in tokens}
     _write(
@@ -121,7 +125,7 @@ def make_tiny_llama(
     _write(
         directory / "tokenizer_config.json",
         {
-            "tokenizer_class": "PreTrainedTokenizerFast",
+            "tokenizer_class": "LlamaTokenizer" if pieces else "PreTrainedTokenizerFast",
             "eos_token": end,
             "pad_token": "<|pad|>",
             "add_bos_token": False,
@@ -201,6 +205,23 @@ def _tokenizer(special: tuple[str, ...], *, qwen: bool) -> Tokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_TRAINING_TEXT, trainer)
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
+    return tokenizer
+
+
+def _pieces(special: tuple[str, ...]) -> Tokenizer:
+    """Return a BPE of characters and bytes with every pair that makes a piece, as SentencePiece's are."""
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    learnt = Tokenizer(models.BPE())
+    learnt.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    trainer = trainers.BpeTrainer(vocab_size=VOCABULARY - len(special) - len(bytes_), show_progress=False)
+    learnt.train_from_iterator(_TRAINING_TEXT, trainer)
+    vocabulary = learnt.get_vocab()
+    words = sorted(vocabulary, key=lambda word: vocabulary[word])
+    cuts = [(word[:cut], word[cut:]) for word in words for cut in range(1, len(word))]
+    merges = [(left, right) for left, right in cuts if left in vocabulary and right in vocabulary]
+    numbered = {text: number for number, text in enumerate((*special, *bytes_, *words))}
+    tokenizer = Tokenizer(models.BPE(numbered, merges, byte_fallback=True, fuse_unk=True))
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in special])
     return tokenizer
 

@@ -50,7 +50,7 @@ def test_the_summary_has_the_figures_and_describes_the_file_as_an_import_would(c
     assert parity["strings_equal"] == parity["strings"] >= 500
 
 
-@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", ["mistral", "qwen2", "qwen3", "llama2"])
 def test_other_families_say_the_same_too(tmp_path: Path, family: str) -> None:
     workspace = make_workspace(
         tmp_path / "job",
@@ -63,8 +63,10 @@ def test_other_families_say_the_same_too(tmp_path: Path, family: str) -> None:
     assert parity["passed"] is True
     assert parity["strings_equal"] == parity["strings"]
     found = metadata(workspace.output / "model.gguf")
-    assert found["general.architecture"] == {"mistral": "llama"}.get(family, family)
-    assert found.get(normaliser.KEY) == (normaliser.NFC if family.startswith("qwen") else None)
+    assert found["general.architecture"] == {"mistral": "llama", "llama2": "llama"}.get(family, family)
+    assert found["tokenizer.ggml.model"] == ("llama" if family == "llama2" else "gpt2")
+    assert found.get(normaliser.PREFIX) == ("first" if family == "llama2" else None)
+    assert found.get(normaliser.COMPOSITION) == (normaliser.NFC if family.startswith("qwen") else None)
 
 
 def test_out_holds_the_file_and_the_proof(converted: Converted) -> None:

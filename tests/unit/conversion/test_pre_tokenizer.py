@@ -62,7 +62,7 @@ def test_digits_before_the_words_of_gpt_2_are_smollm() -> None:
         (tokenizer(ignore_merges=True), "ignore_merges"),
         (tokenizer(normalizer={"type": "NFKC"}), "NFKC"),
         (tokenizer(normalizer={"type": "Lowercase"}), "Lowercase"),
-        (tokenizer(byte_fallback=True), "byte_fallback"),
+        (tokenizer(byte_fallback=True), "ByteLevel"),
         (tokenizer(end_of_word_suffix="</w>"), "</w>"),
         ({"model": {"type": "Unigram"}, "pre_tokenizer": BYTE_LEVEL}, "Unigram"),
         ({}, "None"),
@@ -72,6 +72,37 @@ def test_anything_else_is_refused_with_what_was_found(document: dict[str, Any], 
     with pytest.raises(BadInput, match=r"conversion\.tokenizer") as refusal:
         derive_pre(document)
     assert named in refusal.value.message.replace("\\\\", "\\")
+
+
+BYTES = {f"<0x{byte:02X}>": byte for byte in range(256)}
+METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False}
+PIECES = {"byte_fallback": True, "vocab": BYTES | {"▁": 256, "a": 257, "▁a": 258}, "merges": [["▁", "a"]]}
+
+
+@pytest.mark.parametrize("scheme", ["never", "first", "always"])
+def test_sentence_pieces_have_scores_and_say_where_a_space_is_put(scheme: str) -> None:
+    found = derive_pre(tokenizer(METASPACE | {"prepend_scheme": scheme}, **PIECES))
+    assert (found.name, found.prefix, found.composes) == ("default", scheme, False)
+    assert found.scores == (*[0.0] * 258, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (tokenizer(METASPACE | {"split": True}, **PIECES), '"split": true'),
+        (tokenizer(METASPACE | {"replacement": "_"}, **PIECES), '"replacement": "_"'),
+        (tokenizer(METASPACE | {"prepend_scheme": "last"}, **PIECES), "last"),
+        (tokenizer(None, **PIECES), "null"),
+        (tokenizer(METASPACE, normalizer={"type": "NFC"}, **PIECES), "NFC"),
+        (tokenizer(METASPACE, **PIECES | {"ignore_merges": True}), "ignore_merges"),
+        (tokenizer(METASPACE, **PIECES | {"merges": []}), "'▁' and 'a' never merge"),
+        (tokenizer(METASPACE, **PIECES | {"vocab": {"▁": 0}}), "no piece for the byte 0"),
+    ],
+)
+def test_pieces_that_llama_cpp_would_put_together_differently_are_refused(changed: dict[str, Any], named: str) -> None:
+    with pytest.raises(BadInput, match=r"conversion\.tokenizer") as refusal:
+        derive_pre(changed)
+    assert named in refusal.value.message
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{"])

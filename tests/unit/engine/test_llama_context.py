@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+import random
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from appliance.conversion.convert import convert
 from appliance.engine.llama_context import Interrupted, LlamaContext, LlamaModel, NoRoom
@@ -172,6 +175,27 @@ def test_a_quantised_model_computes_a_prompt(tmp_path: Path) -> None:
     sequence = Sequence(tenant="", tokens=list(range(40)), prompt=40, limit=256, slot=0)
     assert context.decode([Chunk(sequence, 0, 40, last=True)]) == [39]
     assert np.isfinite(context.logits(1)).all()
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_sentence_pieces_are_put_together_as_the_files_tokenizer_did(tmp_path: Path, legacy: bool) -> None:
+    folder = make_tiny_llama(tmp_path / "hf", family="llama2")
+    config = folder / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"legacy": legacy}))
+    convert(folder, tmp_path / "m.gguf", dtype="f32", name="tiny", scratch=tmp_path / "scratch", threads=1)
+    model, tokenizer = LlamaModel(tmp_path / "m.gguf"), AutoTokenizer.from_pretrained(folder)
+    dice = random.Random(1)
+    parts = ["the", " ", "  ", "dog", "\n", "<|end|>", "<|user|>", "ß", "🙂", "▁", "<0x0A>", ".", "jumps over"]
+    for _ in range(300):
+        text = "".join(dice.choices(parts, k=dice.randrange(1, 12)))
+        for special in (True, False):
+            expected = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=not special)
+            assert model.tokenise(text, special=special, begin=False) == expected, text
+    begun, goes_on = (model.tokenise("the dog", special=False, begin=False, start=start) for start in (True, False))
+    assert [b"".join(model.pieces[token] for token in tokens) for tokens in (begun, goes_on)] == [
+        b" the dog",
+        b"the dog",
+    ]
 
 
 def test_texts_are_composed_where_the_files_tokenizer_did(tmp_path: Path) -> None:

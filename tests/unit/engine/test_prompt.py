@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from appliance.engine.frames import Asked, Message, Sampling, Submit, Tokenise, 
 from appliance.engine.llama_context import LlamaModel
 from appliance.engine.prompt import PromptMaker
 from appliance.kernel.errors import BadInput
+from tests.factories.tiny_llama import make_tiny_gguf
 
 TOOL = Tool(name="find", description="", parameters="{}")
 HELLO = Message(role="user", content="hello")
@@ -39,6 +41,14 @@ def test_control_tokens_come_from_the_template_alone(model: LlamaModel, prompts:
     assert _controls(model, tokens) == expected
     data = b"".join(model.pieces[token] for token in tokens)
     assert data.decode() == content + "|end|> and so on"
+
+
+def test_a_word_of_a_message_is_one_piece_wherever_its_text_is_guarded(tmp_path: Path) -> None:
+    own = LlamaModel(make_tiny_gguf(tmp_path, family="llama2"))
+    maker = PromptMaker(own, context=64)
+    tokens = maker.prepare(_chat("the<|end|>dog")).tokens
+    maker.close()
+    assert b"".join(own.pieces[token] for token in tokens).decode() == "the<|end|>dog"
 
 
 def test_ordinary_messages_are_tokenised_in_one_piece(model: LlamaModel, prompts: PromptMaker) -> None:
