@@ -1,6 +1,7 @@
-"""Packages that an interruption left half set up: apt refuses any work until dpkg has ended what it had begun.
+"""Packages that an interruption left half set up, or without others that they need: apt refuses any work until then.
 
-Looks at dpkg's own record (dpkg(1), `--audit` and `/var/lib/dpkg/updates`) and does nothing on a machine in order.
+Looks at dpkg's own record (dpkg(1), `--audit` and `/var/lib/dpkg/updates`), asks `apt-get check`, and does nothing on a
+machine in order.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def run_dpkg(argv: Sequence[str]) -> process.Outcome:
 
 def is_interrupted(root: Path) -> bool:
     """Tell whether dpkg was stopped in its middle."""
-    folder = root / "var" / "lib" / "dpkg"
+    folder = _record(root)
     if (folder / "updates").is_dir() and any(path.name.isdigit() for path in (folder / "updates").iterdir()):
         return True
     try:
@@ -36,16 +37,26 @@ def is_interrupted(root: Path) -> bool:
 
 def mend(root: Path, *, run: Run = run_dpkg) -> bool:
     """Let dpkg end what it had begun, else apt; False when there was nothing. Raises Conflict when neither can."""
-    if not is_interrupted(root):
+    status = _record(root) / "status"
+    if not status.exists():
         return False
-    outcome = run(("dpkg", f"--root={root}", "--force-confdef", "--force-confold", "--configure", "--pending"))
-    if outcome.status != 0:  # it may lack a package that a full disk kept out
-        outcome = run(("apt-get", "-qq", "-y", "--no-install-recommends", "--fix-broken", "install"))
+    apt = ("apt-get", "-qq", "-o", f"Dir::State::status={status}")
+    interrupted = is_interrupted(root)
+    if interrupted:
+        run(("dpkg", f"--root={root}", "--force-confdef", "--force-confold", "--configure", "--pending"))
+    if not is_interrupted(root) and run((*apt, "-o", "Debug::NoLocking=1", "check")).status == 0:
+        return interrupted
+    # They lack a package that a full disk kept out.
+    outcome = run((*apt, "-y", "--no-install-recommends", "--fix-broken", "install"))
     if outcome.status != 0:
         last = (outcome.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise Conflict(
             "install.packages_broken",
             f"Packages are half set up, and neither dpkg nor apt can end it: {last}",
-            hint="See which with: dpkg --audit",
+            hint="See which with: dpkg --audit; apt-get check",
         )
     return True
+
+
+def _record(root: Path) -> Path:
+    return root / "var" / "lib" / "dpkg"

@@ -19,40 +19,59 @@ def dpkg(root: Path, status: str) -> Path:
     return folder
 
 
-def never(argv: Sequence[str]) -> Outcome:
-    raise AssertionError(argv)
+class Machine:
+    """dpkg and apt, as they are seen from outside."""
+
+    def __init__(self, root: Path, *, dpkg_can: bool = True, complete: bool = True, apt_can: bool = True) -> None:
+        self.ran: list[str] = []
+        self._status = root / "var" / "lib" / "dpkg" / "status"
+        self._dpkg_can, self._complete, self._apt_can = dpkg_can, complete, apt_can
+
+    def run(self, argv: Sequence[str]) -> Outcome:
+        match argv[0], argv[-1]:
+            case "dpkg", _:
+                assert "--configure" in argv
+                self.ran.append("configure")
+                done = self._dpkg_can
+            case "apt-get", "check":
+                self.ran.append("check")
+                return Outcome(status=0 if self._complete else 100, stdout="", stderr="unmet dependencies")
+            case _:
+                assert "--fix-broken" in argv
+                self.ran.append("fix")
+                done = self._apt_can
+        if done:
+            self._status.write_text(_GOOD)
+        return Outcome(status=0 if done else 1, stdout="", stderr="dpkg: error\ndisk is broken\n")
 
 
 def test_a_machine_in_order_is_left_alone(tmp_path: Path) -> None:
-    assert not mend(tmp_path, run=never)
     dpkg(tmp_path, _GOOD)
-    assert not mend(tmp_path, run=never)
+    machine = Machine(tmp_path)
+    assert not mend(tmp_path, run=machine.run)
+    assert machine.ran == ["check"]
 
 
 @pytest.mark.parametrize("state", ["half-installed", "half-configured", "unpacked", "triggers-pending"])
 def test_half_set_up_packages_are_ended(tmp_path: Path, state: str) -> None:
     dpkg(tmp_path, f"{_GOOD}\nPackage: c\nStatus: install ok {state}\n")
-    ran: list[Sequence[str]] = []
-
-    def run(argv: Sequence[str]) -> Outcome:
-        ran.append(argv)
-        return Outcome(status=0, stdout="", stderr="")
-
-    assert mend(tmp_path, run=run)
-    assert [argv[0] for argv in ran] == ["dpkg"]
-    assert "--configure" in ran[0]
+    machine = Machine(tmp_path)
+    assert mend(tmp_path, run=machine.run)
+    assert machine.ran == ["configure", "check"]
 
 
 def test_what_dpkg_lacks_apt_brings(tmp_path: Path) -> None:
     dpkg(tmp_path, "Package: c\nStatus: install ok unpacked\n")
-    ran: list[str] = []
+    machine = Machine(tmp_path, dpkg_can=False)
+    assert mend(tmp_path, run=machine.run)
+    assert machine.ran == ["configure", "fix"]
 
-    def run(argv: Sequence[str]) -> Outcome:
-        ran.append(argv[0])
-        return Outcome(status=int(argv[0] == "dpkg"), stdout="", stderr="")
 
-    assert mend(tmp_path, run=run)
-    assert ran == ["dpkg", "apt-get"]
+def test_what_a_package_needs_and_a_full_disk_kept_out_is_brought(tmp_path: Path) -> None:
+    dpkg(tmp_path, _GOOD)
+    machine = Machine(tmp_path, complete=False)
+    assert mend(tmp_path, run=machine.run)
+    assert machine.ran == ["check", "fix"]
 
 
 def test_record_that_was_not_merged_counts(tmp_path: Path) -> None:
@@ -63,7 +82,8 @@ def test_record_that_was_not_merged_counts(tmp_path: Path) -> None:
     assert is_interrupted(tmp_path)
 
 
-def test_what_dpkg_cannot_end_is_told(tmp_path: Path) -> None:
+def test_what_neither_can_end_is_told(tmp_path: Path) -> None:
     dpkg(tmp_path, "Package: c\nStatus: install ok half-configured\n")
+    machine = Machine(tmp_path, dpkg_can=False, apt_can=False)
     with pytest.raises(Conflict, match="disk is broken"):
-        mend(tmp_path, run=lambda argv: Outcome(status=1, stdout="", stderr="dpkg: error\ndisk is broken\n"))
+        mend(tmp_path, run=machine.run)
