@@ -8,17 +8,16 @@ would be worse than none. Prompts are asked as plain text, as the harness does w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from appliance.evaluation.confined import Confined
-from appliance.evaluation.local_rows import read_local_rows
+from appliance.evaluation.lm_eval_files import refused, rows_of, rows_of_split, whole
 from appliance.evaluation.suite import ExactMatch, MultipleChoice, Perplexity, Row, Suite, Task, parse_suite
-from appliance.kernel.errors import BadInput
 
-_LOCAL: Final = {"json": (".json", ".jsonl"), "csv": (".csv",), "parquet": (".parquet",)}
 _OUTPUT_TYPES: Final = ("multiple_choice", "generate_until", "loglikelihood", "loglikelihood_rolling")
 _METRICS: Final = {
     "multiple_choice": {"acc", "acc_norm"},
@@ -32,9 +31,11 @@ _READ: Final = frozenset(
         *("training_split", "validation_split", "test_split", "fewshot_split", "num_fewshot", "description"),
         *("doc_to_text", "doc_to_target", "doc_to_choice", "target_delimiter", "fewshot_delimiter", "metric_list"),
         *("generation_kwargs", "metadata", "should_decontaminate", "doc_to_decontamination_query", "repeats"),
+        "fewshot_config",
     }
 )
-_SPLITS: Final = ("test", "validation", "train")
+_EXAMPLES: Final = frozenset({"sampler", "samples", "split"})
+"""What is read of `fewshot_config`."""
 
 
 def is_lm_eval(document: Any) -> bool:
@@ -44,14 +45,20 @@ def is_lm_eval(document: Any) -> bool:
 
 def import_task(document: Mapping[str, Any], file: Path, *, confined: Confined) -> Suite:
     """Turn one task into a suite. Raises BadInput (`suite.lm_eval`, `suite.template`, `suite.row`) or NotFound."""
-    source = file.name
+    document, source = whole(document, file), file.name
     _refuse_unknown(document, source)
     output_type = document.get("output_type", "generate_until")
     if output_type not in _OUTPUT_TYPES:
-        raise _refused(source, f"the output_type {output_type!r} is not one of {', '.join(_OUTPUT_TYPES)}")
+        raise refused(source, f"the output_type {output_type!r} is not one of {', '.join(_OUTPUT_TYPES)}")
     normalise = _metrics(document, output_type, source)
-    docs = read_local_rows(_data_file(document, file))
-    rows = tuple(_row(document, doc, output_type, confined, f"{source}, row {n}") for n, doc in enumerate(docs, 1))
+    examples = [
+        (row, _Doc(document, row, confined, f"{source}, example {n}").as_example())
+        for n, row in enumerate(_examples(document, file), 1)
+    ]
+    rows = tuple(
+        _row(_Doc(document, row, confined, f"{source}, row {n}"), output_type, examples)
+        for n, row in enumerate(rows_of(document, file), 1)
+    )
     name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in str(document["task"]).lower())
     task = _task(document, output_type, name.strip("-_")[:40] or "task", rows, normalise, source)
     described = f"from the lm-evaluation-harness task {str(document['task'])[:200]}"
@@ -74,45 +81,104 @@ def _task(
             return Perplexity(name=name, rows=rows, style="plain")
 
 
-def _row(document: Mapping[str, Any], doc: dict[str, Any], output_type: str, confined: Confined, where: str) -> Row:
-    def rendered(field: str, *, native: bool = False) -> Any:
-        template = document.get(field)
+@dataclass(frozen=True, slots=True)
+class _Doc:
+    """One row of the data as the task's templates show it."""
+
+    document: Mapping[str, Any]
+    row: dict[str, Any]
+    confined: Confined
+    where: str
+
+    def rendered(self, field: str, *, native: bool = False) -> Any:
+        """Return what a field of the task gives for this row: a text, or a value where it is `native`."""
+        template, row = self.document.get(field), self.row
         if isinstance(template, list) and native:
-            return [confined.render(str(item), doc) if isinstance(item, str) else item for item in template]
+            return [self.confined.render(str(item), row) if isinstance(item, str) else item for item in template]
         if isinstance(template, int) and native:
             return template
         if not isinstance(template, str):
-            raise _refused(where, f"{field} is {'missing' if template is None else 'no text'}")
-        if template in doc:  # the name of a column stands for its value
-            return doc[template] if native else str(doc[template])
-        return confined.render(template, doc, native=native)
+            raise refused(self.where, f"{field} is {'missing' if template is None else 'no text'}")
+        if template in row:  # the name of a column stands for its value
+            return row[template] if native else str(row[template])
+        return self.confined.render(template, row, native=native)
 
-    before = confined.render(str(document.get("description") or ""), doc)
+    def choices(self) -> list[str]:
+        """Return the answers to choose from."""
+        found = self.rendered("doc_to_choice", native=True)
+        if not isinstance(found, list):
+            raise refused(self.where, "doc_to_choice gives no list")
+        return [str(choice) for choice in found]
+
+    def said(self, name: str, default: str) -> str:
+        """Return a text of the task that has a default in the harness."""
+        return str(self.document.get(name, default))
+
+    def as_example(self) -> str:
+        """Return question and answer as they stand in front of what is asked (the harness's `ContextSampler`)."""
+        question, target = str(self.rendered("doc_to_text")), self.rendered("doc_to_target", native=True)
+        if self.document.get("doc_to_choice") is not None and not isinstance(target, list):
+            choices = self.choices()
+            answer = choices[_gold(target, choices, self.where)]
+        else:
+            answer = str(target[0] if isinstance(target, list) else target)
+        if not answer:
+            return question
+        return question + self.said("target_delimiter", " ") + answer + self.said("fewshot_delimiter", "\n\n")
+
+
+def _row(doc: _Doc, output_type: str, examples: Sequence[tuple[dict[str, Any], str]]) -> Row:
     if output_type == "loglikelihood_rolling":
-        return Row(text=str(rendered("doc_to_target" if document.get("doc_to_target") else "doc_to_text")))
-    prompt = before + str(rendered("doc_to_text"))
-    gap = str(document.get("target_delimiter", " "))
-    target = rendered("doc_to_target", native=True)
+        return Row(text=str(doc.rendered("doc_to_target" if doc.document.get("doc_to_target") else "doc_to_text")))
+    before = doc.confined.render(str(doc.document.get("description") or ""), doc.row)
+    wanted = doc.document.get("num_fewshot") or 0
+    # A row is no example of itself: one more than wanted is there where they come from what is measured.
+    others = [text for row, text in examples if row != doc.row][:wanted]
+    prompt = before + "".join(others) + str(doc.rendered("doc_to_text"))
+    gap = doc.said("target_delimiter", " ")
+    target = doc.rendered("doc_to_target", native=True)
     if output_type != "multiple_choice":
         answers = [str(one) for one in target] if isinstance(target, list) else [str(target)]
         if output_type == "loglikelihood":
             answers = [gap + answers[0]]
         return Row(prompt=prompt, answer=tuple(answers))
-    choices = rendered("doc_to_choice", native=True)
-    if not isinstance(choices, list):
-        raise _refused(where, "doc_to_choice gives no list")
-    texts = [str(choice) for choice in choices]
-    return Row(prompt=prompt, choices=tuple(gap + text for text in texts), gold=_gold(target, texts, where))
+    texts = doc.choices()
+    return Row(prompt=prompt, choices=tuple(gap + text for text in texts), gold=_gold(target, texts, doc.where))
+
+
+def _examples(document: Mapping[str, Any], file: Path) -> list[dict[str, Any]]:
+    """Return the rows of which the examples in each prompt are made; one more where the measured rows are these."""
+    wanted, config = document.get("num_fewshot") or 0, document.get("fewshot_config") or {}
+    if not isinstance(wanted, int) or wanted < 0:
+        raise refused(file.name, "num_fewshot is no number of examples")
+    if not wanted:
+        return []
+    if not isinstance(config, dict) or config.get("sampler") != "first_n":
+        raise refused(
+            file.name, "num_fewshot draws its examples at random there; only fewshot_config.sampler first_n is the same"
+        )
+    if foreign := sorted(config.keys() - _EXAMPLES):
+        raise refused(file.name, f"fewshot_config has {foreign[0]}, which is not known here")
+    splits = [document.get(f"{name}_split") for name in ("test", "validation", "training", "fewshot")]
+    measured = splits[0] or splits[1]
+    split = next((one for one in (config.get("split"), *reversed(splits)) if one), "train")
+    rows = config.get("samples") or rows_of_split(document, str(split), file)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise refused(file.name, "fewshot_config.samples is no list of rows")
+    wanted += split == measured and not config.get("samples")
+    if len(rows) < wanted:
+        raise refused(file.name, f"num_fewshot needs {wanted} examples and there are {len(rows)}")
+    return rows[:wanted]
 
 
 def _gold(target: Any, choices: Sequence[str], where: str) -> int:
     if isinstance(target, bool | list):
-        raise _refused(where, "doc_to_target names more than one choice, or none")
+        raise refused(where, "doc_to_target names more than one choice, or none")
     text = str(target).strip()
     if text.isdigit() and text not in choices:
         return int(text)
     if text not in choices:
-        raise _refused(where, f"doc_to_target gives {text[:60]!r}, which is none of the choices")
+        raise refused(where, f"doc_to_target gives {text[:60]!r}, which is none of the choices")
     return list(choices).index(text)
 
 
@@ -123,81 +189,33 @@ def _metrics(document: Mapping[str, Any], output_type: str, source: str) -> tupl
         metric = entry.get("metric") if isinstance(entry, dict) else entry
         if metric not in _METRICS[output_type]:
             wanted = ", ".join(sorted(_METRICS[output_type]))
-            raise _refused(source, f"the metric {metric!r} of {output_type} is not known here (known: {wanted})")
+            raise refused(source, f"the metric {metric!r} of {output_type} is not known here (known: {wanted})")
         if isinstance(entry, dict):
             if entry.get("regexes_to_ignore"):
-                raise _refused(source, "regexes_to_ignore cannot be taken over")
+                raise refused(source, "regexes_to_ignore cannot be taken over")
             steps += ["case"] * bool(entry.get("ignore_case")) + ["punctuation"] * bool(entry.get("ignore_punctuation"))
     return tuple(dict.fromkeys(steps))
 
 
 def _generation(options: Any, document: Mapping[str, Any], source: str) -> tuple[tuple[str, ...], int]:
     if not isinstance(options, dict):
-        raise _refused(source, "generation_kwargs is no mapping")
+        raise refused(source, "generation_kwargs is no mapping")
     foreign = sorted(options.keys() - {"until", "max_gen_toks", "do_sample", "temperature"})
     if foreign:
-        raise _refused(source, f"generation_kwargs has {foreign[0]}, which is not known here")
+        raise refused(source, f"generation_kwargs has {foreign[0]}, which is not known here")
     if options.get("do_sample") or (options.get("temperature") or 0) > 0:
-        raise _refused(source, "it samples answers; here they are greedy, so that they can be repeated")
+        raise refused(source, "it samples answers; here they are greedy, so that they can be repeated")
     until = options.get("until", [str(document.get("fewshot_delimiter", "\n\n"))])
     ends = [until] if isinstance(until, str) else until
     return tuple(str(end) for end in ends if end), int(options.get("max_gen_toks", 256))
 
 
-def _data_file(document: Mapping[str, Any], file: Path) -> Path:
-    """Return the one local file with the rows. Raises BadInput for anything that a hub would have to give."""
-    path = document.get("dataset_path")
-    options = document.get("dataset_kwargs") or {}
-    files = options.get("data_files") if isinstance(options, dict) else None
-    if isinstance(path, str) and path not in _LOCAL and (file.parent / path).is_file():
-        return _inside(file, path)
-    if path not in _LOCAL:
-        raise _refused(
-            file.name,
-            f"the data set {str(path)[:80]!r} would have to come from a hub; "
-            "only json, csv and parquet files beside the task can be read",
-        )
-    if isinstance(files, dict):
-        split = next((document[f"{name}_split"] for name in _SPLITS[:2] if document.get(f"{name}_split")), None)
-        wanted = split if split in files else next((name for name in _SPLITS if name in files), None)
-        files = files.get(wanted) if wanted else None
-    if isinstance(files, list) and len(files) == 1:
-        files = files[0]
-    if not isinstance(files, str):
-        raise _refused(file.name, "dataset_kwargs.data_files does not name one local file for its test split")
-    found = _inside(file, files)
-    if found.suffix not in _LOCAL[path]:
-        raise _refused(file.name, f"{files[:80]!r} is not a {path} file")
-    return found
-
-
-def _inside(file: Path, name: str) -> Path:
-    """Return a file beside the task or below it: a task must not read the rest of the disk."""
-    folder = file.parent.resolve()
-    found = (folder / name).resolve()
-    if "://" in name or not found.is_relative_to(folder):
-        raise _refused(file.name, f"{name[:80]!r} does not lie beside the task")
-    if not found.is_file():
-        raise _refused(file.name, f"there is no file {name[:80]!r} beside it")
-    return found
-
-
 def _refuse_unknown(document: Mapping[str, Any], source: str) -> None:
-    if (document.get("num_fewshot") or 0) > 0:
-        raise _refused(source, "num_fewshot asks for examples in the prompt, which are drawn at random there")
     if (document.get("repeats") or 1) > 1:
-        raise _refused(source, "repeats asks for several sampled answers")
-    for name in ("process_docs", "process_results", "filter_list", "include", "use_prompt", "custom_dataset"):
+        raise refused(source, "repeats asks for several sampled answers")
+    for name in ("process_docs", "process_results", "filter_list", "use_prompt", "custom_dataset"):
         if document.get(name):
-            raise _refused(source, f"{name} cannot be taken over")
+            raise refused(source, f"{name} cannot be taken over")
     foreign = sorted(set(document) - _READ)
     if foreign:
-        raise _refused(source, f"{foreign[0][:60]} is not known here")
-
-
-def _refused(source: str, why: str) -> BadInput:
-    return BadInput(
-        "suite.lm_eval",
-        f"{source}: {why}.",
-        hint="docs/operators/evaluation.md says which tasks of lm-evaluation-harness can be imported.",
-    )
+        raise refused(source, f"{foreign[0][:60]} is not known here")

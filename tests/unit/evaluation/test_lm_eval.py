@@ -32,6 +32,7 @@ PICK: dict[str, Any] = {
     "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}, {"metric": "acc_norm"}],
     "metadata": {"version": 1.0},
 }
+FIRST = {"sampler": "first_n"}
 
 
 def take_over(folder: Path, **changes: Any) -> Suite:
@@ -84,6 +85,54 @@ def test_a_likelihood_task_scores_the_target_after_the_prompt(tmp_path: Path) ->
     assert task.rows[0].answers == (" dog",)
 
 
+def test_a_task_says_more_than_what_it_includes(tmp_path: Path) -> None:
+    shared = PICK | {"description": "Of the template.", "doc_to_text": "Q: {{question}}", "include": "deeper.yaml"}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({name: shared[name] for name in shared if name != "task"}))
+    (tmp_path / "deeper.yaml").write_text(yaml.safe_dump({"target_delimiter": "\n", "description": "Deeper."}))
+    (tmp_path / "docs.jsonl").write_text(json.dumps(DOCS[0]))
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump({"task": "own", "include": "base.yaml", "description": "Own. "}))
+    (task,) = read_suite(tmp_path / "task.yaml").tasks
+    assert isinstance(task, MultipleChoice)
+    assert (task.rows[0].prompt, task.rows[0].choices) == ("Own. Q: What barks?", ("\ncat", "\ndog"))
+
+
+def test_the_first_examples_stand_in_front_of_each_question(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(
+        "".join(
+            json.dumps({"question": f"What {sound}?", "options": [animal, "dog"], "answer": animal}) + "\n"
+            for sound, animal in (("quacks", "duck"), ("neighs", "horse"), ("moos", "cow"))
+        )
+    )
+    files = {"train": "train.jsonl", "test": "docs.jsonl"}
+    changes = {"num_fewshot": 2, "fewshot_config": FIRST, "fewshot_split": "train"}
+    (task,) = take_over(tmp_path, dataset_kwargs={"data_files": files}, **changes).tasks
+    assert task.rows[1].prompt == (
+        "Pick one.\n\nQuestion: What quacks?\nAnswer: duck\n\nQuestion: What neighs?\nAnswer: horse\n\n"
+        "Question: What purrs?\nAnswer:"
+    )
+
+
+def test_a_row_is_no_example_of_itself(tmp_path: Path) -> None:
+    (task,) = take_over(tmp_path, num_fewshot=1, fewshot_config=FIRST, fewshot_split="test").tasks
+    assert [str(row.prompt).count("What purrs?") for row in task.rows] == [1, 1]
+    assert task.rows[0].prompt == "Pick one.\n\nQuestion: What purrs?\nAnswer: cat\n\nQuestion: What barks?\nAnswer:"
+
+
+def test_examples_may_stand_in_the_task_itself(tmp_path: Path) -> None:
+    (task,) = take_over(
+        tmp_path,
+        output_type="generate_until",
+        doc_to_choice=None,
+        doc_to_target="{{answer}}",
+        metric_list=None,
+        fewshot_delimiter=" ## ",
+        num_fewshot=1,
+        fewshot_config=FIRST | {"samples": [{"question": "What moos?", "answer": ["cow", "ox"]}]},
+    ).tasks
+    assert str(task.rows[0].prompt).startswith("Pick one.\n\nQuestion: What moos?\nAnswer: ")
+    assert str(task.rows[0].prompt).endswith(" ## Question: What barks?\nAnswer:")
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_other_local_files(tmp_path: Path, kind: str) -> None:
     if kind == "csv":
@@ -109,10 +158,20 @@ def test_other_local_files(tmp_path: Path, kind: str) -> None:
         ({"dataset_kwargs": {"data_files": "gone.jsonl"}}, "there is no file"),
         ({"output_type": "generate_and_pray"}, "generate_and_pray"),
         ({"metric_list": [{"metric": "bleu"}]}, "'bleu'"),
-        ({"num_fewshot": 5}, "num_fewshot"),
+        ({"num_fewshot": 5}, "num_fewshot draws its examples at random"),
+        ({"num_fewshot": "many"}, "num_fewshot is no number"),
+        ({"num_fewshot": 2, "fewshot_config": FIRST}, "needs 3 examples and there are 2"),
+        ({"num_fewshot": 1, "fewshot_config": FIRST, "fewshot_split": "train"}, "there is no file 'train.jsonl'"),
+        ({"num_fewshot": 1, "fewshot_config": FIRST | {"split": "dev"}}, "does not name one local file for dev"),
+        ({"num_fewshot": 2, "fewshot_config": FIRST | {"samples": DOCS[:1]}}, "needs 2 examples and there are 1"),
+        ({"num_fewshot": 1, "fewshot_config": FIRST | {"samples": ["a"]}}, "no list of rows"),
+        ({"num_fewshot": 1, "fewshot_config": FIRST | {"doc_to_text": "x"}}, "doc_to_text, which is not known"),
         ({"process_docs": "anything"}, "process_docs"),
         ({"filter_list": [{"name": "x"}]}, "filter_list"),
-        ({"include": "base.yaml"}, "include"),
+        ({"include": "base.yaml"}, "there is no file 'base.yaml' beside it"),
+        ({"include": "/etc/passwd"}, "does not lie beside the task"),
+        ({"include": "task.yaml"}, "include each other"),
+        ({"include": "docs.jsonl"}, "docs.jsonl"),
         ({"doc_to_target": "{{ 'bird' }}"}, "none of the choices"),
         ({"doc_to_text": "{{ missing }}"}, "'missing' is undefined"),
         ({"doc_to_text": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"}, "stopped"),
