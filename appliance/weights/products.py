@@ -88,4 +88,13 @@ def _is_useful() -> bool:
     """Whether torch would multiply by an MKL that does not know this processor, and oneDNN is there."""
     backends = torch.backends
     has_both: bool = backends.mkl.is_available() and backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return has_both and _INTEL not in Path("/proc/cpuinfo").read_text()
+    return has_both and _INTEL not in Path("/proc/cpuinfo").read_text() and _may_write_code()
+
+
+def _may_write_code() -> bool:
+    """Whether oneDNN may write code for this processor: a sandbox can forbid memory that is written and executed."""
+    try:
+        _multiply(torch.ones(64, 64), torch.ones(64, 64))
+    except RuntimeError:
+        return False
+    return True

@@ -126,3 +126,12 @@ def test_only_a_processor_that_mkl_does_not_know_is_helped(
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(Path, "read_text", lambda _path: f"vendor_id\t: {vendor}\n")
     assert products._is_useful() is useful
+
+
+def test_where_code_may_not_be_written_torch_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_given: Tensor) -> Tensor:  # as under MemoryDenyWriteExecute
+        raise RuntimeError("could not create a primitive")
+
+    assert products._may_write_code()
+    monkeypatch.setattr(products, "_multiply", refused)
+    assert not products._may_write_code()
