@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from typing import Final
 
 from appliance.conversion.refusal import refused
+
+_LONGEST: Final = 1024
+"""characters of a piece: every pair that could make it is looked at"""
+_GAPS: Final = 65536
+"""ids that no piece has"""
 
 
 def scores_of(vocabulary: Mapping[str, int], merges: Iterable[tuple[str, str]]) -> tuple[float, ...]:
     """Return each token's score by its id; 0 for one that no merge makes. Raises BadInput `conversion.tokenizer`."""
+    if max(vocabulary.values()) >= len(vocabulary) + _GAPS:
+        raise refused(f"its {len(vocabulary)} pieces have ids up to {max(vocabulary.values())}")
     ranks: dict[str, list[int]] = {}
     listed = set()
     for rank, (left, right) in enumerate(merges):
@@ -30,6 +38,8 @@ def scores_of(vocabulary: Mapping[str, int], merges: Iterable[tuple[str, str]]) 
 
 def _require_every_pair(vocabulary: Mapping[str, int], listed: set[tuple[str, str]]) -> None:
     for piece in vocabulary:
+        if len(piece) > _LONGEST:
+            raise refused(f"the piece {piece[:40]!r}… has {len(piece)} characters")
         for cut in range(1, len(piece)):
             pair = (piece[:cut], piece[cut:])
             if pair[0] in vocabulary and pair[1] in vocabulary and pair not in listed:

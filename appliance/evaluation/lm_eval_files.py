@@ -12,23 +12,28 @@ from appliance.kernel.plain_yaml import read_plain_yaml
 
 _LOCAL: Final = {"json": (".json", ".jsonl"), "csv": (".csv",), "parquet": (".parquet",)}
 _SPLITS: Final = ("test", "validation", "train")
-_DEEPEST: Final = 8
-"""Files that include each other."""
+_MOST: Final = 32
+"""Files that a task may include."""
 
 
-def whole(document: Mapping[str, Any], file: Path, *, depth: int = 0) -> dict[str, Any]:
-    """Return a task with what it includes, itself last: what it says counts. Raises BadInput or NotFound."""
+def whole(document: Mapping[str, Any], file: Path, *, seen: set[Path] | None = None) -> dict[str, Any]:
+    """Return a task with what it includes, itself last: what it says counts. Raises BadInput or NotFound.
+
+    `seen` are the files that were taken in so far.
+    """
     own = dict(document)
     named = own.pop("include", None) or []
-    if depth > _DEEPEST:
-        raise refused(file.name, "files include each other more than eight deep")
+    seen = {file.resolve()} if seen is None else seen
     found: dict[str, Any] = {}
     for name in named if isinstance(named, list) else [named]:
         template = inside(file, str(name))
+        if template in seen or len(seen) > _MOST:
+            raise refused(file.name, f"{template.name!r} is included a second time, or is one of more than {_MOST}")
+        seen.add(template)
         included = read_plain_yaml(template).value
         if not isinstance(included, dict):
             raise refused(template.name, "it is no mapping")
-        found |= whole(included, template, depth=depth + 1)
+        found |= whole(included, template, seen=seen)
     return found | own
 
 

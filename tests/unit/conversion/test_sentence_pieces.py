@@ -44,3 +44,12 @@ def test_interleaved_pairs_of_different_pieces_are_refused() -> None:
 
 def test_a_vocabulary_that_merges_nothing_has_no_scores() -> None:
     assert scores_of(vocabulary("a", "b"), []) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "named"),
+    [({"a": 0, "b": 1 << 31}, "ids up to 2147483648"), ({"a": 0, "b" * 2000: 1}, "has 2000 characters")],
+)
+def test_a_vocabulary_that_would_take_all_memory_or_time_is_refused(pieces: dict[str, int], named: str) -> None:
+    with pytest.raises(BadInput, match=named):
+        scores_of(pieces, [])

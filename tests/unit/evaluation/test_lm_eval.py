@@ -170,7 +170,7 @@ def test_other_local_files(tmp_path: Path, kind: str) -> None:
         ({"filter_list": [{"name": "x"}]}, "filter_list"),
         ({"include": "base.yaml"}, "there is no file 'base.yaml' beside it"),
         ({"include": "/etc/passwd"}, "does not lie beside the task"),
-        ({"include": "task.yaml"}, "include each other"),
+        ({"include": "task.yaml"}, "included a second time"),
         ({"include": "docs.jsonl"}, "docs.jsonl"),
         ({"doc_to_target": "{{ 'bird' }}"}, "none of the choices"),
         ({"doc_to_text": "{{ missing }}"}, "'missing' is undefined"),
