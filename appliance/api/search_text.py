@@ -15,8 +15,19 @@ from appliance.kernel.errors import BadInput
 _LOG = ":log"
 
 
-def search_text(recipe: str, vary: Sequence[str], *, trials: int, batch: int) -> str:
-    """Return the search file of a recipe file's text. Raises BadInput (`search.vary`) for words that say no values."""
+def search_text(
+    recipe: str,
+    vary: Sequence[str],
+    *,
+    trials: int,
+    batch: int,
+    metric: str | None = None,
+    direction: str | None = None,
+) -> str:
+    """Return the search file of a recipe file's text. Raises BadInput (`search.vary`) for words that say no values.
+
+    Without `metric` and `direction` the appliance chooses those of the recipe.
+    """
     # YAML is loaded when it is first needed: the console's first paint does not wait for it.
     from appliance.kernel.plain_yaml import parse_plain_yaml
 
@@ -25,6 +36,8 @@ def search_text(recipe: str, vary: Sequence[str], *, trials: int, batch: int) ->
         "space": dict(_dimension(text) for text in vary),
         "trials": trials,
         "batch": batch,
+        **({"metric": metric} if metric else {}),
+        **({"direction": direction} if direction else {}),
     }
     return json.dumps(document, indent=1, ensure_ascii=False)
 

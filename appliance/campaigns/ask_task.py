@@ -7,13 +7,19 @@ answer is a pure function of it. So a search is repeated, and survives any inter
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+import itertools
+from typing import Any, Final, Literal
 
 import msgspec
 
-from appliance.campaigns.search_file import Dimension, Scalar
+from appliance.campaigns.search_file import Dimension, Scalar, whole_values
 from appliance.jobs.workspace import Workspace
 from appliance.kernel.events import Progress
+
+_DRAWS: Final = 16
+"""Draws in which a new trial is looked for."""
+_ENOUGH: Final = 8
+"""Trials from which shares of importance say something."""
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,10 +52,28 @@ def run(workspace: Workspace) -> dict[str, Any]:
 
 
 def ask(question: Question, *, seed: int) -> list[dict[str, Scalar]]:
-    """Return the next trials' values, drawn by TPE (Bergstra et al. 2011) from what has been told."""
+    """Return the next trials' values, drawn by TPE (Bergstra et al. 2011) from what has been told.
+
+    No trial is drawn twice while there is another one.
+    """
     study = _study(question, seed=seed)
     distributions = _distributions(question.space)
-    return [dict(study.ask(distributions).params) for _ in range(question.count)]
+    known = [told.parameters for told in question.history]
+    for _ in range(question.count):
+        draws = (dict(study.ask(distributions).params) for _ in range(_DRAWS))
+        drawn = next((one for one in draws if one not in known), None)
+        known.append(drawn or _another(question.space, known) or dict(study.ask(distributions).params))
+    return known[len(question.history) :]
+
+
+def _another(space: dict[str, Dimension], known: list[dict[str, Scalar]]) -> dict[str, Scalar] | None:
+    """Return the first trial that is not known, where there are so few that draws do not find it."""
+    fields = {name: whole_values(dimension) for name, dimension in sorted(space.items())}
+    values = [found for found in fields.values() if found is not None]
+    if len(values) < len(fields):
+        return None
+    trials = (dict(zip(fields, trial, strict=True)) for trial in itertools.product(*values))
+    return next((trial for trial in trials if trial not in known), None)
 
 
 def importance(question: Question) -> dict[str, float]:
@@ -57,7 +81,7 @@ def importance(question: Question) -> dict[str, float]:
     import optuna
 
     complete = [told for told in question.history if told.state == "complete"]
-    if len(complete) < 4 or len({told.value for told in complete}) < 2:
+    if len(complete) < _ENOUGH or len({told.value for told in complete}) < 2:
         return {}
     study = _study(question, seed=0)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()

@@ -16,6 +16,7 @@ Knows neither recipes nor jobs. Invariant: what a search does follows from this 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -50,9 +51,10 @@ class SearchFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Trials that are asked for together; a fixed number, so that the same search makes the same trials."""
     startup: Annotated[int, Meta(ge=1, le=1000)] = 6
     """Trials drawn at random before the model of good values (TPE) decides."""
-    metric: Annotated[str, Meta(min_length=1)] = "heldout_loss"
-    """Figure of a run's summary that is compared."""
-    direction: Literal["minimize", "maximize"] = "minimize"
+    metric: str = ""
+    """Figure of a run's summary that is compared; the recipe's own where none is named."""
+    direction: Literal["minimize", "maximize", ""] = ""
+    """Which of two figures is better; the figure's own direction where none is named."""
     pruner: Literal["median", "none"] = "median"
     """median: stop a trial that is worse, on its way, than half of the earlier batches' trials were there."""
     seed: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
@@ -69,6 +71,26 @@ def parse_search_file(data: bytes, *, name: str) -> tuple[SearchFile, PlainDocum
         if fault := _fault(dimension):
             raise _invalid(f"{document.where('space', field)}: {field}: {fault}")
     return file, document
+
+
+def combinations(space: dict[str, Dimension]) -> int | None:
+    """Return how many different trials there can be; None where a range of fractions has no end of them."""
+    count = 1
+    for dimension in space.values():
+        values = whole_values(dimension)
+        if values is None:
+            return None
+        count *= len(values)
+    return count
+
+
+def whole_values(dimension: Dimension) -> Sequence[Scalar] | None:
+    """Return the values that a field can take, in order; None for a range of fractions."""
+    if dimension.choices:
+        return dimension.choices
+    if isinstance(dimension.low, int) and isinstance(dimension.high, int):
+        return range(dimension.low, dimension.high + 1)
+    return None
 
 
 def _invalid(fault: str) -> BadInput:

@@ -65,10 +65,18 @@ def resume(session: Session, id: str, detach: bool) -> None:
 
 
 def _of_flags(
-    session: Session, body: t.SubmitJob, *, vary: tuple[str, ...], trials: int, batch: int, detach: bool
+    session: Session,
+    body: t.SubmitJob,
+    *,
+    vary: tuple[str, ...],
+    trials: int,
+    batch: int,
+    metric: str | None,
+    direction: str | None,
+    detach: bool,
 ) -> None:
     planned = session.send(calls.plan_training(body))
-    text = search_text(planned.file, vary, trials=trials, batch=batch)
+    text = search_text(planned.file, vary, trials=trials, batch=batch, metric=metric, direction=direction)
     _follow(session, session.send(calls.submit_search(t.SubmitSearch(text=text, name="search"))), detach=detach)
 
 
@@ -116,6 +124,12 @@ _OWN = (
     ),
     click.option("--trials", default=20, show_default=True, help="Runs to make."),
     click.option("--batch", default=2, show_default=True, help="Trials asked for together."),
+    click.option("--metric", help="Figure of a run that is compared (default: the recipe's own)."),
+    click.option(
+        "--direction",
+        type=click.Choice(["minimize", "maximize"]),
+        help="Which of two figures is better (default: the figure's own).",
+    ),
     campaigns.DETACH,
 )
 for _name, _kind in RECIPES.items():

@@ -87,9 +87,10 @@ class Coordinator:
     def _reports(self, job: str, metric: str) -> Mapping[int, float]:
         """Return a job's figures on its way; one that was repeated after a crash counts once.
 
-        The loss of rows set aside stands for that of the held-out rows, which nobody sees before the end.
+        The loss of rows set aside stands for its best and for that of the held-out rows, which nobody sees before the
+        end.
         """
-        name = "validation_loss" if metric == "heldout_loss" else metric
+        name = "validation_loss" if metric in {"heldout_loss", "best_validation_loss"} else metric
         return {
             entry.event.step: entry.event.value
             for entry in self._log(job)

@@ -48,7 +48,8 @@ def release_unreferenced(connection: Connection, files: Iterable[FileEntry]) -> 
 def drop_outputs(ctx: Context, campaign_id: str, *, keep: Collection[str]) -> None:
     """Give up the outputs of a campaign's own jobs but those to keep: what nothing else names is deleted.
 
-    A job whose files a version or a waiting job needs keeps them. Doing it twice changes nothing.
+    A job that a version was made from, or that a waiting job reads, keeps its files; a file that it only shares with
+    one, such as a tokenizer, does not count. Doing it twice changes nothing.
     """
     with ctx.appliance.adopting:
         with ctx.appliance.database.write() as connection:
@@ -60,15 +61,20 @@ def drop_outputs(ctx: Context, campaign_id: str, *, keep: Collection[str]) -> No
 def _drop(connection: Connection, campaign_id: str, keep: Collection[str]) -> tuple[str, ...]:
     held = _digests(connection.execute(select(models.c.files).where(models.c.removed_at == "")).scalars())
     held |= _digests(connection.execute(select(datasets.c.files)).scalars())
+    needed = {
+        step["job"]
+        for lineage in connection.execute(select(models.c.lineage).where(models.c.removed_at == "")).scalars()
+        for step in lineage.get("runs", [])
+    }
     for spec in connection.execute(select(jobs.c.spec).where(jobs.c.state.in_(("queued", "running")))).scalars():
-        held |= _digests(given["files"] for given in spec["inputs"].values())
+        for given in spec["inputs"].values():
+            held |= _digests([given["files"]])
+            needed.add(given["ref"].removeprefix("run:"))
     finished = connection.execute(
         select(jobs.c.id, jobs.c.campaign_id, jobs.c.files).where(jobs.c.files.is_not(None))
     ).all()
     dropped = [
-        row
-        for row in finished
-        if row.campaign_id == campaign_id and row.id not in keep and not held & _digests([row.files])
+        row for row in finished if row.campaign_id == campaign_id and row.id not in keep and row.id not in needed
     ]
     left = held | _digests(row.files for row in finished if row not in dropped)
     for row in dropped:

@@ -17,18 +17,18 @@ from sqlalchemy import Row
 from appliance.api import types as t
 from appliance.campaigns.ask_task import Question, Told
 from appliance.campaigns.pruning import pruned_at, upto
-from appliance.campaigns.search_file import Dimension, SearchFile, parse_search_file
-from appliance.jobs.spec import JobKind, JobSpec
+from appliance.campaigns.search_file import Dimension, SearchFile, combinations, parse_search_file
+from appliance.jobs.spec import InputRef, JobKind, JobSpec
 from appliance.kernel.errors import BadInput, IntramurosError
 from appliance.kernel.problem import Problem, problem_of
 from appliance.services import child_jobs
 from appliance.services.blob_references import drop_outputs
 from appliance.services.campaigns import ENDED, add_steps, finish, open_campaign, read_steps, set_campaign, set_step
 from appliance.services.context import Context
-from appliance.services.jobs import bare_environment, enqueue, resolve
-from appliance.services.records import find_job
+from appliance.services.jobs import DATASET_INPUTS, bare_environment, enqueue, resolve
+from appliance.services.records import find_dataset, find_job
 from appliance.training.recipe_file import RunFile, canonical_text, parse_recipe_file
-from appliance.training.recipes.registry import parse_recipe
+from appliance.training.recipes.registry import figure_of, more_is_better, parse_recipe
 
 Reports = Callable[[str, str], Mapping[int, float]]
 """(job, metric) -> step -> figure, as the job's log has it now."""
@@ -52,7 +52,11 @@ def submit(ctx: Context, body: t.SubmitSearch) -> t.CampaignView:
                     "search.file", f"{where}: {field} = {value}: {refused.message}", hint=refused.hint
                 ) from refused
     given = resolve(ctx, JobKind(run.kind), dict(run.inputs))
+    metric = file.metric or figure_of(run.kind, run.recipe, form=_form_of_rows(ctx, given))
     spec = msgspec.to_builtins(file) | {
+        "metric": metric,
+        "direction": file.direction or ("maximize" if more_is_better(metric) else "minimize"),
+        "trials": min(file.trials, combinations(file.space) or file.trials),
         "kind": run.kind,
         "inputs": {name: ref.ref for name, ref in given.items()},  # later batches use the versions of the first
         "parameters": run.parameters,
@@ -74,7 +78,7 @@ def advance(ctx: Context, campaign: Row[Any], reports: Reports) -> None:
     steps = read_steps(ctx, campaign.id)
     if any(step.state not in ENDED for step in steps):
         return
-    if len(steps) >= file.batch and all(step.state == "failed" for step in steps):
+    if len(steps) >= min(file.batch, file.trials) and all(step.state == "failed" for step in steps):
         problem = Problem(
             code="search.all_failed",
             message=f"The first {len(steps)} trials all failed; the last: {steps[-1].problem['message']}",
@@ -147,7 +151,7 @@ def _ask(ctx: Context, file: SearchFile, campaign: Row[Any], steps: list[Row[Any
     count = min(file.batch, file.trials - len(steps))
     question = Question(
         space=file.space,
-        direction=file.direction,
+        direction="maximize" if file.direction == "maximize" else "minimize",
         startup=file.startup,
         count=count,
         history=tuple(_told(step) for step in steps),
@@ -216,6 +220,14 @@ def _summary(
         "recipe": canonical_text(run),
         "importance": dict(importance),
     }
+
+
+def _form_of_rows(ctx: Context, given: Mapping[str, InputRef]) -> str:
+    """Return the form of the rows that runs learn from; empty where there are none."""
+    refs = [ref.ref for name, ref in given.items() if name in DATASET_INPUTS]
+    with ctx.appliance.database.read() as connection:
+        forms = [str(find_dataset(connection, ref).summary["form"]) for ref in refs]
+    return forms[0] if forms else ""
 
 
 def _ends(dimension: Dimension) -> tuple[Any, ...]:

@@ -79,9 +79,10 @@ def drive(
     *,
     reports: Reports = silent,
     backwards: bool = False,
+    files: Callable[[Row[Any]], Mapping[str, bytes]] | None = None,
     moves: int = 100,
 ) -> t.CampaignDetail:
-    """Move and end jobs until the campaign rests; `ending` says how a job that is no question ends."""
+    """Move and end jobs until the campaign rests; `ending` says how one that is no question ends, `files` with what."""
     still = 0
     mark = ""
     for _ in range(moves):
@@ -97,7 +98,8 @@ def drive(
         if job.kind == JobKind.SEARCH_ASK:
             end(ctx, job, answered(job), {})
         else:
-            end(ctx, job, SUMMARY | dict(found) if isinstance(found := ending(job), Mapping) else found)
+            made = files(job) if files is not None else None
+            end(ctx, job, SUMMARY | dict(found) if isinstance(found := ending(job), Mapping) else found, made)
     raise AssertionError(f"the campaign still moves after {moves} moves")
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from appliance.kernel.errors import BadInput
-from appliance.training.recipes.base import Recipe
+from appliance.training.recipes.base import Measured, Recipe
 from appliance.training.recipes.classify import ClassifyRecipe
 from appliance.training.recipes.distil import DistilRecipe
 from appliance.training.recipes.dpo import DpoRecipe
@@ -33,13 +33,18 @@ _ON_BASE = {"base": "base", "corpus": "corpus"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeKind:
-    """One kind of training. `optional` are the words of `inputs` that may be left out, `learns_from` forms of rows."""
+    """One kind of training. `optional` are the words of `inputs` that may be left out, `learns_from` forms of rows.
+
+    `figure` is what tells two of its runs apart, and `figures` where that depends on the form of the rows.
+    """
 
     form: type[Recipe]
     inputs: Mapping[str, str]
     learns_from: tuple[str, ...]
     purpose: str
     optional: frozenset[str] = field(default_factory=frozenset)
+    figure: str = "heldout_loss"
+    figures: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def required_inputs(self) -> frozenset[str]:
@@ -58,6 +63,7 @@ RECIPES: Mapping[str, RecipeKind] = {
         inputs={"corpus": "corpus"},
         learns_from=("text", "chat"),
         purpose="A small Llama and its byte-level BPE tokenizer, from nothing.",
+        figure="final_loss",
     ),
     "lora": RecipeKind(
         form=LoraRecipe,
@@ -85,18 +91,22 @@ RECIPES: Mapping[str, RecipeKind] = {
         inputs=_ON_DATA,
         learns_from=("classification", "chat"),
         purpose="A text classifier on an encoder: a regression on its vectors, then the whole encoder if it helps.",
+        figure="accuracy",
     ),
     "tag": RecipeKind(
         form=TagRecipe,
         inputs=_ON_DATA,
         learns_from=("tags",),
         purpose="An encoder that marks spans of a text, such as names.",
+        figure="f1",
     ),
     "distil": RecipeKind(
         form=DistilRecipe,
         inputs={"teacher": "teacher", "base": "base", "data": "dataset"},
         learns_from=("chat", "classification"),
         purpose="A smaller model that learns to answer as its teacher does.",
+        figure="perplexity",
+        figures={"classification": "accuracy"},
         optional=frozenset({"base"}),
     ),
     "prune": RecipeKind(
@@ -104,6 +114,8 @@ RECIPES: Mapping[str, RecipeKind] = {
         inputs=_ON_DATA,
         learns_from=("chat", "classification"),
         purpose="A model made smaller by taking out layers, key-value groups or feed-forward channels.",
+        figure="perplexity",
+        figures={"classification": "accuracy"},
     ),
 }
 """Name of a recipe -> what it is. The job kind is `train.NAME`."""
@@ -115,6 +127,22 @@ def recipe_kind(kind: str) -> RecipeKind:
     if area != "train" or name not in RECIPES:
         raise BadInput("recipe.invalid", f"{kind} is not a kind of training.", hint=f"Use one of {_listed()}.")
     return RECIPES[name]
+
+
+def figure_of(kind: str, recipe: Recipe, *, form: str) -> str:
+    """Return the figure by which runs of a recipe on rows of a form are compared where nothing else is said.
+
+    That of the rows set aside, where the recipe sets some aside: held-out rows are then left to judge the result.
+    """
+    found = recipe_kind(kind)
+    figure = found.figures.get(form, found.figure)
+    aside = isinstance(recipe, Measured) and recipe.evaluate_every
+    return "best_validation_loss" if figure == "heldout_loss" and aside else figure
+
+
+def more_is_better(figure: str) -> bool:
+    """Tell whether a run with a higher figure of this name is the better one."""
+    return figure.endswith(("accuracy", "f1", "precision", "recall", "cosine_to_whole"))
 
 
 def parse_recipe(kind: str, parameters: Mapping[str, Any]) -> Recipe:

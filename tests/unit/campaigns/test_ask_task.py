@@ -37,6 +37,20 @@ def test_what_was_told_draws_the_answers_near_it() -> None:
     assert sum(rate > 0.01 for rate in drawn) >= 5
 
 
+def test_no_trial_is_drawn_twice_while_there_is_another() -> None:
+    few = {"rank": Dimension(choices=(4, 8)), "epochs": Dimension(low=1, high=3)}
+    history: list[Told] = []
+    for _ in range(3):
+        asked = Question(space=few, direction="minimize", startup=1, count=2, history=tuple(history))
+        history += [Told(parameters=values, state="complete", value=1.0) for values in ask(asked, seed=3)]
+    assert len({tuple(sorted(told.parameters.items())) for told in history}) == 6
+
+
+def test_a_trial_is_repeated_rather_than_none_drawn() -> None:
+    one = Question(space={"rank": Dimension(choices=(4,))}, direction="minimize", startup=1, count=2)
+    assert ask(one, seed=0) == [{"rank": 4}, {"rank": 4}]
+
+
 def test_pruned_and_failed_trials_are_told_too() -> None:
     history = (told(0.01, 0.5), told(0.02, None, "pruned"), told(0.03, None, "failed"))
     assert len(ask(question(*history), seed=0)) == 2

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.campaigns.search_file import parse_search_file
+from appliance.campaigns.search_file import Dimension, combinations, parse_search_file
 from appliance.kernel.errors import BadInput
 
 GOOD = """\
@@ -18,9 +18,21 @@ trials: 5
 """
 
 
+@pytest.mark.parametrize(
+    ("space", "count"),
+    [
+        ({"rank": Dimension(choices=(4, 8)), "epochs": Dimension(low=2, high=6)}, 10),
+        ({"rank": Dimension(choices=(4, 8)), "rate": Dimension(low=0.1, high=1.0)}, None),
+        ({"rate": Dimension(low=1, high=2.0)}, None),
+    ],
+)
+def test_how_many_trials_there_can_be(space: dict[str, Dimension], count: int | None) -> None:
+    assert combinations(space) == count
+
+
 def test_a_search_file_is_read_with_its_defaults() -> None:
     file, _ = parse_search_file(GOOD.encode(), name="s.yaml")
-    assert (file.trials, file.batch, file.metric, file.direction) == (5, 2, "heldout_loss", "minimize")
+    assert (file.trials, file.batch, file.metric, file.direction) == (5, 2, "", "")
     assert file.space["learning_rate"].log
     assert file.space["rank"].choices == (4, 8)
     assert isinstance(file.space["epochs"].low, int)

@@ -20,5 +20,6 @@ def test_every_recipe_is_a_verb_with_its_inputs_as_options(group: click.Group, n
 
 def test_own_options_are_those_of_the_verb() -> None:
     assert [option.name for option in kfold.commands["lora"].params][4:6] == ["folds", "detach"]
-    assert [option.name for option in search.commands["lora"].params][4:8] == ["vary", "trials", "batch", "detach"]
+    own = [option.name for option in search.commands["lora"].params][4:10]
+    assert own == ["vary", "trials", "batch", "metric", "direction", "detach"]
     assert [option.name for option in train.commands["lora"].params][4:6] == ["planned", "detach"]

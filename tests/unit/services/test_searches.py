@@ -12,7 +12,7 @@ from appliance.kernel.problem import Problem
 from appliance.services import campaigns, jobs, searches
 from appliance.services.context import Context
 from appliance.services.records import find_job
-from tests.factories.appliance import imported_dataset
+from tests.factories.appliance import WEIGHTS, imported_dataset, imported_model
 from tests.factories.campaigns import answered, drive, end, move, open_jobs, put_running
 
 SEARCH = """\
@@ -26,6 +26,7 @@ space:
 trials: 4
 batch: 2
 startup: 2
+metric: heldout_loss
 seed: 5
 """
 
@@ -72,6 +73,20 @@ def test_only_the_best_model_is_kept(ctx: Context) -> None:
         kept = [step.number for step in found.steps if find_job(connection, step.job).files]
     assert kept == [found.campaign.summary["best"]]
     assert found.campaign.state == "succeeded"
+
+
+def test_files_that_trials_share_with_a_version_keep_none_of_them(ctx: Context) -> None:
+    campaign = start(ctx)
+    shared = {"tokenizer.json": b"of the base"}
+    imported_model(ctx, "m", shared)
+
+    def files(job: Row[Any]) -> Mapping[str, bytes]:
+        return shared | {"model.safetensors": str(job.run_id).encode()}
+
+    found = drive(ctx, campaign, loss, files=files)
+    with ctx.appliance.database.read() as connection:
+        kept = [step.number for step in found.steps if find_job(connection, step.job).files]
+    assert kept == [found.campaign.summary["best"]]
 
 
 def test_a_trial_that_is_worse_than_half_of_the_earlier_ones_is_stopped(ctx: Context) -> None:
@@ -131,8 +146,45 @@ def test_a_search_whose_first_batch_fails_ends_with_the_reason(ctx: Context) -> 
     assert len(found.steps) == 2
 
 
+def test_a_search_whose_only_trial_fails_has_failed(ctx: Context) -> None:
+    found = drive(
+        ctx, start(ctx, SEARCH.replace("trials: 4", "trials: 1")), lambda _job: Problem(code="x", message="No")
+    )
+    assert (found.campaign.state, len(found.steps)) == ("failed", 1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "told", "figure", "direction"),
+    [
+        ("{recipe: seed, corpus: faq}", "", "final_loss", "minimize"),
+        ("{recipe: seed, corpus: faq}", "metric: accuracy\n", "accuracy", "maximize"),
+        ("{recipe: seed, corpus: faq}", "metric: accuracy\ndirection: minimize\n", "accuracy", "minimize"),
+        ("{recipe: lora, base: m@1, data: faq}", "", "heldout_loss", "minimize"),
+        ("{recipe: lora, base: m@1, data: faq, with: {evaluate_every: 5}}", "", "best_validation_loss", "minimize"),
+        ("{recipe: classify, base: m@1, data: faq}", "", "accuracy", "maximize"),
+        ("{recipe: prune, base: m@1, data: faq}", "", "perplexity", "minimize"),
+        ("{recipe: prune, base: m@1, data: topics}", "", "accuracy", "maximize"),
+    ],
+)
+def test_runs_are_compared_by_the_recipes_own_figure(
+    ctx: Context, recipe: str, told: str, figure: str, direction: str
+) -> None:
+    imported_model(ctx, "m", WEIGHTS)
+    imported_dataset(ctx, "topics", form="classification")
+    text = f"recipe: {recipe}\nspace: {{batch_size: {{choices: [2, 4]}}}}\n{told}"
+    spec = campaigns.show(ctx, start(ctx, text)).spec
+    assert (spec["metric"], spec["direction"]) == (figure, direction)
+
+
+def test_no_more_trials_are_made_than_there_are_different_ones(ctx: Context) -> None:
+    text = SEARCH.replace("{low: 1e-4, high: 1e-2, log: true}", "{choices: [1e-3, 2e-3]}").replace("20", "11")
+    found = drive(ctx, start(ctx, text.replace("trials: 4", "trials: 9")), loss)
+    assert len(found.steps) == 4
+    assert len({tuple(sorted(step.spec.items())) for step in found.steps}) == 4
+
+
 def test_a_figure_that_runs_do_not_have_is_named(ctx: Context) -> None:
-    found = drive(ctx, start(ctx, SEARCH + "metric: beauty\n"), loss)
+    found = drive(ctx, start(ctx, SEARCH.replace("metric: heldout_loss", "metric: beauty")), loss)
     assert found.steps[0].problem is not None
     assert found.steps[0].problem.code == "search.no_metric"
     assert "heldout_loss" in found.steps[0].problem.message
