@@ -1,4 +1,4 @@
-"""Predicted against measured peak memory of training jobs: nine kinds of load on a random Llama, two steps each.
+"""Predicted against measured peak memory of training jobs: ten kinds of load on a random Llama, a few steps each.
 
 The jobs are real ones, run by the worker; what they predicted and measured stands in their summaries.
 """
@@ -27,6 +27,7 @@ CONFIGURATIONS: Final[dict[str, tuple[JobKind, dict[str, Any]]]] = {
     ),
     "full, two ranks": (JobKind.TRAIN_FULL, _LONG | {"ranks": 2}),
     "lora": (JobKind.TRAIN_LORA, _LONG),
+    "lora, rows of all lengths": (JobKind.TRAIN_LORA, {"batch_size": 4, "epochs": 2}),
     "lora, nf4, packed": (JobKind.TRAIN_LORA, _LONG | {"base_precision": "nf4", "packing": True}),
     "lora, bfloat16": (JobKind.TRAIN_LORA, _LONG | {"base_precision": "bfloat16", "precision": "bfloat16"}),
     "dpo": (JobKind.TRAIN_DPO, _LONG | {"batch_size": 2}),
@@ -51,6 +52,8 @@ def measure(
         folder = scratch / name.replace(", ", "-").replace(" ", "-")
         folder.mkdir()
         inputs = {"base": base, **({"corpus": data} if kind is JobKind.TRAIN_PRETRAIN else {"dataset": data})}
+        if "all lengths" in name:
+            inputs["dataset"] = data / "lengths"
         if kind is JobKind.TRAIN_DPO:
             inputs["dataset"] = data / "pairs"
         summary = job_runs.run(folder, kind, inputs=inputs, parameters=parameters).summary
@@ -68,13 +71,17 @@ def figures(scratch: Path) -> list[Figure]:
 def _data(scratch: Path, rows: int) -> Path:
     """Write chats, texts and pairs of nearly 512 tokens."""
     folder = scratch / "data"
-    (folder / "pairs").mkdir(parents=True)
     words = " ".join(f"import os.path.join number {n} return" for n in range(40))
     turns = [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": words}]
     chats = [{"messages": turns, "text": ""} for _ in range(rows)]
     texts = [{"messages": [], "text": words} for _ in range(rows)]
     pairs = [{"messages": turns[:1], "chosen": words, "rejected": words} for _ in range(rows)]
-    for name, content in (("", [*chats, *texts]), ("pairs", pairs)):
+    lengths = [
+        {"messages": [turns[0], {"role": "assistant", "content": " ".join(["return"] * number)}]}
+        for number in range(1, 400)
+    ]
+    for name, content in (("", [*chats, *texts]), ("pairs", pairs), ("lengths", lengths)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
         for part, kept in (("train", content), ("heldout", content[:4])):
             lines = "\n".join(json.dumps(row) for row in kept)
             (folder / name / f"{part}.jsonl").write_text(lines)

@@ -7,6 +7,7 @@ shapes and number of threads are the same. Other number formats and devices go t
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -17,6 +18,9 @@ from torch.autograd.function import once_differentiable
 
 M = TypeVar("M", bound=nn.Module)
 _INTEL: Final = "GenuineIntel"
+_SHAPES_KEPT: Final = 32
+"""Shapes for which code is kept: those of one step. Each takes a megabyte, and rows of all lengths make many shapes; of
+1,024, as both caches would keep, a small model's job took a gigabyte more."""
 
 
 class Linear(nn.Linear):
@@ -86,9 +90,16 @@ def _is_plain(given: Tensor, weight: Tensor) -> bool:
 @cache
 def _is_useful() -> bool:
     """Whether torch would multiply by an MKL that does not know this processor, and oneDNN is there."""
+    _bound_caches()  # products in bfloat16 are oneDNN's on every processor
     backends = torch.backends
     has_both: bool = backends.mkl.is_available() and backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return has_both and _INTEL not in Path("/proc/cpuinfo").read_text() and _may_write_code()
+
+
+def _bound_caches() -> None:
+    """Bound the code that oneDNN keeps, before its first product: its own cache, and that of torch's binding."""
+    for variable in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        os.environ.setdefault(variable, str(_SHAPES_KEPT))
 
 
 def _may_write_code() -> bool:

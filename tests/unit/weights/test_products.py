@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -135,3 +138,30 @@ def test_where_code_may_not_be_written_torch_multiplies(monkeypatch: pytest.Monk
     assert products._may_write_code()
     monkeypatch.setattr(products, "_multiply", refused)
     assert not products._may_write_code()
+
+
+def test_many_shapes_take_little_memory(tmp_path: Path) -> None:
+    program = (
+        "import psutil, torch\n"
+        "from appliance.weights import products\n"
+        "products._INTEL = 'no vendor'\n"
+        "weight = torch.ones(768, 256)\n"
+        "products.linear(torch.ones(50, 256), weight)\n"
+        "before = psutil.Process().memory_info().rss\n"
+        "for rows in range(100, 500):\n"
+        "    products.linear(torch.ones(rows, 256), weight)\n"
+        "print((psutil.Process().memory_info().rss - before) >> 20)\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(Path(products.__file__).parents[2])}
+    for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+        environment.pop(name, None)
+    said = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert int(said.stdout) < 150
