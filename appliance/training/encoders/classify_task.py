@@ -94,7 +94,7 @@ def _classify(workspace: Workspace) -> dict[str, Any]:
             baseline.measured.right(wanted), tuned.measured.right(wanted), significance=recipe.significance
         )
     chosen = _choose(recipe, comparison)
-    workspace.emit(Note(text=_verdict_text(methods, comparison, chosen)))
+    workspace.emit(Note(text=_verdict_text(methods, comparison, chosen, asked=recipe.method == chosen)))
 
     workspace.emit(Progress(phase="write", fraction=0.98))
     best = methods[chosen]
@@ -279,14 +279,20 @@ def _summary(
     return summary | {"job_seconds": round(seconds, 3)}
 
 
-def _verdict_text(methods: dict[str, _Method], comparison: Comparison | None, chosen: str) -> str:
+_RESULTS: Final = {
+    "baseline": "The result is the baseline",
+    "finetune": "The result is the fine-tuned encoder",
+}
+
+
+def _verdict_text(methods: dict[str, _Method], comparison: Comparison | None, chosen: str, *, asked: bool) -> str:
     if comparison is None:
         return "The regression on the frozen encoder is the result; fine-tuning was not asked for."
     before, after = methods["baseline"].measured.accuracy, methods["finetune"].measured.accuracy
     return (
         f"Fine-tuning: {comparison.verdict} (accuracy {before:.4f} -> {after:.4f}, McNemar p = "
         f"{comparison.p_value:.3g}, {comparison.only_candidate} rows won, {comparison.only_baseline} lost). "
-        f"The result is the {chosen}."
+        f"{_RESULTS[chosen]}{', as the recipe says' if asked else ''}."
     )
 
 
