@@ -14,7 +14,7 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 _WORDS = {
     "OK": ("ready", "live", "succeeded", "done", "ok", "resident"),
-    "RUN": ("running", "starting", "draining", "intent", "loading", "leaving"),
+    "RUN": ("running", "starting", "stopping", "draining", "intent", "loading", "leaving"),
     "WAIT": ("queued", "waiting", "backing-off"),
     "WARN": ("interrupted", "warn", "refused"),
     "FAIL": ("failed", "unresponsive", "fail", "lost"),

@@ -159,7 +159,10 @@ class CampaignView(View, frozen=True, kw_only=True):
 
 
 class CampaignStepView(View, frozen=True, kw_only=True):
-    """One trial, fold or step: pending | running | waiting | succeeded | failed | pruned | cancelled."""
+    """One trial, fold or step, and how it and its job stand.
+
+    pending | queued | running | interrupted | stopping | waiting | succeeded | failed | pruned | cancelled
+    """
 
     number: int
     name: str

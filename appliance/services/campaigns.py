@@ -79,11 +79,13 @@ def list_campaigns(ctx: Context, kind: str = "") -> tuple[t.CampaignView, ...]:
 
 
 def show(ctx: Context, text: str, live: Mapping[str, Progress] | None = None) -> t.CampaignDetail:
-    """Return one campaign with its steps and the live progress of their jobs."""
+    """Return one campaign with its steps as their jobs stand, and the live progress of these."""
     with ctx.appliance.database.read() as connection:
         row = find_campaign(connection, text)
         view = campaign_view(connection, row)
-        steps = tuple(_step_view(step, live or {}) for step in steps_of(connection, row.id))
+        rows = steps_of(connection, row.id)
+        behind = {job.id: job for job in _jobs_behind(connection, rows)}
+        steps = tuple(_step_view(step, behind.get(step.job_id), live or {}) for step in rows)
     mark = digest_of([view.state, [[step.number, step.state, step.job] for step in steps]])
     return t.CampaignDetail(campaign=view, spec=row.spec, steps=steps, mark=mark)
 
@@ -239,14 +241,29 @@ def campaign_view(connection: Connection, row: Row[Any]) -> t.CampaignView:
     )
 
 
-def _step_view(row: Row[Any], live: Mapping[str, Progress]) -> t.CampaignStepView:
+def _jobs_behind(connection: Connection, steps: Iterable[Row[Any]]) -> list[Row[Any]]:
+    """Return the jobs of these steps, which may be another campaign's where an equal run was taken."""
+    query = select(jobs.c.id, jobs.c.state, jobs.c.cancel_requested, jobs.c.campaign_id)
+    return list(connection.execute(query.where(jobs.c.id.in_([step.job_id for step in steps if step.job_id]))))
+
+
+def _step_view(row: Row[Any], job: Row[Any] | None, live: Mapping[str, Progress]) -> t.CampaignStepView:
+    state = row.state if job is None else _state(row, job)
     return t.CampaignStepView(
         number=row.number,
         name=row.name,
-        state=row.state,
+        state=state,
         spec=row.spec,
         job=row.job_id,
         outcome=row.outcome or {},
         problem=problem_in(row),
-        progress=live.get(row.job_id) if row.state == "running" else None,
+        progress=live.get(row.job_id) if state in ("running", "stopping") else None,
     )
+
+
+def _state(step: Row[Any], job: Row[Any]) -> str:
+    """Return how a step stands: the row says what was decided of it, its job whether that is so yet."""
+    if job_service.is_stopping(job) and job.campaign_id == step.campaign_id:
+        return "stopping"
+    # One whose job has ended is running until its outcome has been taken in.
+    return str(job.state) if step.state == "running" and job.state in ("queued", "interrupted") else str(step.state)

@@ -24,7 +24,7 @@ def start(ctx: Context, step: Row[Any], body: t.SubmitJob, *, fold: Fold | None 
     Killed between the job and the step's row, the next call finds the same job by its equal specification.
     """
     job = job_of(ctx, step) if step.job_id else None
-    if job is not None and is_stopping(job):
+    if job is not None and job_service.is_stopping(job):
         return  # it is sealing its checkpoint; a second one beside it would begin from nothing
     if job is not None and job.state in ("failed", "cancelled", "interrupted"):
         view = job_service.resume(ctx, step.job_id)
@@ -37,11 +37,6 @@ def job_of(ctx: Context, step: Row[Any]) -> Row[Any]:
     """Return the row of a step's job."""
     with ctx.appliance.database.read() as connection:
         return connection.execute(select(jobs).where(jobs.c.id == step.job_id)).one()
-
-
-def is_stopping(job: Row[Any]) -> bool:
-    """Return whether a job was asked to stop and has not yet."""
-    return job.state in job_service.UNFINISHED and bool(job.cancel_requested)
 
 
 def stop(ctx: Context, job: Row[Any]) -> None:

@@ -146,6 +146,11 @@ def request_cancel(ctx: Context, connection: Connection, row: Row[Any]) -> None:
     ctx.record(connection, "job.cancel", row.id)
 
 
+def is_stopping(row: Row[Any]) -> bool:
+    """Return whether a job was asked to stop and has not yet."""
+    return row.state in UNFINISHED and bool(row.cancel_requested)
+
+
 def resume(ctx: Context, text: str) -> t.JobView:
     """Queue a stopped job again; it goes on from its newest valid checkpoint."""
     with ctx.appliance.database.read() as connection:

@@ -23,6 +23,7 @@ from appliance.kernel.problem import Problem, problem_of
 from appliance.registry.refs import check_name
 from appliance.registry.stages import Stage, parse_stage
 from appliance.services import child_jobs, datasets, deployments, models, promotion
+from appliance.services import jobs as job_service
 from appliance.services.campaigns import finish, jobs_of, open_campaign, read_steps, set_campaign, set_step
 from appliance.services.context import Context
 from appliance.services.records import find_dataset, find_model, ref_of, stage_of
@@ -130,7 +131,7 @@ def _begin_import(ctx: Context, campaign: Row[Any], step: Row[Any], body: form.I
 
     One that is still stopping is left to stop first.
     """
-    if step.job_id and child_jobs.is_stopping(child_jobs.job_of(ctx, step)):
+    if step.job_id and job_service.is_stopping(child_jobs.job_of(ctx, step)):
         return
     known = {other.job_id for other in read_steps(ctx, campaign.id)}
     with ctx.appliance.database.read() as connection:

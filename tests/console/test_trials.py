@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.api.types import CampaignDetail, CampaignStepView, CampaignView
+from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem
 from tests.console.fake_campaigns import FOUND, campaign_detail
 from tui import format as fmt
@@ -107,6 +109,20 @@ def test_failed_trial_says_why() -> None:
     detail = CampaignDetail(campaign=detail.campaign, spec=detail.spec, steps=(*detail.steps, failed), mark=detail.mark)
     last = trial_lines(detail, LOOK)[-1]
     assert any(span.text.strip() == "No memory." and span.tone is Tone.BAD for span in last)
+
+
+@pytest.mark.parametrize(
+    ("name", "sign", "told"),
+    [("queued", "WAIT", "queued"), ("stopping", "RUN", "stopping"), ("running", "RUN", "40 %")],
+)
+def test_part_says_how_its_job_stands(name: str, sign: str, told: str) -> None:
+    progress = Progress(phase="train", fraction=0.4) if name == "running" else None
+    for kind, spec in (("search", {"rank": 2}), ("kfold", {"index": 0})):
+        part = CampaignStepView(number=1, name="part", state=name, spec=spec, progress=progress)
+        view = msgspec.structs.replace(search(1.0).campaign, kind=kind)
+        detail = CampaignDetail(campaign=view, spec={}, steps=(part,), mark="m")
+        (row,) = [text for text in map(plain, campaign_lines(detail, LOOK)) if sign in text and "state" not in text]
+        assert told in row
 
 
 def test_spoken_trials_are_sentences_without_bars() -> None:

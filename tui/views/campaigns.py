@@ -9,7 +9,7 @@ from appliance.api.types import CampaignDetail, CampaignStepView, CampaignView
 from tui import format as fmt
 from tui.draft import typed
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
-from tui.views.trials import best_of, trial_lines
+from tui.views.trials import best_of, trial_lines, under_way
 
 ACTIVE = ("running", "waiting")
 _NAMES = 14
@@ -132,10 +132,7 @@ def _rerun(detail: CampaignDetail, look: Look) -> list[Line]:
 def _step(step: CampaignStepView, look: Look) -> Line:
     name = fmt.fit(step.name, _NAMES)
     room = max(20, look.width - _NAMES - 26)
-    told = _told(step)
-    if step.progress is not None and not told:
-        left = f", {fmt.duration(step.progress.eta_seconds)} left" if step.progress.eta_seconds is not None else ""
-        told = f"{fmt.share(step.progress.fraction)}{left}"
+    told = _told(step) or under_way(step) or _values(step)
     tone = Tone.BAD if step.problem and step.state == "failed" else Tone.PLAIN
     job = Span(f" {step.job[-8:]}", Tone.FAINT)
     return line("   ", state(step.state, look), f" {name} ", Span(fmt.fit(told, room), tone), job)
@@ -149,7 +146,7 @@ def _told(step: CampaignStepView) -> str:
     if isinstance(outcome.get("metrics"), dict) and "run" not in outcome:
         return "  ".join(f"{name} {fmt.figure(value)}" for name, value in list(outcome["metrics"].items())[:3])
     found = [str(outcome[name]) for name in ("run", "ref", "stage", "name") if name in outcome]
-    return fmt.clean(" ".join(found)) or ("" if step.progress else _values(step))
+    return fmt.clean(" ".join(found))
 
 
 def _values(step: CampaignStepView) -> str:
@@ -175,8 +172,8 @@ def _so_far(detail: CampaignDetail | None) -> str:
     best = _best(detail)
     if best is not None:
         return f"{detail.spec.get('metric', '')} {fmt.figure(best.outcome['value'])} so far"
-    under_way = next((step.name for step in detail.steps if step.state in ACTIVE), "")
-    return f"at {under_way}" if under_way else ""
+    at = next((step.name for step in detail.steps if step.state in (*ACTIVE, "stopping")), "")
+    return f"at {at}" if at else ""
 
 
 def _outcome(view: CampaignView) -> str:

@@ -112,10 +112,17 @@ def _became(trial: CampaignStepView) -> str:
         return fmt.clean(trial.problem.message)
     if trial.state == "pruned":
         return f"stopped at step {trial.outcome.get('pruned_at', '?')}"
-    if trial.progress is not None and trial.state == "running":
-        left = f", {fmt.duration(trial.progress.eta_seconds)} left" if trial.progress.eta_seconds is not None else ""
-        return f"{fmt.share(trial.progress.fraction)}{left}"
-    return ""
+    return under_way(trial)
+
+
+def under_way(part: CampaignStepView) -> str:
+    """How far a part is: that it waits for its turn or stops, or its share and the time left."""
+    if part.state in ("queued", "interrupted", "stopping"):
+        return part.state
+    if part.progress is None or part.state != "running":
+        return ""
+    left = f", {fmt.duration(part.progress.eta_seconds)} left" if part.progress.eta_seconds is not None else ""
+    return f"{fmt.share(part.progress.fraction)}{left}"
 
 
 def _brief(value: Any) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from appliance.api import types as t
 from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import BadInput
+from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem
 from appliance.services import campaigns, kfolds, models
 from appliance.services.context import Context
@@ -97,12 +98,36 @@ def test_a_job_that_is_still_stopping_is_waited_for_and_then_goes_on(ctx: Contex
     campaigns.cancel(ctx, campaign)
     campaigns.resume(ctx, campaign)
     found = move(ctx, campaign)
-    assert [(step.state, step.job) for step in found.steps] == [("pending", first), ("running", second)]
+    assert [(step.state, step.job) for step in found.steps] == [("stopping", first), ("queued", second)]
     stopping = next(job for job in open_jobs(ctx) if job.id == first)
     end(ctx, stopping, {})
-    assert [(step.state, step.job) for step in move(ctx, campaign).steps] == [("running", first), ("running", second)]
+    assert [(step.state, step.job) for step in move(ctx, campaign).steps] == [("queued", first), ("queued", second)]
     found = drive(ctx, campaign, loss)
     assert (found.campaign.state, [step.job for step in found.steps]) == ("succeeded", [first, second])
+
+
+def test_a_fold_has_the_state_of_its_job_and_the_mark_changes_with_it(ctx: Context) -> None:
+    campaign = start(ctx)
+    queued = move(ctx, campaign)
+    assert [step.state for step in queued.steps] == ["queued"] * 3
+    put_running(ctx, queued.steps[0].job)
+    running = campaigns.show(ctx, campaign)
+    assert [step.state for step in running.steps] == ["running", "queued", "queued"]
+    assert running.mark != queued.mark
+
+
+def test_a_fold_of_a_cancelled_one_is_stopping_until_its_job_has_stopped(ctx: Context) -> None:
+    campaign = start(ctx, folds=2)
+    first = move(ctx, campaign).steps[0].job
+    put_running(ctx, first)
+    campaigns.cancel(ctx, campaign)
+    progress = Progress(phase="train", fraction=0.5)
+    found = campaigns.show(ctx, campaign, {first: progress})
+    assert (found.campaign.state, [step.state for step in found.steps]) == ("cancelled", ["stopping", "cancelled"])
+    assert found.steps[0].progress == progress
+    (stopping,) = open_jobs(ctx)
+    end(ctx, stopping, {})
+    assert [step.state for step in campaigns.show(ctx, campaign).steps] == ["cancelled", "cancelled"]
 
 
 @pytest.mark.parametrize(("folds", "text", "code"), [(1, RECIPE, "kfold.folds"), (21, RECIPE, "kfold.folds")])

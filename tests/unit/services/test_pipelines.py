@@ -128,11 +128,11 @@ def test_an_import_that_is_still_stopping_is_waited_for(ctx: Context, tmp_path: 
     put_running(ctx, first)
     campaigns.cancel(ctx, campaign)
     campaigns.resume(ctx, campaign)
-    assert [(step.state, step.job) for step in move(ctx, campaign).steps] == [("pending", first)]
+    assert [(step.state, step.job) for step in move(ctx, campaign).steps] == [("stopping", first)]
     assert [job.id for job in open_jobs(ctx)] == [first]
     end(ctx, open_jobs(ctx)[0], {})
     found = move(ctx, campaign).steps[0]
-    assert found.state == "running"
+    assert found.state == "queued"
     assert found.job != first
 
 

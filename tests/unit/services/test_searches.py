@@ -122,9 +122,12 @@ def test_a_running_trial_that_is_pruned_is_asked_to_stop(ctx: Context) -> None:
                 end(ctx, job, answered(job) if job.kind == "search.ask" else {"heldout_loss": 1.0}, {})
     fifth = detail[4].job
     put_running(ctx, fifth)
-    assert move(ctx, campaign, reports=lambda _job, _metric: {10: 9.0}).steps[4].state == "pruned"
+    assert move(ctx, campaign, reports=lambda _job, _metric: {10: 9.0}).steps[4].state == "stopping"
     with ctx.appliance.database.read() as connection:
-        assert find_job(connection, fifth).cancel_requested
+        stopping = find_job(connection, fifth)
+    assert stopping.cancel_requested
+    end(ctx, stopping, {})
+    assert campaigns.show(ctx, campaign).steps[4].state == "pruned"
 
 
 def test_trials_may_fail_and_the_search_goes_on(ctx: Context) -> None:
