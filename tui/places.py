@@ -142,7 +142,9 @@ async def _campaigns(session: Session, _: Query) -> tuple[campaigns.CampaignRow,
 
 
 def _job_interval(watch: jobs.JobWatch) -> float:
-    return 0.0 if watch.detail.job.state in jobs.ENDED else 0.5
+    """What has stopped may go on from anywhere; only what has succeeded stands still."""
+    state = watch.detail.job.state
+    return 0.0 if state == "succeeded" else LIVE if state in jobs.ENDED else 0.5
 
 
 async def _audit(session: Session, query: Query) -> t.Page:
@@ -351,7 +353,7 @@ READS: tuple[ReadPlace[Any], ...] = (
         fetch=lambda session, target, _: session.send(calls.campaign(target.name)),
         lines=campaigns.campaign_lines,
         target=campaign_target,
-        interval=lambda detail: LIVE if detail.campaign.state in campaigns.ACTIVE else 0.0,
+        interval=lambda detail: 0.0 if detail.campaign.state == "succeeded" else LIVE,
     ),
     ReadPlace(
         id="dataset",

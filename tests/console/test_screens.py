@@ -7,10 +7,11 @@ import pytest
 
 from appliance.kernel.errors import GateRefused, InternalError
 from tests.console import fake_data
-from tests.console.fake_campaigns import SEARCH
+from tests.console.fake_campaigns import SEARCH, campaign_detail
 from tests.console.fake_client import FakeAppliance
 from tests.console.fake_data import FAILED, FINISHED
 from tests.console.screen_text import BASIC, RICH, check_golden, running
+from tui.places import READ_OF
 from tui.term import Choice
 from tui.widgets.panes import Listing
 
@@ -95,6 +96,28 @@ async def test_search_is_opened_from_its_row_and_cancelled_as_a_whole() -> None:
         await console.press("C", shows=("what runs seals a checkpoint", f"intramuros search cancel {SEARCH}"))
         await console.press("right", "enter", shows="is asked to stop")
         assert ("POST", f"/v1/campaigns/{SEARCH}/cancel") in appliance.sent
+
+
+@pytest.mark.parametrize("was", ["failed", "cancelled", "interrupted"])
+async def test_page_of_a_stopped_job_follows_what_goes_on_elsewhere(was: str) -> None:
+    appliance = FakeAppliance()
+    *others, stopped = appliance.jobs
+    appliance.jobs = (*others, msgspec.structs.replace(stopped, state=was, problem=None))
+    async with running(appliance) as console:
+        await console.shows("Health")
+        await console.press("2", shows="1 of 4")
+        await console.press("G", "enter", shows=("Job support-mails", was))
+        appliance.jobs = (*others, msgspec.structs.replace(stopped, state="succeeded", problem=None))
+        await console.shows("✓ OK", "succeeded")
+
+
+@pytest.mark.parametrize(
+    ("was", "looks"), [("running", True), ("cancelled", True), ("failed", True), ("succeeded", False)]
+)
+def test_page_of_a_campaign_looks_again_until_it_has_succeeded(was: str, looks: bool) -> None:
+    detail = campaign_detail(SEARCH)
+    campaign = msgspec.structs.replace(detail.campaign, state=was)
+    assert bool(READ_OF["campaign"].interval(msgspec.structs.replace(detail, campaign=campaign))) is looks
 
 
 async def test_rows_of_a_narrowed_tree_stand_alone() -> None:
