@@ -95,6 +95,12 @@ def fact(name: str, *value: str | Span) -> Line:
     return (Span(f"   {fmt.fit(name, 12)} ", Tone.FAINT), *line(*value))
 
 
+def facts(name: str, text: str, look: Look, tone: Tone = Tone.PLAIN) -> list[Line]:
+    """Make a fact of outside text, with as many lines as it takes; none for an empty text."""
+    parts = fmt.wrap(text, max(20, look.width - 20)) if text else []
+    return [fact("" if i else name, Span(part, tone)) for i, part in enumerate(parts)]
+
+
 def hint(text: str) -> Line:
     """Make an indented line that says what to do next."""
     return (Span(f"   {text}", Tone.FAINT),)

@@ -8,7 +8,7 @@ from typing import Any
 from appliance.api.types import CampaignDetail, CampaignStepView, CampaignView
 from tui import format as fmt
 from tui.draft import typed
-from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
+from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, facts, heading, hint, line, state
 from tui.views.trials import best_of, trial_lines, under_way
 
 ACTIVE = ("running", "waiting")
@@ -68,11 +68,8 @@ def campaign_lines(detail: CampaignDetail, look: Look) -> list[Line]:
     ]
     if view.problem is not None:
         tone = Tone.WARN if view.state == "waiting" else Tone.BAD
-        room = max(20, look.width - 20)
         name, code = ("waits", "") if view.state == "waiting" else ("problem", f"{view.problem.code}: ")
-        told = fmt.wrap(f"{code}{view.problem.message}", room)
-        lines += [fact("" if i else name, Span(part, tone)) for i, part in enumerate(told)]
-        lines += [fact("", part) for part in fmt.wrap(view.problem.hint, room) if part]
+        lines += [*facts(name, f"{code}{view.problem.message}", look, tone), *facts("", view.problem.hint, look)]
     lines += {"search": _search, "kfold": _kfold, "rerun": _rerun}.get(view.kind, _nothing)(detail, look)
     if view.kind == "search" and detail.steps:
         lines += trial_lines(detail, look)
@@ -102,11 +99,10 @@ def _search(detail: CampaignDetail, look: Look) -> list[Line]:
     so_far = " so far" if detail.campaign.state in ACTIVE else ""
     told = f"{best.name}{so_far}: {metric} {fmt.figure(best.outcome['value'])}"
     lines = [fact("best", Span(fmt.clean(told), Tone.STRONG), f" ({direction})")]
-    lines += [fact("values" if i == 0 else "", part) for i, part in enumerate(_wrapped(_values(best), look))]
+    lines += facts("values", _values(best), look)
     shares = detail.campaign.summary.get("importance") or {}
     decided = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-    lines += [fact("decided by" if i == 0 else "", part) for i, part in enumerate(_wrapped(decided, look)) if decided]
-    return lines
+    return [*lines, *facts("decided by", decided, look)]
 
 
 def _kfold(detail: CampaignDetail, look: Look) -> list[Line]:
@@ -194,7 +190,3 @@ def _outcome(view: CampaignView) -> str:
             refs = [one["ref"] for one in summary.values() if isinstance(one, dict) and "ref" in one]
             return refs[-1] if refs else "done"
     return "done"
-
-
-def _wrapped(text: str, look: Look) -> list[str]:
-    return fmt.wrap(text, max(20, look.width - 20))

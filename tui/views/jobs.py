@@ -17,7 +17,7 @@ from appliance.kernel.events import (
 )
 from tui import format as fmt
 from tui.plot import plot
-from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
+from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, facts, heading, hint, line, state
 from tui.views.campaigns import campaign_text
 from tui.views.compare import figures_in
 
@@ -186,7 +186,8 @@ def _facts(job: JobView, look: Look) -> list[Line]:
             f" {job.state}",
             Span(f"   attempt {job.attempt}" if job.attempt > 1 else ""),
         ),
-        fact("kind", job.kind, Span(f"   job {job.id}   run {fmt.short(job.run_id)}", Tone.FAINT)),
+        fact("kind", job.kind),
+        fact("job", job.id, Span(f"   run {fmt.short(job.run_id)}", Tone.FAINT)),
         fact("created", f"{fmt.moment(job.created_at)} UTC by {fmt.clean(job.created_by)}"),
     ]
     if job.parent:
@@ -204,13 +205,10 @@ def _facts(job: JobView, look: Look) -> list[Line]:
     if (took := _seconds(job)) is not None:
         lines.append(fact("took", fmt.duration(took), "   equal run found, nothing was repeated" if job.cached else ""))
     if job.problem is not None:
-        lines.append(fact("problem", Span(f"{job.problem.code}: {fmt.clean(job.problem.message)}", Tone.BAD)))
-        if job.problem.hint:
-            lines.append(fact("", fmt.clean(job.problem.hint)))
+        lines += facts("problem", f"{job.problem.code}: {job.problem.message}", look, Tone.BAD)
+        lines += facts("", job.problem.hint, look)
     figures = [f"{name} {fmt.figure(value)}" for name, value in figures_in(job.summary).items()]
-    found = fmt.wrap("  ".join(figures), max(20, look.width - 20))[:3] if figures else []
-    lines += [fact("" if i else "result", part) for i, part in enumerate(found)]
-    return lines
+    return lines + facts("result", "  ".join(figures), look)[:3]
 
 
 def _loss(watch: JobWatch, look: Look) -> list[Line]:
