@@ -81,6 +81,17 @@ class StatusView(View, frozen=True, kw_only=True):
     attention: tuple[Attention, ...] = ()
 
 
+class JobPart(View, frozen=True, kw_only=True):
+    """What a job is in its campaign, whose kind is search | kfold | pipeline | rerun: `trial 3`, `fold 2 of 3`."""
+
+    kind: str
+    name: str
+    values: dict[str, Any] = {}
+    """a trial's own values"""
+    pruned: bool = False
+    """true for a trial that its search stopped because others were better"""
+
+
 class JobView(View, frozen=True, kw_only=True):
     """One job: queued | running | succeeded | failed | cancelled | interrupted."""
 
@@ -104,6 +115,18 @@ class JobView(View, frozen=True, kw_only=True):
     """the campaign that it is a part of, or empty"""
     repeats: str = ""
     """the job whose run it does again to compare the bytes, or empty"""
+    part: JobPart | None = None
+    """which part of its campaign it is; null for a question that a search asks, and in the answer to a change"""
+
+    @property
+    def what(self) -> str:
+        """Say what it works on, and as which part of something: `trial 3: seed@1 + faq@2`."""
+        return f"{self.part.name}: {self.title}" if self.part else self.title
+
+    @property
+    def told_state(self) -> str:
+        """Say its state to a person: a trial that was stopped by its search is pruned, not cancelled by somebody."""
+        return "pruned" if self.state == "cancelled" and self.part and self.part.pruned else self.state
 
 
 class JobDetail(View, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 
@@ -116,6 +117,14 @@ def steps_table(
         ],
         empty="no steps yet",
     )
+
+
+def part_text(job: t.JobView) -> str:
+    """Return which part of what a job is, a trial with its values; empty for a job that stands alone."""
+    if job.part is None:
+        return f"campaign {job.parent}" if job.parent else ""
+    values = f": {json.dumps(job.part.values, ensure_ascii=False)}" if job.part.values else ""
+    return f"{job.part.name} of {job.part.kind} {job.parent}{values}"
 
 
 def _outcome(step: t.CampaignStepView) -> str:

@@ -8,6 +8,7 @@ import click
 
 from appliance.api import calls
 from appliance.api import types as t
+from appliance.cli.campaigns import part_text
 from appliance.cli.follow import event_text, follow, progress_text
 from appliance.cli.session import Session, verb
 from appliance.kernel.terminal import table, when
@@ -51,7 +52,7 @@ def tree_rows(found: tuple[t.JobView, ...], above: tuple[t.CampaignView, ...]) -
 
 def _row(entry: t.JobView, name: str) -> tuple[str, ...]:
     progress = progress_text(entry.progress) if entry.progress and entry.state == "running" else ""
-    return (name, entry.state, entry.kind, entry.title, progress, when(entry.created_at), entry.created_by)
+    return (name, entry.told_state, entry.kind, entry.what, progress, when(entry.created_at), entry.created_by)
 
 
 @job.command()
@@ -111,7 +112,8 @@ def resume(session: Session, id: str, detach: bool) -> None:
 def _text(detail: t.JobDetail) -> str:
     entry = detail.job
     lines = [
-        f"{entry.id}  {entry.state}  {entry.kind}  {entry.title}",
+        f"{entry.id}  {entry.told_state}  {entry.kind}  {entry.title}",
+        *([f"  part of     {part_text(entry)}"] if entry.parent else []),
         f"  run id      {entry.run_id}",
         f"  by          {entry.created_by} at {when(entry.created_at)}",
         f"  ran         {when(entry.started_at)} to {when(entry.finished_at)}, attempt {entry.attempt}",

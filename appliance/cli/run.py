@@ -71,9 +71,9 @@ def verification_text(item: t.VerificationView) -> str:
 
 def _text(detail: t.RunDetail) -> str:
     job, there = detail.job, detail.environment
-    part = f"   part of {job.parent}" if job.parent else ""
     lines = [
-        f"run:{job.id}  {job.state}  {job.kind}  {job.title}{part}",
+        f"run:{job.id}  {job.told_state}  {job.kind}  {job.title}",
+        *([f"  part of     {campaigns.part_text(job)}"] if job.parent else []),
         f"  run id      {job.run_id}",
         f"  by          {job.created_by} at {when(job.created_at)}",
         f"  ran         {when(job.started_at)} to {when(job.finished_at)}, attempt {job.attempt}",

@@ -19,6 +19,7 @@ from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem
 from appliance.services.context import Context
 from appliance.services.environment_locks import environment_lock, keep_lock
+from appliance.services.job_parts import parts_of
 from appliance.services.machine import environment
 from appliance.services.planning import memory_plan
 from appliance.services.records import (
@@ -179,17 +180,22 @@ def list_jobs(ctx: Context, live: dict[str, Progress]) -> tuple[t.JobView, ...]:
     """Return queue and history, newest first, with the live progress of running ones."""
     with ctx.appliance.database.read() as connection:
         rows = connection.execute(select(jobs).order_by(jobs.c.id.desc()).limit(500)).all()
-    return tuple(job_view(row, progress=live.get(row.id)) for row in rows)
+        parts = parts_of(connection, [row.id for row in rows if row.campaign_id])
+    return tuple(job_view(row, progress=live.get(row.id), part=parts.get(row.id)) for row in rows)
 
 
 def show(ctx: Context, text: str, live: dict[str, Progress]) -> t.JobDetail:
     """Return one job with its specification."""
     with ctx.appliance.database.read() as connection:
         row = find_job(connection, text)
-    return t.JobDetail(job=job_view(row, progress=live.get(row.id)), spec=row.spec, files=file_entries(row.files))
+        part = parts_of(connection, [row.id]).get(row.id)
+    view = job_view(row, progress=live.get(row.id), part=part)
+    return t.JobDetail(job=view, spec=row.spec, files=file_entries(row.files))
 
 
-def job_view(row: Row[Any], *, progress: Progress | None = None, cached: bool = False) -> t.JobView:
+def job_view(
+    row: Row[Any], *, progress: Progress | None = None, cached: bool = False, part: t.JobPart | None = None
+) -> t.JobView:
     """Return one job as the control API tells it."""
     return t.JobView(
         id=row.id,
@@ -209,6 +215,7 @@ def job_view(row: Row[Any], *, progress: Progress | None = None, cached: bool = 
         cached=cached,
         parent=row.campaign_id,
         repeats=row.repeats,
+        part=part,
     )
 
 

@@ -14,6 +14,7 @@ from appliance.kernel.events import CheckpointSaved, CheckpointSkipped, Note
 from appliance.services.child_jobs import figures_of
 from appliance.services.context import Context
 from appliance.services.environment_locks import find_lock, requirements_text
+from appliance.services.job_parts import parts_of
 from appliance.services.jobs import enqueue, job_view
 from appliance.services.machine import environment
 from appliance.services.records import file_entries, find_job, ref_of, verification_views
@@ -37,8 +38,9 @@ def show(ctx: Context, text: str, log: Log) -> t.RunDetail:
         made, children = _versions(connection, row.id), _children(connection, row.id)
         verified = verification_views(connection, [row.id])
         different = differences(ctx, connection, row)
+        part = parts_of(connection, [row.id]).get(row.id)
     return t.RunDetail(
-        job=job_view(row),
+        job=job_view(row, part=part),
         inputs=tuple(
             t.RunInput(
                 name=name,

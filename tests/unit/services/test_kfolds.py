@@ -11,7 +11,7 @@ from appliance.jobs.spec import JobKind
 from appliance.kernel.errors import BadInput
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem
-from appliance.services import campaigns, kfolds, models
+from appliance.services import campaigns, jobs, kfolds, models, runs
 from appliance.services.context import Context
 from appliance.services.records import find_job
 from tests.factories.appliance import imported_dataset, queue_run
@@ -67,6 +67,15 @@ def test_a_fold_that_became_a_version_keeps_its_files(ctx: Context) -> None:
     assert models.verify(ctx, version).files
 
 
+def test_a_job_says_which_fold_it_is(ctx: Context) -> None:
+    campaign = start(ctx)
+    second = move(ctx, campaign).steps[1].job
+    part = t.JobPart(kind="kfold", name="fold 2 of 3")
+    assert jobs.show(ctx, second, {}).job.part == part
+    assert {job.what for job in jobs.list_jobs(ctx, {}) if job.parent} == {f"fold {n} of 3: faq@1" for n in (1, 2, 3)}
+    assert runs.show(ctx, second, lambda _: ()).job.part == part
+
+
 def test_a_run_without_folds_is_another_run(ctx: Context) -> None:
     move(ctx, start(ctx))
     plain = queue_run(ctx, JobKind.TRAIN_SEED, {"corpus": "faq"})
@@ -82,13 +91,13 @@ def test_a_fold_that_fails_is_named_and_only_it_is_tried_again(ctx: Context) -> 
     found = drive(ctx, campaign, ending)
     assert found.campaign.problem is not None
     assert found.campaign.problem.message == "fold 2 of 3 failed: It broke."
-    jobs = [step.job for step in found.steps]
+    tried = [step.job for step in found.steps]
     campaigns.resume(ctx, campaign)
     move(ctx, campaign)
-    assert [job.id for job in open_jobs(ctx)] == [jobs[1]]
+    assert [job.id for job in open_jobs(ctx)] == [tried[1]]
     again = drive(ctx, campaign, loss)
     assert again.campaign.state == "succeeded"
-    assert [step.job for step in again.steps] == jobs
+    assert [step.job for step in again.steps] == tried
 
 
 def test_a_job_that_is_still_stopping_is_waited_for_and_then_goes_on(ctx: Context) -> None:

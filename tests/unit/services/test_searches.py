@@ -45,6 +45,18 @@ def loss(job: Row[Any]) -> Mapping[str, Any]:
     return {"heldout_loss": abs(job.spec["parameters"]["learning_rate"] - 3e-3)}
 
 
+def test_a_job_says_which_trial_it_is_and_one_that_is_taken_over_stays_with_its_own_search(ctx: Context) -> None:
+    found = drive(ctx, start(ctx), loss)
+    best = found.campaign.summary["job"]
+    assert drive(ctx, start(ctx), loss).campaign.summary["job"] == best
+    part = jobs.show(ctx, best, {}).job.part
+    assert part == t.JobPart(
+        kind="search", name=f"trial {found.campaign.summary['best']}", values=found.campaign.summary["values"]
+    )
+    question = next(job for job in jobs.list_jobs(ctx, {}) if job.kind == "search.ask")
+    assert (question.part, question.what) == (None, question.title)
+
+
 def trials(detail: t.CampaignDetail) -> list[tuple[Any, ...]]:
     return [(step.state, tuple(sorted(step.spec.items())), step.outcome.get("value")) for step in detail.steps]
 
@@ -126,8 +138,12 @@ def test_a_running_trial_that_is_pruned_is_asked_to_stop(ctx: Context) -> None:
     with ctx.appliance.database.read() as connection:
         stopping = find_job(connection, fifth)
     assert stopping.cancel_requested
+    assert jobs.show(ctx, fifth, {}).job.told_state == "running"
     end(ctx, stopping, {})
     assert campaigns.show(ctx, campaign).steps[4].state == "pruned"
+    pruned = jobs.show(ctx, fifth, {}).job
+    assert pruned.part == t.JobPart(kind="search", name="trial 5", values=detail[4].spec, pruned=True)
+    assert (pruned.state, pruned.told_state) == ("cancelled", "pruned")
 
 
 def test_trials_may_fail_and_the_search_goes_on(ctx: Context) -> None:
