@@ -69,7 +69,7 @@ class ReadPlace(Generic[D]):
 def job_target(job: t.JobView | t.JobDetail) -> Target:
     """Name a job."""
     view = job.job if isinstance(job, t.JobDetail) else job
-    words = {"id": view.id, "name": view.id, "title": view.title, "verb": "job", "run": f"run:{view.id}"}
+    words = {"id": view.id, "name": view.id, "title": view.what, "verb": "job", "run": f"run:{view.id}"}
     return Target(name=view.id, item=job, words=words, opens="job")
 
 

@@ -20,6 +20,9 @@ _APPROVAL = t.Problem(
     hint="An approver: `intramuros model approve faq@3 --to prod`. The pipeline then goes on by itself.",
 )
 _UNDER_WAY = Progress(phase="train", fraction=0.4, step=40, steps=100, loss=1.5, eta_seconds=95.0)
+_FIRST = {"rank": 8, "learning_rate": 0.0009}
+_SECOND = {"rank": 16, "learning_rate": 0.0021}
+_THIRD = {"rank": 64, "learning_rate": 0.08}
 
 TRIALS = (
     job(
@@ -30,6 +33,7 @@ TRIALS = (
         created_at=at(minutes=48),
         started_at=at(minutes=40),
         parent=SEARCH,
+        part=t.JobPart(kind="search", name="trial 3", values=_SECOND),
         progress=_UNDER_WAY,
     ),
     job(
@@ -41,6 +45,7 @@ TRIALS = (
         started_at=at(minutes=49),
         finished_at=at(minutes=43),
         parent=SEARCH,
+        part=t.JobPart(kind="search", name="trial 1", values=_FIRST),
         summary={"metrics": {"heldout_loss": 1.31}},
     ),
 )
@@ -101,9 +106,6 @@ def _steps(*steps: Mapping[str, object]) -> tuple[t.CampaignStepView, ...]:
     return tuple(t.CampaignStepView(number=i, **step) for i, step in enumerate(steps, 1))  # type: ignore[arg-type]
 
 
-_FIRST = {"rank": 8, "learning_rate": 0.0009}
-_SECOND = {"rank": 16, "learning_rate": 0.0021}
-_THIRD = {"rank": 64, "learning_rate": 0.08}
 STEPS = {
     SEARCH: _steps(
         {"name": "trial 1", "state": "succeeded", "spec": _FIRST, "outcome": {"value": 1.31}, "job": TRIALS[1].id},

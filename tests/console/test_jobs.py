@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from appliance.api.types import JobDetail, Problem
-from tests.console.fake_data import JOBS, NOW, SPEC
+from appliance.api.types import JobDetail, JobPart, Problem
+from tests.console.fake_campaigns import CAMPAIGNS, SEARCH, TRIALS
+from tests.console.fake_data import JOBS, NOW, SPEC, STATUS
 from tui import format as fmt
+from tui.places import job_target
 from tui.text import Look, plain
-from tui.views.jobs import JobWatch, job_lines
+from tui.views.compare import comparison_of_runs
+from tui.views.home import HomeData, home_lines
+from tui.views.jobs import JobsData, JobWatch, job_lines, jobs_table
 
 LOOK = Look(width=80, height=21, now=NOW)
 PROBLEM = Problem(
@@ -29,3 +33,43 @@ def test_problem_and_what_to_do_are_wrapped() -> None:
     told = " ".join(row.strip() for row in rows)
     assert "is any good." in told
     assert "--by label`." in told
+
+
+PRUNED = msgspec.structs.replace(
+    TRIALS[0],
+    state="cancelled",
+    progress=None,
+    part=JobPart(kind="search", name="trial 3", values={"rank": 64}, pruned=True),
+)
+
+
+def fold(number: int) -> JobDetail:
+    """One fold of two on the same data."""
+    job = msgspec.structs.replace(
+        JOBS[2], id=f"01K02ZQ5XB000000000000000{number}", part=JobPart(kind="kfold", name=f"fold {number} of 2")
+    )
+    return JobDetail(job=job, spec=SPEC | {"fold": {"input": "dataset", "index": number - 1, "of": 2, "seed": 0}})
+
+
+def test_trial_says_which_it_is_of_what_and_with_which_values() -> None:
+    rows = said(JobDetail(job=TRIALS[0], spec=SPEC))
+    assert f"   part of      trial 3 of search {SEARCH}" in rows
+    assert "   values       rank 16  learning_rate 0.0021" in rows
+    assert job_target(TRIALS[0]).words["title"] == "trial 3: seed@1 on faq@2"
+
+
+def test_lists_tell_trials_apart_and_a_pruned_one_from_a_cancelled_one() -> None:
+    table = jobs_table(JobsData(jobs=(PRUNED, TRIALS[1]), campaigns=CAMPAIGNS), LOOK)
+    first, third = (row.cells for row in table.rows if row.branch)
+    assert (first[1].text, third[1].text) == ("trial 1: seed@1 on faq@2", "trial 3: seed@1 on faq@2")
+    assert (third[0].text, third[3].text) == ("○ OFF ", "pruned")
+    assert said(JobDetail(job=PRUNED, spec=SPEC))[0].split()[-1] == "pruned"
+    home = "".join(plain(spans) for spans in home_lines(HomeData(status=STATUS, jobs=TRIALS, audit=()), LOOK))
+    assert "trial 3: seed@1" in home
+
+
+def test_folds_side_by_side_are_named_and_differ() -> None:
+    rows = [plain(spans) for spans in comparison_of_runs((fold(1), fold(2)), LOOK)]
+    assert "fold 1 of 2: faq-tune" in rows[0]
+    assert "fold 2 of 2: faq-tune" in rows[0]
+    assert [row.split() for row in rows if row.startswith("   fold")] == [["fold", "1", "of", "2", "2", "of", "2"]]

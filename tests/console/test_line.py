@@ -207,7 +207,7 @@ def test_run_without_its_inputs_is_not_planned() -> None:
 
 def test_campaigns_and_their_jobs_are_spoken_without_branches() -> None:
     text = said(FakeAppliance().with_campaigns(), "2", "=3 4", "q", "3", "q", "q", "9", "4", "q", "q")
-    assert "part of it: OK, seed@1 on faq@2" in text
+    assert "part of it: OK, trial 1: seed@1 on faq@2" in text
     assert "heldout_loss: " not in text.split("Name 2 to 4 runs")[0]
     assert "best" in text.split("Campaigns: 5")[1]
 

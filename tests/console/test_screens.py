@@ -56,7 +56,7 @@ async def test_screen_shows_what_it_is_for(name: str, size: tuple[int, int]) -> 
 
 
 CAMPAIGN_SCREENS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "jobs_tree": (("2",), ("├ seed@1 on faq@2", "2 of 8 done", "3 of 5 done")),
+    "jobs_tree": (("2",), ("├ trial 1: seed@", "2 of 8 done", "3 of 5 done")),
     "campaigns": (("9",), ("heldout_loss 1.31 so far", "at promote", "trial 2: 1.287", "accuracy 0.931")),
     "search": (("9", "enter"), ("trial 1 so far", "stopped at step 20", "40 %, 1 min left")),
     "pipeline": (("9", "down", "enter"), ("waits", "model approve faq@3", "promote")),
@@ -81,7 +81,7 @@ async def test_campaign_screen_shows_what_it_is_for(name: str, size: tuple[int, 
 async def test_tree_in_the_basic_look_is_ascii_only() -> None:
     async with running(FakeAppliance().with_campaigns(), choice=BASIC) as console:
         await console.shows("Newest audit events")
-        text = await console.press("2", shows=("|- seed@1 on", "`- seed@1 on"))
+        text = await console.press("2", shows=("|- trial 1: seed", "`- trial 3: seed"))
         assert text.isascii()
         check_golden("jobs_tree_basic", text)
 
@@ -123,7 +123,7 @@ def test_page_of_a_campaign_looks_again_until_it_has_succeeded(was: str, looks: 
 async def test_rows_of_a_narrowed_tree_stand_alone() -> None:
     async with running(FakeAppliance().with_campaigns()) as console:
         await console.shows("Health")
-        await console.press("2", shows="├ seed@1")
+        await console.press("2", shows="├ trial 1")
         await console.press("/", *"seed@1 on", "enter", shows="1 of 2")
         assert "├" not in console.text
 

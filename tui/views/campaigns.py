@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from appliance.api.types import CampaignDetail, CampaignStepView, CampaignView
 from tui import format as fmt
-from tui.draft import typed
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, facts, heading, hint, line, state
-from tui.views.trials import best_of, trial_lines, under_way
+from tui.views.trials import best_of, trial_lines, under_way, values_text
 
 ACTIVE = ("running", "waiting")
 _NAMES = 14
@@ -151,11 +149,7 @@ def _values(step: CampaignStepView) -> str:
         return "" if verb == step.name else str(verb)
     if "index" in step.spec:
         return ""
-    return fmt.clean("  ".join(f"{name} {_brief(value)}" for name, value in step.spec.items()))
-
-
-def _brief(value: Any) -> str:
-    return fmt.figure(value) if isinstance(value, float) else typed(value)
+    return values_text(step.spec)
 
 
 def _best(detail: CampaignDetail) -> CampaignStepView | None:

@@ -30,7 +30,7 @@ def comparison_of_runs(runs: tuple[JobDetail, ...], look: Look) -> list[Line]:
         return [tell(one) for one in runs]
 
     lines = [
-        row("run", each(lambda one: one.job.title), differs=True),
+        row("run", each(lambda one: one.job.what), differs=True),
         row("job", each(lambda one: one.job.id[-8:])),
         row("kind", each(lambda one: one.job.kind)),
         row("state", each(lambda one: state(one.job.state, look).text)),
@@ -95,7 +95,9 @@ def comparison_lines(found: ComparisonView, look: Look) -> list[Line]:
 def _choices(run: JobDetail) -> dict[str, str]:
     inputs = {name: str(ref.get("ref", "")) for name, ref in run.spec.get("inputs", {}).items()}
     parameters = {name: typed(value) for name, value in run.spec.get("parameters", {}).items()}
-    return inputs | parameters | {"seed": str(run.spec.get("seed", ""))}
+    fold = run.spec.get("fold")
+    folds = {"fold": f"{fold['index'] + 1} of {fold['of']}"} if fold else {}
+    return inputs | folds | parameters | {"seed": str(run.spec.get("seed", ""))}
 
 
 def _is_quality(name: str) -> bool:

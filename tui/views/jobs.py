@@ -20,6 +20,7 @@ from tui.plot import plot
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, facts, heading, hint, line, state
 from tui.views.campaigns import campaign_text
 from tui.views.compare import figures_in
+from tui.views.trials import values_text
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 _POINTS = 4096
@@ -79,7 +80,7 @@ def _row(one: JobView | CampaignView, look: Look) -> Row:
         key=one.id,
         cells=(
             state(one.state, look),
-            Span(one.title, Tone.STRONG),
+            Span(one.what if isinstance(one, JobView) else one.title, Tone.STRONG),
             Span(one.kind),
             Span(campaign_text(one) if isinstance(one, CampaignView) else progress_text(one, look)),
             Span(fmt.brief_moment(one.created_at, look.now)),
@@ -111,7 +112,7 @@ def progress_text(job: JobView, look: Look) -> str:
             took = _seconds(job)
             return f"took {fmt.duration(took)}" if took is not None else ""
         case _:
-            return job.state
+            return job.told_state
 
 
 @dataclass(slots=True, kw_only=True)
@@ -183,14 +184,17 @@ def _facts(job: JobView, look: Look) -> list[Line]:
         fact(
             "state",
             state(job.state, look),
-            f" {job.state}",
+            f" {job.told_state}",
             Span(f"   attempt {job.attempt}" if job.attempt > 1 else ""),
         ),
         fact("kind", job.kind),
         fact("job", job.id, Span(f"   run {fmt.short(job.run_id)}", Tone.FAINT)),
         fact("created", f"{fmt.moment(job.created_at)} UTC by {fmt.clean(job.created_by)}"),
     ]
-    if job.parent:
+    if job.part is not None:
+        lines.append(fact("part of", fmt.clean(f"{job.part.name} of {job.part.kind} "), Span(job.parent, Tone.FAINT)))
+        lines += facts("values", values_text(job.part.values), look)
+    elif job.parent:
         lines.append(fact("part of", Span(f"campaign {job.parent}", Tone.FAINT)))
     progress = job.progress
     if progress is not None and job.state not in ENDED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from appliance.api.types import CampaignDetail, CampaignStepView
@@ -86,7 +87,7 @@ def _rows(detail: CampaignDetail, metric: str, look: Look) -> list[Line]:
 def _cells(trial: CampaignStepView, shown: list[str], look: Look, *, strong: bool) -> Line:
     tone = Tone.STRONG if strong else Tone.PLAIN
     value = value_of(trial)
-    rest = "  ".join(f"{name} {_brief(given)}" for name, given in trial.spec.items() if name not in shown)
+    rest = values_text({name: given for name, given in trial.spec.items() if name not in shown})
     told = "  ".join(part for part in (_became(trial), rest) if part)
     return (
         state(trial.state, look),
@@ -123,6 +124,11 @@ def under_way(part: CampaignStepView) -> str:
         return ""
     left = f", {fmt.duration(part.progress.eta_seconds)} left" if part.progress.eta_seconds is not None else ""
     return f"{fmt.share(part.progress.fraction)}{left}"
+
+
+def values_text(values: Mapping[str, Any]) -> str:
+    """A trial's values in one line."""
+    return "  ".join(f"{name} {_brief(value)}" for name, value in values.items())
 
 
 def _brief(value: Any) -> str:
