@@ -73,3 +73,11 @@ def test_folds_side_by_side_are_named_and_differ() -> None:
     assert "fold 1 of 2: faq-tune" in rows[0]
     assert "fold 2 of 2: faq-tune" in rows[0]
     assert [row.split() for row in rows if row.startswith("   fold")] == [["fold", "1", "of", "2", "2", "of", "2"]]
+
+
+def test_home_names_what_runs_before_what_waits() -> None:
+    waiting = [msgspec.structs.replace(JOBS[1], id=f"W{number}", title=f"waits {number}") for number in range(3)]
+    home = HomeData(status=STATUS, jobs=(*waiting, JOBS[0]), audit=())
+    rows = [plain(spans) for spans in home_lines(home, LOOK)]
+    at = rows.index(" Jobs: 1 running, 1 waiting")
+    assert [row.split()[1] for row in rows[at + 1 : at + 4]] == ["RUN", "WAIT", "WAIT"]

@@ -80,7 +80,7 @@ def _jobs(data: HomeData, look: Look) -> list[Line]:
     status = data.status
     lines = [heading(f"Jobs: {status.jobs_running} running, {status.jobs_queued} waiting")]
     active = [job for job in data.jobs if job.state in ("running", "queued")]
-    for job in active[:3]:
+    for job in sorted(active, key=lambda job: job.state != "running")[:3]:
         text = f"  {fmt.fit(job.what, 32)} "
         lines.append(line("   ", state(job.state, look), text, progress_text(job, look)))
     if not active:
