@@ -304,6 +304,11 @@ class RecipeField(View, frozen=True, kw_only=True):
         bounds = ((">=", self.minimum), (">", self.above), ("<=", self.maximum), ("<", self.below))
         return ", ".join(f"{sign} {value:.10g}" for sign, value in bounds if value is not None)
 
+    @property
+    def range_text(self) -> str:
+        """Say what it takes beside its type: `one of cosine, linear`, `>= 1`; empty where that says it all."""
+        return f"one of {', '.join(self.choices)}" if self.choices else self.limits
+
 
 class RecipeView(View, frozen=True, kw_only=True):
     """One kind of training: its inputs and the fields of its recipe."""

@@ -73,8 +73,8 @@ def recipe_text(recipe: t.RecipeView) -> str:
     words = [f"--{given.word}{'' if given.required else ' (optional)'}" for given in recipe.inputs]
     lines = [f"{recipe.name}: {recipe.purpose}", f"  inputs: {', '.join(words)}", ""]
     for field in recipe.fields:
-        limits = ", ".join(field.choices) or field.limits
-        lines.append(f"  {field.name:<30}{_value(field.default):<14}{field.type:<8}{limits}".rstrip())
+        takes = f"; {field.range_text}" if field.range_text else ""
+        lines.append(f"  {field.name:<30}{field.type:<8}default {_value(field.default)}{takes}")
         lines.append(f"      {field.meaning}")
     return "\n".join(lines)
 

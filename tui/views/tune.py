@@ -51,8 +51,8 @@ def recipe_lines(recipe: RecipeView, look: Look) -> list[Line]:
     lines += [fact(one.word, "needed" if one.required else "may be left out") for one in recipe.inputs]
     lines.append(heading("Fields"))
     for field in recipe.fields:
-        default = typed(field.default) or "nothing"
-        told = f"   {field.name}", f"  {field.type}, default {default}{_range(field)}"
+        default, takes = typed(field.default) or "nothing", f"; {field.range_text}" if field.range_text else ""
+        told = f"   {field.name}", f"  {field.type}, default {default}{takes}"
         lines.append(line(Span(fmt.clean(told[0]), Tone.STRONG), Span(fmt.clean(told[1]), Tone.FAINT)))
         lines += [line(f"     {part}") for part in fmt.wrap(field.meaning, room)]
     return lines
@@ -143,11 +143,6 @@ def plan_lines(planned: Planned, look: Look) -> list[Line]:
 
 def _proposals(plan: TrainingPlanView, room: int) -> list[str]:
     return [part for proposal in plan.proposals for part in fmt.wrap(proposal, room)]
-
-
-def _range(field: RecipeField) -> str:
-    told = ", ".join(field.choices) or field.limits
-    return f", {told}" if told else ""
 
 
 def _takes(field: RecipeField) -> str:

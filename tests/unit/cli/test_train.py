@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.api import types as t
-from appliance.cli.train import parameters_of, plan_text, train
+from appliance.cli.train import parameters_of, plan_text, recipe_text, train
 from appliance.kernel.errors import BadInput
 from appliance.training.recipes.registry import RECIPES
 
@@ -34,6 +34,21 @@ def test_values_are_json_where_they_can_be_else_text() -> None:
 )
 def test_a_list_is_json_or_has_commas_alone(text: str, meant: object) -> None:
     assert parameters_of((f"boxes={text}", "name=a,b"), lists={"boxes"}) == {"boxes": meant, "name": "a,b"}
+
+
+def test_fields_say_their_default_apart_from_what_they_take() -> None:
+    fields = (
+        t.RecipeField(name="learn_from", type="choice", default="answers", meaning="What.", choices=("all", "answers")),
+        t.RecipeField(name="rank", type="int", default=16, meaning="Width.", minimum=1, maximum=256),
+        t.RecipeField(name="packing", type="bool", default=False, meaning="Fill."),
+    )
+    recipe = t.RecipeView(name="lora", kind="train.lora", purpose="Adapters.", inputs=(), fields=fields)
+    rows = recipe_text(recipe).splitlines()[3::2]
+    assert [" ".join(row.split()) for row in rows] == [
+        "learn_from choice default answers; one of all, answers",
+        "rank int default 16; >= 1, <= 256",
+        "packing bool default false",
+    ]
 
 
 @pytest.mark.parametrize("pair", ["steps", "=1", ""])
