@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Table, select
 
 from appliance.api import types as t
 from appliance.jobs.spec import FileEntry
@@ -14,6 +14,9 @@ from appliance.kernel.errors import NotFound
 from appliance.registry.refs import parse_ref
 from appliance.registry.stages import highest
 from appliance.store.schema import approvals, campaigns, datasets, evaluations, jobs, models, stages, suites, verdicts
+
+_TAIL = 8
+"""Last characters of an id that name it; the first ones are its time, which neighbours share."""
 
 
 def file_entries(document: Any) -> tuple[FileEntry, ...]:
@@ -63,25 +66,34 @@ def served_gguf(files: Iterable[FileEntry]) -> FileEntry | None:
 
 
 def find_job(connection: Connection, text: str) -> Row[Any]:
-    """Return the job whose id starts with `text`. Raises NotFound when none or several do."""
-    wanted = text.removeprefix("run:").upper()
-    query = select(jobs).where(jobs.c.id.startswith(wanted, autoescape=True)).limit(2)
-    rows = connection.execute(query).all() if wanted else []
+    """Return the job that an id, its beginning or its last characters name. Raises NotFound when none or several do."""
+    rows = _named(connection, jobs, text.removeprefix("run:"))
     if len(rows) != 1:
-        why = "There is no job" if not rows else "More than one job starts with"
+        why = "More than one job is called" if rows else "There is no job"
         raise NotFound("job.unknown", f"{why} {text!r}.", hint="See `intramuros job list`.")
     return rows[0]
 
 
 def find_campaign(connection: Connection, text: str) -> Row[Any]:
-    """Return the campaign whose id starts with `text`. Raises NotFound when none or several do."""
-    query = select(campaigns).where(campaigns.c.id.startswith(text.upper(), autoescape=True)).limit(2)
-    rows = connection.execute(query).all() if text else []
+    """Return the campaign that an id names as a job's does; `kfold:ID` names its kind too. Raises NotFound."""
+    kind, _, wanted = text.rpartition(":")
+    rows = [row for row in _named(connection, campaigns, wanted) if kind in ("", row.kind)]
     if len(rows) != 1:
-        why = "There is no campaign" if not rows else "More than one campaign starts with"
+        why = "More than one campaign is called" if rows else "There is no campaign"
         hint = "See `intramuros search list`, `kfold list` or `pipeline list`."
         raise NotFound("campaign.unknown", f"{why} {text!r}.", hint=hint)
     return rows[0]
+
+
+def _named(connection: Connection, table: Table, text: str) -> list[Row[Any]]:
+    """Return at most two rows whose id begins so or, where none does, ends so: lists show the last eight characters."""
+    wanted = text.upper()
+    found: list[Row[Any]] = []
+    if wanted:
+        found = list(connection.execute(select(table).where(table.c.id.startswith(wanted, autoescape=True)).limit(2)))
+    if not found and len(wanted) >= _TAIL:
+        found = list(connection.execute(select(table).where(table.c.id.endswith(wanted, autoescape=True)).limit(2)))
+    return found
 
 
 def verification_views(connection: Connection, runs: Iterable[str]) -> tuple[t.VerificationView, ...]:

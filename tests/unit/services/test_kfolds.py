@@ -8,7 +8,7 @@ from sqlalchemy import Row
 
 from appliance.api import types as t
 from appliance.jobs.spec import JobKind
-from appliance.kernel.errors import BadInput
+from appliance.kernel.errors import BadInput, NotFound
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem
 from appliance.services import campaigns, jobs, kfolds, models, runs
@@ -65,6 +65,20 @@ def test_a_fold_that_became_a_version_keeps_its_files(ctx: Context) -> None:
     with ctx.appliance.database.read() as connection:
         assert [bool(find_job(connection, step.job).files) for step in found.steps] == [True, False, False]
     assert models.verify(ctx, version).files
+
+
+def test_jobs_and_campaigns_are_found_by_how_they_are_named_anywhere(ctx: Context) -> None:
+    campaign = start(ctx)
+    job = move(ctx, campaign).steps[0].job
+    for text in (campaign, campaign.lower(), campaign[:20], campaign[-8:], f"kfold:{campaign}"):
+        assert campaigns.show(ctx, text).campaign.id == campaign
+    for text in (job, job[:25], job[-8:].lower(), f"run:{job}", f"run:{job[-10:]}"):
+        assert jobs.show(ctx, text, {}).job.id == job
+    for text in ("", "run:", job[-7:], job[1:-1], f"search:{job}"):
+        with pytest.raises(NotFound):
+            jobs.show(ctx, text, {})
+    with pytest.raises(NotFound):
+        campaigns.show(ctx, f"search:{campaign}")
 
 
 def test_a_job_says_which_fold_it_is(ctx: Context) -> None:
