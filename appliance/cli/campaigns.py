@@ -58,6 +58,11 @@ def follow(session: Session, view: t.CampaignView, *, patient: bool = False) -> 
     return detail
 
 
+def show_started(session: Session, view: t.CampaignView) -> None:
+    """Name a campaign that goes on by itself, in the form of `run:ID  queued`; its verbs take that name."""
+    session.show(view, lambda: f"{view.kind}:{view.id}  {view.state}")
+
+
 def show_list(session: Session, kind: str, *, empty: str) -> None:
     """Print the campaigns of one kind."""
     found = session.send(calls.campaigns(kind=kind))

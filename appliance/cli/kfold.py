@@ -19,6 +19,9 @@ _FOLDS = click.option(
     "-k", "folds", default=5, show_default=True, help="Parts of the training rows; each is held out once."
 )
 
+_FIGURES = 3
+"""of each fold in its row; the table below has the spread of all"""
+
 
 @click.group()
 def kfold() -> None:
@@ -48,7 +51,7 @@ def list_(session: Session) -> None:
 @verb
 def show(session: Session, id: str) -> None:
     """Show the folds and the spread of each figure."""
-    campaigns.show_one(session, id, _lines)
+    campaigns.show_one(session, id, fold_lines)
 
 
 @kfold.command()
@@ -76,14 +79,15 @@ def _of_flags(session: Session, body: t.SubmitJob, *, folds: int, detach: bool) 
 
 def _follow(session: Session, view: t.CampaignView, *, detach: bool) -> None:
     if detach:
-        session.show(view, lambda: view.id)
+        campaigns.show_started(session, view)
         return
     detail = campaigns.follow(session, view)
-    session.show(detail, lambda: "\n".join([*campaigns.head(detail), *_lines(detail)]))
+    session.show(detail, lambda: "\n".join([*campaigns.head(detail), *fold_lines(detail)]))
 
 
-def _lines(detail: t.CampaignDetail) -> list[str]:
-    lines = ["", campaigns.steps_table(detail, (), lambda _: ())]
+def fold_lines(detail: t.CampaignDetail) -> list[str]:
+    """Return the folds with what each measured, then the spread of each figure."""
+    lines = ["", campaigns.steps_table(detail, ("FIGURES",), _cells)]
     if figures := detail.campaign.summary.get("metrics"):
         rows = [
             (name, f"{one['mean']:.6g}", f"{one['deviation']:.3g}", f"{one['low']:.6g} to {one['high']:.6g}")
@@ -91,6 +95,13 @@ def _lines(detail: t.CampaignDetail) -> list[str]:
         ]
         lines += ["", table(("FIGURE", "MEAN", "DEVIATION", "95 % INTERVAL"), rows, empty="no figures")]
     return lines
+
+
+def _cells(step: t.CampaignStepView) -> tuple[str, ...]:
+    if step.problem is not None:
+        return (step.problem.message,)
+    figures = list(step.outcome.get("metrics", {}).items())[:_FIGURES]
+    return ("  ".join(f"{name} {value:.6g}" for name, value in figures),)
 
 
 for _name, _kind in RECIPES.items():

@@ -64,7 +64,7 @@ def resume(session: Session, id: str, detach: bool, wait: bool) -> None:
 
 def _follow(session: Session, view: t.CampaignView, *, detach: bool, wait: bool) -> None:
     if detach:
-        session.show(view, lambda: view.id)
+        campaigns.show_started(session, view)
         return
     detail = campaigns.follow(session, view, patient=wait)
     session.show(detail, lambda: "\n".join([*campaigns.head(detail), *_lines(detail)]))

@@ -51,7 +51,7 @@ def rerun(session: Session, id: str, verify: bool, detach: bool) -> None:
         return
     view = session.send(calls.verify_run(id))
     if detach:
-        session.show(view, lambda: view.id)
+        campaigns.show_started(session, view)
         return
     found = campaigns.follow(session, view).campaign.summary
     if not found["identical"]:

@@ -82,7 +82,7 @@ def _of_flags(
 
 def _follow(session: Session, view: t.CampaignView, *, detach: bool) -> None:
     if detach:
-        session.show(view, lambda: view.id)
+        campaigns.show_started(session, view)
         return
     detail = campaigns.follow(session, view)
     session.show(detail, lambda: "\n".join([*campaigns.head(detail), *_lines(detail)]))

@@ -3,7 +3,6 @@ from __future__ import annotations
 import msgspec
 
 from appliance.api import types as t
-from appliance.cli.campaigns import part_text
 from appliance.cli.job import tree_rows
 
 
@@ -14,7 +13,6 @@ def job(name: str, parent: str = "") -> t.JobView:
 
 
 TRIAL = t.JobPart(kind="search", name="trial 3", values={"rank": 8, "learning_rate": 0.002}, pruned=True)
-FOLD = t.JobPart(kind="kfold", name="fold 2 of 3")
 
 
 def test_jobs_stand_below_what_they_are_a_part_of_oldest_first_and_the_rest_newest_first() -> None:
@@ -28,11 +26,3 @@ def test_a_trial_says_which_it_is_and_that_it_was_pruned() -> None:
     assert tree_rows((stopped,), ())[0][1:4] == ("pruned", "train.seed", "trial 3: faq")
     going_on = msgspec.structs.replace(stopped, state="running")
     assert tree_rows((going_on,), ())[0][1] == "running"
-
-
-def test_a_part_is_named_with_what_it_is_a_part_of_and_its_own_values() -> None:
-    trial = msgspec.structs.replace(job("04", "03"), part=TRIAL)
-    assert part_text(trial) == 'trial 3 of search 03: {"rank": 8, "learning_rate": 0.002}'
-    assert part_text(msgspec.structs.replace(trial, part=FOLD)) == "fold 2 of 3 of kfold 03"
-    assert part_text(msgspec.structs.replace(trial, part=None)) == "campaign 03"
-    assert part_text(job("01")) == ""
