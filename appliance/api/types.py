@@ -15,6 +15,8 @@ from appliance.kernel.problem import Problem as Problem
 
 PRIORITIES: Final = ("interactive", "normal", "batch")
 """Classes of an API key's requests, the most urgent first."""
+SIZES: Final = frozenset({"memory_predicted", "memory_measured", "gguf_bytes"})
+"""Figures of a run that count bytes."""
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):

@@ -145,7 +145,7 @@ def _run(session: Session, body: t.SubmitJob, *, detach: bool) -> None:
     job = session.send(calls.submit_job(body))
     if not detach:
         job = follow(session, job)
-    session.show(job, lambda: _text(job))
+    session.show(job, lambda: result_text(job))
 
 
 def _plan(session: Session, body: t.SubmitJob) -> None:
@@ -153,12 +153,14 @@ def _plan(session: Session, body: t.SubmitJob) -> None:
     session.show(planned, lambda: plan_text(planned))
 
 
-def _text(job: t.JobView) -> str:
+def result_text(job: t.JobView) -> str:
+    """What came of a run, for people: its name, its state, and a line for each figure."""
     lines = [f"run:{job.id}  {job.state}"]
     figures = job.summary.get("metrics") or job.summary
     for name, value in figures.items():
         if isinstance(value, int | float | str):
             shown = f"{value:.4f}" if isinstance(value, float) else value
+            shown = size_text(int(value)) if name in t.SIZES else shown
             lines.append(f"  {name:<24}{shown}")
     return "\n".join(lines)
 

@@ -81,3 +81,18 @@ def test_home_names_what_runs_before_what_waits() -> None:
     rows = [plain(spans) for spans in home_lines(home, LOOK)]
     at = rows.index(" Jobs: 1 running, 1 waiting")
     assert [row.split()[1] for row in rows[at + 1 : at + 4]] == ["RUN", "WAIT", "WAIT"]
+
+
+def test_memory_is_told_as_a_size() -> None:
+    job = msgspec.structs.replace(JOBS[2], summary={"heldout_loss": 1.5, "memory_measured": 412 << 20, "tokens": 4096})
+    assert "memory_measured 412 MiB" in "".join(said(JobDetail(job=job, spec=SPEC)))
+    rows = [plain(spans).split() for spans in comparison_of_runs((JobDetail(job=job, spec=SPEC), fold(1)), LOOK)]
+    assert ["memory_measured", "412", "MiB", "-"] in rows
+
+
+def test_side_by_side_an_id_stands_whole_where_it_fits_and_else_with_its_last_characters() -> None:
+    runs = tuple(fold(number) for number in (1, 2, 3))
+    (two,) = [plain(spans) for spans in comparison_of_runs(runs[:2], LOOK) if plain(spans).startswith("   job")]
+    assert two.split() == ["job", runs[0].job.id, runs[1].job.id]
+    (three,) = [plain(spans) for spans in comparison_of_runs(runs, LOOK) if plain(spans).startswith("   job")]
+    assert three.split() == ["job", *(run.job.id[-8:] for run in runs)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from appliance.api.types import ComparisonView, JobDetail
+from appliance.api.types import SIZES, ComparisonView, JobDetail
 from tui import format as fmt
 from tui.draft import typed
 from tui.text import Line, Look, Span, Tone, fact, heading, hint, line, state
@@ -31,7 +31,7 @@ def comparison_of_runs(runs: tuple[JobDetail, ...], look: Look) -> list[Line]:
 
     lines = [
         row("run", each(lambda one: one.job.what), differs=True),
-        row("job", each(lambda one: one.job.id[-8:])),
+        row("job", each(lambda one: one.job.id if len(one.job.id) < width else one.job.id[-8:])),
         row("kind", each(lambda one: one.job.kind)),
         row("state", each(lambda one: state(one.job.state, look).text)),
         row("took", each(lambda one: _took(one))),
@@ -47,7 +47,9 @@ def comparison_of_runs(runs: tuple[JobDetail, ...], look: Look) -> list[Line]:
     equal = [name for name in names if len({one.get(name) for one in figures}) == 1]
     for title, chosen in (("Figures", [name for name in names if name not in equal]), ("The same in all", equal)):
         lines += [heading(title)] if chosen else []
-        lines += [row(name, [fmt.figure(one[name]) if name in one else "" for one in figures]) for name in chosen]
+        lines += [
+            row(name, [figure_text(name, one[name]) if name in one else "" for one in figures]) for name in chosen
+        ]
     if not names:
         lines.append(hint("None of them has figures yet."))
     return lines
@@ -68,6 +70,11 @@ def figures_in(summary: Mapping[str, Any]) -> dict[str, float]:
     found = {name: value for name, value in measured.items() if _is_figure(value)}
     found |= {name: value for name, value in summary.items() if _is_figure(value)}
     return dict(sorted(found.items(), key=lambda item: not _is_quality(item[0])))
+
+
+def figure_text(name: str, value: float) -> str:
+    """A figure by its name: bytes as a size, the rest as a number."""
+    return fmt.size(int(value)) if name in SIZES else fmt.figure(value)
 
 
 def comparison_lines(found: ComparisonView, look: Look) -> list[Line]:

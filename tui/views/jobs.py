@@ -19,7 +19,7 @@ from tui import format as fmt
 from tui.plot import plot
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, facts, heading, hint, line, state
 from tui.views.campaigns import campaign_text
-from tui.views.compare import figures_in
+from tui.views.compare import figure_text, figures_in
 from tui.views.trials import values_text
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
@@ -211,7 +211,7 @@ def _facts(job: JobView, look: Look) -> list[Line]:
     if job.problem is not None:
         lines += facts("problem", f"{job.problem.code}: {job.problem.message}", look, Tone.BAD)
         lines += facts("", job.problem.hint, look)
-    figures = [f"{name} {fmt.figure(value)}" for name, value in figures_in(job.summary).items()]
+    figures = [f"{name} {figure_text(name, value)}" for name, value in figures_in(job.summary).items()]
     return lines + facts("result", "  ".join(figures), look)[:3]
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.api import types as t
-from appliance.cli.train import parameters_of, plan_text, recipe_text, train
+from appliance.cli.train import parameters_of, plan_text, recipe_text, result_text, train
 from appliance.kernel.errors import BadInput
 from appliance.training.recipes.registry import RECIPES
 
@@ -48,6 +48,26 @@ def test_fields_say_their_default_apart_from_what_they_take() -> None:
         "learn_from choice default answers; one of all, answers",
         "rank int default 16; >= 1, <= 256",
         "packing bool default false",
+    ]
+
+
+def test_what_came_of_a_run_has_sizes_for_people() -> None:
+    summary = {"heldout_loss": 1.5, "tokens": 4096, "memory_measured": 412 << 20, "gguf_bytes": 5 << 20}
+    job = t.JobView(
+        id="01",
+        kind="train.lora",
+        title="faq",
+        run_id="",
+        state="succeeded",
+        created_by="a",
+        created_at="",
+        summary=summary,
+    )
+    assert [row.split(maxsplit=1)[1] for row in result_text(job).splitlines()[1:]] == [
+        "1.5000",
+        "4096",
+        "412.0 MiB",
+        "5.0 MiB",
     ]
 
 
