@@ -36,7 +36,14 @@ NAVIGATION: tuple[Action, ...] = (
         help="Go to Campaigns: searches, k-folds, pipelines.",
     ),
     Action(id="go.fleet", keys=("F",), label="fleet", help="Go to Fleet: boxes that train together."),
-    Action(id="open", keys=("enter",), label="open", help="Open what is under the cursor.", places=_LISTS, bar=True),
+    Action(
+        id="open",
+        keys=("enter",),
+        label="open",
+        help="Open what is under the cursor.",
+        places=(*_LISTS, "campaign"),
+        bar=True,
+    ),
     Action(
         id="filter",
         keys=("/",),

@@ -195,14 +195,19 @@ class _Menu:
             here = place.target(data)
             deeds = [a for a in at(place.id) if a.deed is not None]
             tunes = place.id == "recipe"
+            parts = {part.words["number"]: part for part in place.parts(data, self.look).values()}
             more = ("    l  log" if place.more else "") + ("    n  new run" if tunes else "")
+            more += "    number  open its job" if parts else ""
             self._offer(deeds, here, f"i  full record{more}")
             keys = {key for action in deeds for key in action.keys} | ({"n"} if tunes else set())
-            choice = self.choose(f"{target.name}> ", {"q", "i", "?", "r"} | keys | ({"l"} if place.more else set()))
+            keys |= {*parts, "l"} if place.more else {*parts}
+            choice = self.choose(f"{target.name}> ", {"q", "i", "?", "r"} | keys)
             if choice == "q":
                 return
             if choice == "i":
                 self.say_lines(record_of(here.item, self.look) if here else [])
+            elif choice in parts:
+                self._record(READ_OF[parts[choice].opens], parts[choice])
             elif choice == "l" and place.more is not None:
                 self.say_lines(place.more(data, self.look))
             elif choice == "?":

@@ -63,6 +63,8 @@ class ReadPlace(Generic[D]):
     target: Callable[[D], Target | None]
     more: Callable[[D, Look], list[Line]] | None = None
     """a second view of the same data, such as the whole log"""
+    parts: Callable[[D, Look], dict[int, Target]] = lambda _, __: {}
+    """which of the lines are about something that can be opened from here; its word `number` opens it in line mode"""
     interval: Callable[[D], float] = lambda _: 0.0
 
 
@@ -80,6 +82,18 @@ def campaign_target(campaign: t.CampaignView | t.CampaignDetail) -> Target:
     words = {"id": view.id, "name": view.id, "title": view.title, "verb": view.kind}
     words |= {"run": f"run:{best}"} if best else {}
     return Target(name=view.id, item=campaign, words=words, opens="campaign")
+
+
+def _parts_of(campaign: t.CampaignDetail, look: Look) -> dict[int, Target]:
+    title = campaign.campaign.title
+    return {
+        at: Target(
+            name=step.job,
+            words={"id": step.job, "number": str(step.number), "title": f"{step.name}: {title}"},
+            opens="job",
+        )
+        for at, step in campaigns.part_lines(campaign, look).items()
+    }
 
 
 def _run_target(one: t.JobView | t.CampaignView) -> Target:
@@ -353,6 +367,7 @@ READS: tuple[ReadPlace[Any], ...] = (
         fetch=lambda session, target, _: session.send(calls.campaign(target.name)),
         lines=campaigns.campaign_lines,
         target=campaign_target,
+        parts=_parts_of,
         interval=lambda detail: 0.0 if detail.campaign.state == "succeeded" else LIVE,
     ),
     ReadPlace(

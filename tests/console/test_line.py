@@ -212,6 +212,13 @@ def test_campaigns_and_their_jobs_are_spoken_without_branches() -> None:
     assert "best" in text.split("Campaigns: 5")[1]
 
 
+def test_parts_of_a_campaign_are_opened_by_their_numbers() -> None:
+    text = said(FakeAppliance().with_campaigns(), "9", "1", "3", "q", "2", "q", "q", "q")
+    assert "number  open its job" in text
+    assert "part of      trial 3 of search" in text
+    assert "2 is not in the menu" in text
+
+
 def test_runs_are_compared_by_their_numbers() -> None:
     text = said(FakeAppliance(), "2", "=1 3", "q", "=1", "q", "q")
     assert "rank: 16; 8" in text

@@ -7,13 +7,13 @@ import pytest
 
 from appliance.kernel.errors import GateRefused, InternalError
 from tests.console import fake_data
-from tests.console.fake_campaigns import SEARCH, campaign_detail
+from tests.console.fake_campaigns import SEARCH, STEPS, campaign_detail
 from tests.console.fake_client import FakeAppliance
 from tests.console.fake_data import FAILED, FINISHED
 from tests.console.screen_text import BASIC, RICH, check_golden, running
 from tui.places import READ_OF
 from tui.term import Choice
-from tui.widgets.panes import Listing
+from tui.widgets.panes import Listing, Page
 
 SCREENS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "home": ((), ("Health", "Newest audit events", "deployment.deploy")),
@@ -96,6 +96,41 @@ async def test_search_is_opened_from_its_row_and_cancelled_as_a_whole() -> None:
         await console.press("C", shows=("what runs seals a checkpoint", f"intramuros search cancel {SEARCH}"))
         await console.press("right", "enter", shows="is asked to stop")
         assert ("POST", f"/v1/campaigns/{SEARCH}/cancel") in appliance.sent
+
+
+async def test_parts_of_a_campaign_are_opened_from_its_page() -> None:
+    async with running(FakeAppliance().with_campaigns()) as console:
+        await console.shows("Health")
+        await console.press("9", "enter", shows=("Campaign seed@1 + faq@2", "Enter open"))
+        await console.press("enter", shows="Job trial 1: seed@1 + faq@2")
+        await console.press("escape", shows="Campaign seed@1 + faq@2")
+        await console.press("down", "enter", shows=("Job trial 3: seed@1 + faq@2", "rank 16  learning_rate 0.0021"))
+        await console.press("escape", "down", "enter", shows="Job trial 3")
+        await console.press("escape", "up", "up", "enter", shows="Job trial 1")
+
+
+async def test_page_without_a_part_to_open_only_scrolls() -> None:
+    async with running(FakeAppliance().with_campaigns()) as console:
+        await console.shows("Health")
+        await console.press("9", "down", "down", "enter", shows=("Campaign banking@1", "fold 3"))
+        await console.press("down", "enter", shows=("Campaign banking@1", "fold 3", "no part with a job is in sight"))
+
+
+async def test_cursor_of_a_long_campaign_stays_in_sight(monkeypatch: pytest.MonkeyPatch) -> None:
+    last = STEPS[SEARCH][-1]
+    many = tuple(msgspec.structs.replace(last, number=number, name=f"trial {number}") for number in range(1, 41))
+    monkeypatch.setitem(STEPS, SEARCH, many)
+    async with running(FakeAppliance().with_campaigns()) as console:
+        await console.shows("Health")
+        await console.press("9", "enter", shows="RUN       1 ")
+        page = console.app.screen.query_one("#body", Page)
+        first = page.stop
+        await console.press(*["down"] * 39, shows="RUN      40 ")
+        assert page.stop == first + 39
+        await console.press("down", "g", shows="   state ")
+        assert page.top < page.stop < page.top + page.size.height
+        await console.press("G", "up", shows="RUN      40 ")
+        assert page.top <= page.stop < page.top + page.size.height
 
 
 @pytest.mark.parametrize("was", ["failed", "cancelled", "interrupted"])

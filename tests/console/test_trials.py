@@ -11,11 +11,11 @@ import pytest
 from appliance.api.types import CampaignDetail, CampaignStepView, CampaignView
 from appliance.kernel.events import Progress
 from appliance.kernel.problem import Problem
-from tests.console.fake_campaigns import FOUND, campaign_detail
+from tests.console.fake_campaigns import FOUND, SEARCH, STEPS, campaign_detail
 from tui import format as fmt
 from tui.plot import bars
 from tui.text import Look, Tone, plain
-from tui.views.campaigns import campaign_lines
+from tui.views.campaigns import campaign_lines, part_lines
 from tui.views.trials import best_of, trial_lines
 
 NOW = datetime(2026, 7, 14, 9, 30, tzinfo=UTC)
@@ -123,6 +123,18 @@ def test_part_says_how_its_job_stands(name: str, sign: str, told: str) -> None:
         detail = CampaignDetail(campaign=view, spec={}, steps=(part,), mark="m")
         (row,) = [text for text in map(plain, campaign_lines(detail, LOOK)) if sign in text and "state" not in text]
         assert told in row
+
+
+@pytest.mark.parametrize("spoken", [False, True])
+@pytest.mark.parametrize("id", STEPS)
+def test_every_part_with_a_job_has_a_line_of_its_own(id: str, spoken: bool) -> None:
+    look = Look(width=80, height=40, now=NOW, ascii=True, spoken=spoken)
+    detail = campaign_detail(id)
+    rows = [plain(spans) for spans in campaign_lines(detail, look)]
+    found = part_lines(detail, look)
+    assert list(found.values()) == [part for part in detail.steps if part.job]
+    for at, part in found.items():
+        assert (str(part.number) if id in (SEARCH, FOUND) else part.name) in rows[at].replace(":", " ").split()
 
 
 def test_spoken_trials_are_sentences_without_bars() -> None:

@@ -9,7 +9,7 @@ from tui.deed import Target
 from tui.draft import Draft
 from tui.places import ReadPlace, record_of
 from tui.screens.frame import Frame
-from tui.text import Line, Look
+from tui.text import Line, Look, Tone
 from tui.widgets.panes import Page, Pane
 
 
@@ -23,6 +23,7 @@ class ReadScreen(Frame):
         self._wanted = target
         self._data: Any = None
         self._more = False
+        self._parts: dict[int, Target] = {}
 
     def body(self) -> Pane:
         """Lines."""
@@ -44,16 +45,21 @@ class ReadScreen(Frame):
     def show(self) -> None:
         """Show the chosen view."""
         render = self._place.more if self._more and self._place.more else self._place.lines
-        self.query_one("#body", Page).show(render(self._data, self.look))
+        self._parts = {} if self._more else self._place.parts(self._data, self.look)
+        self.query_one("#body", Page).show(render(self._data, self.look), tuple(self._parts))
 
     def target(self) -> Target | None:
         """The record itself."""
         return self._place.target(self._data) if self._data is not None else None
 
     def navigate(self, name: str) -> None:
-        """Log, inspect, id."""
+        """Open a part, log, inspect, id."""
         target = self.target()
         match name:
+            case "open" if part := self._parts.get(self.query_one("#body", Page).stop):
+                self.console.open(part.opens, part)
+            case "open":
+                self.say("open: no part with a job is in sight", Tone.WARN)
             case "tune.new" if target is not None:
                 self.console.tune(Draft(recipe=target.item))
             case "log":

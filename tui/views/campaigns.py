@@ -58,6 +58,22 @@ def campaign_text(view: CampaignView) -> str:
 
 def campaign_lines(detail: CampaignDetail, look: Look) -> list[Line]:
     """One campaign: what came of it first, then its parts, then the recipe to use."""
+    lines = [*_head(detail, look), *_parts(detail, look)]
+    if not detail.steps:
+        lines.append(hint("The first ones are being chosen."))
+    if recipe := detail.campaign.summary.get("recipe"):
+        lines.append(heading("The best recipe, for intramuros train run FILE"))
+        lines += [line(f"   {fmt.clean(row)}") for row in str(recipe).rstrip().splitlines()]
+    return lines
+
+
+def part_lines(detail: CampaignDetail, look: Look) -> dict[int, CampaignStepView]:
+    """Which of these lines is about which part; those that have a job to open."""
+    first = len(_head(detail, look)) + len(_parts(detail, look)) - len(detail.steps)
+    return {at: step for at, step in enumerate(detail.steps, first) if step.job}
+
+
+def _head(detail: CampaignDetail, look: Look) -> list[Line]:
     view = detail.campaign
     lines = [
         fact("state", state(view.state, look), f" {view.state}", f"   {view.done} of {view.steps} done"),
@@ -68,18 +84,15 @@ def campaign_lines(detail: CampaignDetail, look: Look) -> list[Line]:
         tone = Tone.WARN if view.state == "waiting" else Tone.BAD
         name, code = ("waits", "") if view.state == "waiting" else ("problem", f"{view.problem.code}: ")
         lines += [*facts(name, f"{code}{view.problem.message}", look, tone), *facts("", view.problem.hint, look)]
-    lines += {"search": _search, "kfold": _kfold, "rerun": _rerun}.get(view.kind, _nothing)(detail, look)
-    if view.kind == "search" and detail.steps:
-        lines += trial_lines(detail, look)
-    else:
-        lines.append(heading(_PARTS.get(view.kind, "Steps")))
-        lines += [_step(step, look) for step in detail.steps]
-    if not detail.steps:
-        lines.append(hint("The first ones are being chosen."))
-    if recipe := view.summary.get("recipe"):
-        lines.append(heading("The best recipe, for intramuros train run FILE"))
-        lines += [line(f"   {fmt.clean(row)}") for row in str(recipe).rstrip().splitlines()]
-    return lines
+    return lines + {"search": _search, "kfold": _kfold, "rerun": _rerun}.get(view.kind, _nothing)(detail, look)
+
+
+def _parts(detail: CampaignDetail, look: Look) -> list[Line]:
+    """A line for each part at the end, below what all of them show together."""
+    kind = detail.campaign.kind
+    if kind == "search" and detail.steps:
+        return trial_lines(detail, look)
+    return [heading(_PARTS.get(kind, "Steps")), *(_step(step, look) for step in detail.steps)]
 
 
 _PARTS = {"search": "Trials", "kfold": "Folds", "rerun": "Repetition"}

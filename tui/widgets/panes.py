@@ -55,22 +55,44 @@ class Pane(Painted, can_focus=True):
 
 
 class Page(Pane):
-    """Lines to read."""
+    """Lines to read. Where some can be opened, a cursor goes from one to the next, and past them the page scrolls."""
 
     def __init__(self, *, id: str, ascii: bool = False) -> None:
         super().__init__(id=id, ascii=ascii)
         self._lines: list[Line] = []
+        self._stops: tuple[int, ...] = ()
+        self._cursor = 0
 
-    def show(self, lines: list[Line]) -> None:
-        """Replace the lines; the reader stays where they were."""
-        self._lines = lines
+    def show(self, lines: list[Line], stops: tuple[int, ...] = ()) -> None:
+        """Replace the lines; the reader stays where they were. `stops` are the lines that can be opened."""
+        self._lines, self._stops = lines, stops
+        self._cursor = max(0, min(self._cursor, len(stops) - 1))
         self.move(0)
 
+    @property
+    def stop(self) -> int:
+        """The line under the cursor, or -1 while none that can be opened is in sight."""
+        return self._stops[self._cursor] if self._cursor in self._in_sight() else -1
+
     def move(self, by: int) -> None:
-        """Scroll."""
-        last = max(0, len(self._lines) - self.size.height)
-        self.top = max(0, min(last, self.top + by))
-        self.paint([(line, False) for line in self._lines[self.top : self.top + self.size.height]])
+        """Move the cursor to the next line that can be opened, or scroll."""
+        height, wanted = self.size.height, self._cursor + by
+        if by in (-1, 1) and self.stop >= 0 and 0 <= wanted < len(self._stops):
+            self._cursor = wanted
+            at = self._stops[wanted]
+            self.top = max(at - height + 1, min(self.top, at))
+            by = 0
+        self.top = max(0, min(max(0, len(self._lines) - height), self.top + by))
+        if (seen := self._in_sight()) and (self._cursor not in seen or abs(by) > height):
+            wanted = max(0, min(len(self._stops) - 1, wanted))  # a jump to an end takes the cursor along
+            self._cursor = min(seen, key=lambda index: abs(index - wanted))
+        stop = self.stop
+        self.paint([(line, at == stop) for at, line in enumerate(self._lines[self.top : self.top + height], self.top)])
+        if self.has_focus and stop >= 0:
+            self.app.cursor_position = self.region.offset + Offset(0, stop - self.top)
+
+    def _in_sight(self) -> list[int]:
+        return [i for i, at in enumerate(self._stops) if self.top <= at < self.top + self.size.height]
 
     def on_resize(self) -> None:
         """Keep the last line in sight."""
