@@ -23,7 +23,7 @@ import msgspec
 from appliance.kernel.errors import BadInput
 from appliance.kernel.plain_yaml import PlainDocument, parse_plain_yaml, read_plain_yaml
 from appliance.training.recipes.base import Recipe
-from appliance.training.recipes.registry import RECIPES, parse_recipe
+from appliance.training.recipes.registry import RECIPES, fault_of, parse_recipe
 
 _ALWAYS: Final = ("recipe", "seed", "with")
 
@@ -102,18 +102,11 @@ def _run_of(document: PlainDocument) -> RunFile:
 
 
 def _recipe(document: PlainDocument, name: str, given: dict[str, Any]) -> Recipe:
-    fields = {field.encode_name for field in msgspec.structs.fields(RECIPES[name].form)}
-    for key in given:
-        if key not in fields:
-            raise _invalid(document, f"{name} has no field {key}; it has {', '.join(sorted(fields))}", "with", key)
-    try:
-        return parse_recipe(f"train.{name}", given)
-    except BadInput as refused:
-        # The validator names the field as `$.field`; a fault between fields names them in words.
-        named = [key for key in given if f"$.{key}" in refused.message or f"{key} " in refused.message]
-        raise BadInput(
-            "recipe.file", f"{document.where('with', *named[:1])}: {refused.message}", hint="Correct that line."
-        ) from refused
+    kind = f"train.{name}"
+    if (fault := fault_of(kind, given)) is not None:
+        where = document.where("with", *([fault.field] if fault.field else []))
+        raise BadInput("recipe.file", f"{where}: {fault.text}.", hint=fault.hint)
+    return parse_recipe(kind, given)
 
 
 def _invalid(document: PlainDocument, fault: str, *path: str) -> BadInput:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from appliance.kernel.errors import BadInput
+from appliance.kernel.field_faults import FieldFault, fault_in
 from appliance.training.recipes.base import Measured, Recipe
 from appliance.training.recipes.classify import ClassifyRecipe
 from appliance.training.recipes.distil import DistilRecipe
@@ -156,18 +157,32 @@ def recipe_of(form: type[R], parameters: Mapping[str, Any]) -> R:
     return _parse(kind, form, parameters)
 
 
+def fault_of(kind: str, parameters: Mapping[str, Any]) -> FieldFault | None:
+    """Return what is wrong with a recipe, field by field and then together; None for a valid one.
+
+    Raises BadInput (`recipe.invalid`) for a kind that is none.
+    """
+    return _fault(kind, recipe_kind(kind).form, parameters)
+
+
 def _parse(kind: str, form: type[R], parameters: Mapping[str, Any]) -> R:
-    try:
-        recipe = msgspec.convert(dict(parameters), form)
-    except msgspec.ValidationError as error:
-        raise _invalid(kind, str(error)) from error
-    if fault := recipe.fault():
-        raise _invalid(kind, fault)
-    return recipe
+    fault = _fault(kind, form, parameters)
+    if fault is not None:
+        raise BadInput("recipe.invalid", f"The recipe for {kind} is not valid: {fault.text}.", hint=fault.hint)
+    return msgspec.convert(dict(parameters), form)
 
 
-def _invalid(kind: str, fault: str) -> BadInput:
-    return BadInput("recipe.invalid", f"The recipe for {kind} is not valid: {fault}.", hint="Correct that parameter.")
+def _fault(kind: str, form: type[Recipe], parameters: Mapping[str, Any]) -> FieldFault | None:
+    name = kind.partition(".")[2]
+    listed = f"`intramuros train recipes {name}` lists its fields."
+    found = fault_in(form, parameters, name=name, listed=listed)
+    if found is not None:
+        return found
+    together = msgspec.convert(dict(parameters), form).fault()
+    if not together:
+        return None
+    named = next((key for key in parameters if key in together.split()), "")
+    return FieldFault(field=named, text=together, hint=f"Change one of them; {listed}")
 
 
 def _listed() -> str:

@@ -54,8 +54,10 @@ def test_the_canonical_text_reads_back_as_the_same_run(name: str) -> None:
         (b"recipe: lora\nbase: a@1\ndata: 7\n", "line 3: data must be a reference"),
         (b"recipe: seed\ncorpus: a@1\nseed: soon\n", "line 3: seed must be a whole number"),
         (b"recipe: seed\ncorpus: a@1\nwith: 3\n", "line 3: with must be a mapping"),
-        (WHOLE + b"  rnk: 4\n", "line 9: lora has no field rnk"),
-        (WHOLE.replace(b"rank: 8", b"rank: 0"), "line 7: The recipe for train.lora is not valid"),
+        (WHOLE + b"  rnk: 4\n", "line 9: lora has no field rnk; the nearest is rank\\."),
+        (WHOLE.replace(b"rank: 8", b"rank: 0"), "line 7: rank cannot be 0; it takes a whole number from 1 to 256\\."),
+        (WHOLE.replace(b"1e-3", b"0,001"), "line 8: learning_rate cannot be '0,001'; it takes a number above 0 to 100"),
+        (WHOLE + b"  patience: 4\n", "line 9: patience needs evaluate_every"),
         (b"recipe: seed\ncorpus: a@1\nwith:\n  steps: 4\n  kv_heads: 3\n", "line 5: "),
     ],
 )

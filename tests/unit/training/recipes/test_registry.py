@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from appliance.jobs.spec import JobKind
@@ -56,3 +57,42 @@ def test_a_bad_recipe_is_refused_by_name(kind: str, parameters: dict[str, Any], 
     with pytest.raises(BadInput, match=named) as refused:
         parse_recipe(kind, parameters)
     assert refused.value.code == "recipe.invalid"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message", "hint"),
+    [
+        (
+            {"rnak": 8},
+            "The recipe for train.lora is not valid: lora has no field rnak; the nearest is rank.",
+            "`intramuros train recipes lora` lists its fields.",
+        ),
+        (
+            {"rank": 9999},
+            "The recipe for train.lora is not valid: rank cannot be 9999; it takes a whole number from 1 to 256.",
+            "Without it, it is 16.",
+        ),
+        (
+            {"dropout": "0,1"},
+            "The recipe for train.lora is not valid: dropout cannot be '0,1'; it takes a number from 0 to below 1.",
+            "Write the decimal sign as a point: 0.1.",
+        ),
+        (
+            {"patience": 3},
+            "The recipe for train.lora is not valid: patience needs evaluate_every.",
+            "Change one of them; `intramuros train recipes lora` lists its fields.",
+        ),
+    ],
+)
+def test_a_refusal_says_what_to_write(parameters: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        parse_recipe("train.lora", parameters)
+    assert (refused.value.message, refused.value.hint) == (message, hint)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_field_has_words_for_what_it_takes(name: str) -> None:
+    for field in msgspec.structs.fields(RECIPES[name].form):
+        with pytest.raises(BadInput, match=f"{field.name} cannot be") as refused:
+            parse_recipe(f"train.{name}", {field.name: {"no": "value"}})
+        assert "another kind" not in refused.value.message
