@@ -1011,7 +1011,10 @@ class SubmitJob(Request, frozen=True, kw_only=True):
 
 
 class SubmitSearch(Request, frozen=True, kw_only=True):
-    """Look for the best values of some recipe fields. `text` is a search file, `name` what it is called."""
+    """Look for the best values of some recipe fields. `text` is a search file, `name` what it is called.
+
+    An empty name is that of a search which was told without a file: a refusal then names no line.
+    """
 
     text: str
     name: str = "search file"

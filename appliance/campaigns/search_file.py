@@ -15,16 +15,19 @@ Knows neither recipes nor jobs. Invariant: what a search does follows from this 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from appliance.kernel.errors import BadInput
+from appliance.kernel.field_faults import FieldFault, fault_in
 from appliance.kernel.plain_yaml import PlainDocument, parse_plain_yaml
 
+_LISTED: Final = "docs/operators/runs.md has the fields of a search."
 Scalar = bool | int | float | str
 
 
@@ -61,16 +64,29 @@ class SearchFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def parse_search_file(data: bytes, *, name: str) -> tuple[SearchFile, PlainDocument]:
-    """Check a search file. Raises BadInput (`search.file`) naming file, line and field."""
+    """Check a search file. Raises BadInput (`search.file`) naming file, line and field.
+
+    An empty `name` is that of a search which was told without a file: then no line is named.
+    """
     document = parse_plain_yaml(data, name=name)
-    try:
-        file = msgspec.convert(document.value, SearchFile)
-    except msgspec.ValidationError as error:
-        raise _invalid(f"{document.where(*_path(str(error)))}: {error}") from error
-    for field, dimension in file.space.items():
-        if fault := _fault(dimension):
-            raise _invalid(f"{document.where('space', field)}: {field}: {fault}")
-    return file, document
+    value = document.value
+    if not isinstance(value, dict):
+        raise _invalid(f"{document.before()}it must be a mapping with recipe and space")
+    if isinstance(value.get("recipe"), str):
+        raise BadInput(
+            "search.file",
+            f"{document.before('recipe')}this is the recipe file of one run, not of a search.",
+            hint="Run it with `intramuros train run FILE`, look with `intramuros search RECIPE --vary FIELD=VALUES`, "
+            "or put it under recipe: in a file that says under space: what varies.",
+        )
+    space = value.get("space")
+    for field, told in space.items() if isinstance(space, dict) else ():
+        if fault := _fault_told(field, told):
+            raise _invalid(f"{document.before('space', field)}{fault.text}", hint=fault.hint)
+    if wrong := fault_in(SearchFile, value, name="a search file", listed=_LISTED):
+        where = document.before(*([wrong.field] if wrong.field else []))
+        raise _invalid(f"{where}{wrong.text}", hint=wrong.hint)
+    return msgspec.convert(value, SearchFile), document
 
 
 def combinations(space: dict[str, Dimension]) -> int | None:
@@ -93,14 +109,18 @@ def whole_values(dimension: Dimension) -> Sequence[Scalar] | None:
     return None
 
 
-def _invalid(fault: str) -> BadInput:
-    return BadInput("search.file", f"{fault}.", hint="docs/operators/runs.md has the fields of a search.")
+def _invalid(fault: str, *, hint: str = "") -> BadInput:
+    return BadInput("search.file", f"{fault}.", hint=hint or _LISTED)
 
 
-def _path(message: str) -> tuple[str, ...]:
-    """Return the keys of the field that a validator's message names as `$.space[...].low`."""
-    _, _, path = message.rpartition("`$")
-    return tuple(part for part in path.rstrip("`").split(".") if part and part != "[...]")
+def _fault_told(field: str, told: Any) -> FieldFault | None:
+    """Return what is wrong with the values that a field may take."""
+    if not isinstance(told, dict):
+        shown = json.dumps(told, ensure_ascii=False)[:40]
+        return FieldFault(field=field, text=f"{field} cannot be {shown}; it takes low and high, or choices", hint="")
+    wrong = fault_in(Dimension, told, name="a range", listed=_LISTED)
+    text = wrong.text if wrong else _fault(msgspec.convert(told, Dimension))
+    return FieldFault(field=field, text=f"{field}: {text}", hint=wrong.hint if wrong else "") if text else None
 
 
 def _fault(dimension: Dimension) -> str:

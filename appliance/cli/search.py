@@ -76,8 +76,9 @@ def _of_flags(
     detach: bool,
 ) -> None:
     planned = session.send(calls.plan_training(body))
-    text = search_text(planned.file, vary, trials=trials, batch=batch, metric=metric, direction=direction)
-    _follow(session, session.send(calls.submit_search(t.SubmitSearch(text=text, name="search"))), detach=detach)
+    fixed = tuple(body.parameters)
+    text = search_text(planned.file, vary, trials=trials, batch=batch, fixed=fixed, metric=metric, direction=direction)
+    _follow(session, session.send(calls.submit_search(t.SubmitSearch(text=text, name=""))), detach=detach)
 
 
 def _follow(session: Session, view: t.CampaignView, *, detach: bool) -> None:

@@ -42,6 +42,8 @@ class FieldFault:
     field: str
     text: str
     hint: str
+    alone: bool = True
+    """whether the field is wrong by itself, not beside another"""
 
 
 def fault_in(

@@ -46,6 +46,19 @@ class PlainDocument:
         """Return `FILE, line N` for a message."""
         return f"{self.name}, line {self.line(*path)}"
 
+    def before(self, *path: str | int) -> str:
+        """Return `FILE, line N: ` to begin a message with; nothing where no file was read, whose name is empty."""
+        return f"{self.where(*path)}: " if self.name else ""
+
+    def part(self, *path: str | int) -> PlainDocument:
+        """Return what stands at a path as a document of its own, with the lines that it has in the file."""
+        value = self.value
+        for key in path:
+            value = value[key]
+        depth = len(path)
+        lines = {place[depth:]: line for place, line in self.lines.items() if place[:depth] == path}
+        return PlainDocument(name=self.name, value=value, lines=lines)
+
 
 class _CoreLoader(yaml.SafeLoader):
     """Safe loading with the scalars of YAML 1.2 instead of those of 1.1."""

@@ -6,7 +6,6 @@ outcomes are told in the order of the trials. Nothing depends on which job ended
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
@@ -19,7 +18,7 @@ from appliance.campaigns.ask_task import Question, Told
 from appliance.campaigns.pruning import pruned_at, upto
 from appliance.campaigns.search_file import Dimension, SearchFile, combinations, parse_search_file
 from appliance.jobs.spec import InputRef, JobKind, JobSpec
-from appliance.kernel.errors import BadInput, IntramurosError
+from appliance.kernel.errors import BadInput
 from appliance.kernel.problem import Problem, problem_of
 from appliance.services import child_jobs
 from appliance.services.blob_references import drop_outputs
@@ -27,8 +26,8 @@ from appliance.services.campaigns import ENDED, add_steps, finish, open_campaign
 from appliance.services.context import Context
 from appliance.services.jobs import DATASET_INPUTS, bare_environment, enqueue, resolve
 from appliance.services.records import find_dataset, find_job
-from appliance.training.recipe_file import RunFile, canonical_text, parse_recipe_file
-from appliance.training.recipes.registry import figure_of, more_is_better, parse_recipe
+from appliance.training.recipe_file import RunFile, canonical_text, run_of
+from appliance.training.recipes.registry import fault_of, figure_of, more_is_better, parse_recipe
 
 Reports = Callable[[str, str], Mapping[int, float]]
 """(job, metric) -> step -> figure, as the job's log has it now."""
@@ -41,16 +40,13 @@ def submit(ctx: Context, body: t.SubmitSearch) -> t.CampaignView:
     """Start a search. Raises BadInput for a file, a recipe or a field that cannot be."""
     ctx.authorise("campaign.submit", "search")
     file, document = parse_search_file(body.text.encode(), name=body.name)
-    run = parse_recipe_file(json.dumps(file.recipe).encode(), name=f"{body.name}, recipe")
+    run = run_of(document.part("recipe"))
     for field, dimension in file.space.items():
         for value in _ends(dimension):
-            try:
-                parse_recipe(run.kind, run.parameters | {field: value})
-            except IntramurosError as refused:
-                where = document.where("space", field)
-                raise BadInput(
-                    "search.file", f"{where}: {field} = {value}: {refused.message}", hint=refused.hint
-                ) from refused
+            if (fault := fault_of(run.kind, run.parameters | {field: value})) is not None:
+                # Of one field by itself the fault says the value too; of several, it matters which value it was.
+                which = "" if fault.alone else f"{field} = {value}: "
+                raise BadInput("search.file", f"{document.before('space', field)}{which}{fault.text}.", hint=fault.hint)
     given = resolve(ctx, JobKind(run.kind), dict(run.inputs))
     metric = file.metric or figure_of(run.kind, run.recipe, form=_form_of_rows(ctx, given))
     spec = msgspec.to_builtins(file) | {

@@ -48,28 +48,16 @@ class RunFile:
 
 def read_recipe_file(file: Path) -> RunFile:
     """Read and check a recipe file. Raises NotFound or BadInput naming the line."""
-    return _run_of(read_plain_yaml(file))
+    return run_of(read_plain_yaml(file))
 
 
 def parse_recipe_file(data: bytes, *, name: str = "recipe") -> RunFile:
     """Check the bytes of a recipe file. Raises BadInput naming the line."""
-    return _run_of(parse_plain_yaml(data, name=name))
+    return run_of(parse_plain_yaml(data, name=name))
 
 
-def canonical_text(run: RunFile) -> str:
-    """Return the file that says everything about a run, defaults included; reading it gives an equal run."""
-    import yaml
-
-    name = run.kind.partition(".")[2]
-    words = {job_input: word for word, job_input in RECIPES[name].inputs.items()}
-    document: dict[str, Any] = {"recipe": name}
-    document |= {words[job_input]: ref for job_input, ref in run.inputs.items()}
-    document |= {"seed": run.seed, "with": run.parameters}
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
-    return text
-
-
-def _run_of(document: PlainDocument) -> RunFile:
+def run_of(document: PlainDocument) -> RunFile:
+    """Check a document, which may be a part of another file. Raises BadInput naming the line."""
     value = document.value
     if not isinstance(value, dict):
         raise _invalid(document, "it must be a mapping with the key recipe")
@@ -101,17 +89,30 @@ def _run_of(document: PlainDocument) -> RunFile:
     )
 
 
+def canonical_text(run: RunFile) -> str:
+    """Return the file that says everything about a run, defaults included; reading it gives an equal run."""
+    import yaml
+
+    name = run.kind.partition(".")[2]
+    words = {job_input: word for word, job_input in RECIPES[name].inputs.items()}
+    document: dict[str, Any] = {"recipe": name}
+    document |= {words[job_input]: ref for job_input, ref in run.inputs.items()}
+    document |= {"seed": run.seed, "with": run.parameters}
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
 def _recipe(document: PlainDocument, name: str, given: dict[str, Any]) -> Recipe:
     kind = f"train.{name}"
     if (fault := fault_of(kind, given)) is not None:
-        where = document.where("with", *([fault.field] if fault.field else []))
-        raise BadInput("recipe.file", f"{where}: {fault.text}.", hint=fault.hint)
+        where = document.before("with", *([fault.field] if fault.field else []))
+        raise BadInput("recipe.file", f"{where}{fault.text}.", hint=fault.hint)
     return parse_recipe(kind, given)
 
 
 def _invalid(document: PlainDocument, fault: str, *path: str) -> BadInput:
     return BadInput(
         "recipe.file",
-        f"{document.where(*path)}: {fault}.",
+        f"{document.before(*path)}{fault}.",
         hint="docs/operators/recipes.md has the fields of each recipe.",
     )

@@ -15,7 +15,10 @@ from tests.console.screen_text import BASIC, Driver, check_golden, running
 from tests.console.test_line import said
 from tui.actions import BY_ID
 from tui.campaign_file import files_of, look_at, look_into, seen_in
+from tui.deed import Target
+from tui.draft import Draft
 from tui.places import campaign_target
+from tui.views.tune import Planned
 from tui.widgets.entry import Entry
 
 RECIPE = "recipe: lora\nbase: faq@3\ndata: faq@2\nseed: 4\nwith: {rank: 8}\n"
@@ -230,6 +233,16 @@ async def test_planned_run_becomes_a_search() -> None:
     seen = look_at(body.text)
     assert seen.told == ("varies learning_rate 0.0003 to 0.03 (log); rank 4 16", "trials 2, batch 2")
     assert seen.recipe["with"] == {"rank": 8}
+
+
+def test_learning_rate_that_was_set_is_not_proposed_to_vary() -> None:
+    lora = next(recipe for recipe in fake_data.RECIPES if recipe.name == "lora")
+    deed = BY_ID["train.search"].deed
+    assert deed is not None
+    proposed = deed.fields[0].default
+    for given, told in (({}, "learning_rate=0.0003..0.03:log"), ({"learning_rate": 0.01}, "")):
+        run = Planned(draft=Draft(recipe=lora, given=given), plan=fake_data.PLAN)
+        assert proposed(Target(name="lora", item=run)) == told
 
 
 async def test_run_that_does_not_fit_becomes_no_kfold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,11 +83,15 @@ def _start_line(target: Target, _: Answers) -> str:
 
 def _text_of(target: Target, answers: Answers) -> str:
     trials = count("Trials", answers["trials"])
-    return search_text(_planned(target).plan.file, answers["vary"].split(), trials=trials, batch=_BATCH)
+    planned = _planned(target)
+    fixed = tuple(planned.draft.given)
+    return search_text(planned.plan.file, answers["vary"].split(), trials=trials, batch=_BATCH, fixed=fixed)
 
 
 def _range_of_rate(target: Target) -> str:
     """A search that makes sense of most recipes, which also shows how values are written."""
+    if "learning_rate" in _planned(target).draft.given:
+        return ""  # it has one value, so it does not vary
     rate = _planned(target).plan.recipe.get("learning_rate")
     return f"learning_rate={rate / 10:g}..{rate * 10:g}:log" if isinstance(rate, float) else ""
 
@@ -161,9 +165,7 @@ DEEDS: tuple[Action, ...] = (
         danger=1,
         bar=True,
         deed=Deed(
-            call=lambda target, answers: calls.submit_search(
-                t.SubmitSearch(text=_text_of(target, answers), name="search")
-            ),
+            call=lambda target, answers: calls.submit_search(t.SubmitSearch(text=_text_of(target, answers), name="")),
             cli=_search_of_run,
             done="The search is under way.",
             consequences=("Fields and their values: epochs=2..6 learning_rate=1e-4..1e-2:log rank=4,8,16.",),

@@ -182,7 +182,7 @@ def _fault(kind: str, form: type[Recipe], parameters: Mapping[str, Any]) -> Fiel
     if not together:
         return None
     named = next((key for key in parameters if key in together.split()), "")
-    return FieldFault(field=named, text=together, hint=f"Change one of them; {listed}")
+    return FieldFault(field=named, text=together, hint=f"Change one of them; {listed}", alone=False)
 
 
 def _listed() -> str:

@@ -31,6 +31,18 @@ def test_every_path_has_its_line() -> None:
     assert [document.line("a"), document.line("a", "b"), document.line("a", "c", 1, "y")] == [2, 3, 6]
     assert document.line("a", "unknown") == 2
     assert document.where("a", "b") == "x.yaml, line 3"
+    assert document.before("a", "b") == "x.yaml, line 3: "
+
+
+def test_a_part_keeps_its_name_and_lines() -> None:
+    part = parse_plain_yaml(b"# note\na:\n  b: 1\n  c: {d: 2}\n", name="x.yaml").part("a")
+    assert part.value == {"b": 1, "c": {"d": 2}}
+    assert part.where("c", "d") == "x.yaml, line 4"
+    assert part.where("missing") == "x.yaml, line 2"
+
+
+def test_what_was_told_without_a_file_has_no_line() -> None:
+    assert parse_plain_yaml(b'{"a": 1}', name="").before("a") == ""
 
 
 @pytest.mark.parametrize(

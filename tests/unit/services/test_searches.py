@@ -244,3 +244,30 @@ def test_bad_input_is_refused_before_anything_is_recorded(ctx: Context, was: str
     assert refused.value.code == code
     assert campaigns.list_campaigns(ctx) == ()
     assert not [job for job in jobs.list_jobs(ctx, {}) if job.kind != "dataset.import"]
+
+
+@pytest.mark.parametrize(
+    ("was", "put", "name", "message"),
+    [
+        ("high: 20", "high: 0.5", "s.yaml", "s.yaml, line 7: steps: low 10 must be below high 0.5."),
+        (
+            "steps: {low: 10",
+            "steps: {low: 0",
+            "s.yaml",
+            "s.yaml, line 7: steps cannot be 0; it takes a whole number from 1 to 10000000.",
+        ),
+        ("steps:", "stesp:", "", "seed has no field stesp; the nearest is steps."),
+        ("{layers: 1,", "{layers: 0,", "s.yaml", "s.yaml, line 4: layers cannot be 0; it takes a whole number from 1"),
+        (
+            "steps: {low: 10, high: 20}",
+            "hidden_size: {choices: [32, 50]}",
+            "s.yaml",
+            "s.yaml, line 7: hidden_size = 50: hidden_size 50 is not a multiple of heads 4.",
+        ),
+    ],
+)
+def test_a_refusal_names_line_and_field(ctx: Context, was: str, put: str, name: str, message: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        searches.submit(ctx, t.SubmitSearch(text=SEARCH.replace(was, put), name=name))
+    assert refused.value.message.startswith(message)
+    assert refused.value.hint
