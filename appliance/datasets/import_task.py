@@ -187,7 +187,17 @@ def _write(workspace: Workspace, reading: _Reading, scratch: Path, source: Sourc
             f"{summary['duplicate_rows']} duplicates, {summary['rejected_rows']} set aside."
         )
     )
+    if parts.form is Form.CLASSIFICATION:
+        workspace.emit(Note(text=_told_of_labels(parts.figures[Fate.TRAIN.value].labels)))
     return summary
+
+
+def _told_of_labels(labels: Counter[str]) -> str:
+    """Say how many labels the training rows have, and how many of them one cannot learn."""
+    single = sum(rows == 1 for rows in labels.values())
+    told = f"{len(labels):,} labels; {f'{single:,}' if single else 'none'} of them has a single training row."
+    swapped = " Are text and label swapped? --map text=COLUMN --map label=COLUMN says which is which."
+    return told + (swapped if 2 * single > labels.total() else "")
 
 
 def _with_fates(kept: BinaryIO, reading: _Reading) -> Iterator[tuple[bytes, int, int, Fate]]:

@@ -20,7 +20,7 @@ from appliance.kernel.events import Metric, Note, Progress
 from appliance.training.encoders import folder
 from appliance.training.encoders.baseline import Baseline, fit_baseline
 from appliance.training.encoders.batches import labelled_batch
-from appliance.training.encoders.labelled import LabelledData, read_classification
+from appliance.training.encoders.labelled import LabelledData, read_classification, require_learnable
 from appliance.training.encoders.objective import LabelOfText
 from appliance.training.encoders.report import Measured, guessing, measure, write_report
 from appliance.training.encoders.validation import rows_to_learn
@@ -74,7 +74,9 @@ def _classify(workspace: Workspace) -> dict[str, Any]:
     spec = workspace.spec
     recipe = recipe_of(ClassifyRecipe, spec.parameters)
     data = read_classification(workspace.input("dataset"))
+    require_learnable(rows=len(data.training), labels=len(data.labels), single=len(data.single))
     _warn_of_unknown(workspace, data)
+    _warn_of_single(workspace, data)
     prepare(threads=spec.environment.threads, device=spec.environment.device)
 
     workspace.emit(Progress(phase="load"))
@@ -305,4 +307,14 @@ def _warn_of_unknown(workspace: Workspace, data: LabelledData) -> None:
                 text=f"{len(data.unknown)} labels of held-out rows never occur in training ({shown}); "
                 f"these {rows} rows count as wrong."
             )
+        )
+
+
+def _warn_of_single(workspace: Workspace, data: LabelledData) -> None:
+    if data.single:
+        shown = ", ".join(label[:60] for label in data.single[:_SHOWN])
+        more = f" and {len(data.single) - _SHOWN} more" if len(data.single) > _SHOWN else ""
+        what = "1 label has" if len(data.single) == 1 else f"{len(data.single)} labels have"
+        workspace.emit(
+            Note(text=f"{what} a single training row ({shown}{more}); hardly anything is learnt of such a label.")
         )

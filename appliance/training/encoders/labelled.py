@@ -56,6 +56,8 @@ class LabelledData:
     training: tuple[LabelledText, ...]
     heldout: tuple[LabelledText, ...]
     labels: tuple[str, ...]
+    single: tuple[str, ...] = ()
+    """those of them with one training row"""
 
     def numbers(self, rows: Sequence[LabelledText]) -> list[int]:
         """Return each row's label as its place among the labels; -1 for one that training never saw."""
@@ -71,8 +73,8 @@ class LabelledData:
 def read_classification(folder: Path) -> LabelledData:
     """Read a data set for classification.
 
-    Raises BadInput: `training.dataset_empty`, `training.no_heldout`, `training.one_label`, `training.too_many_labels`,
-    `training.row_invalid`, `training.not_labelled`.
+    Raises BadInput: `training.dataset_empty`, `training.no_heldout`, `training.one_label`, `training.row_invalid`,
+    `training.not_labelled`.
     """
     training = _read_labelled(folder / "train.jsonl")
     if not training:
@@ -89,6 +91,7 @@ def read_classification(folder: Path) -> LabelledData:
             hint="Import it again with a held-out share, such as --heldout 20.",
         )
     counts = Counter(row.label for row in training)
+    single = tuple(sorted(label for label, rows in counts.items() if rows == 1))
     if len(counts) < 2:
         raise BadInput(
             "training.one_label",
@@ -96,13 +99,29 @@ def read_classification(folder: Path) -> LabelledData:
             "apart.",
             hint="Add rows with another label, and import them as the next version.",
         )
-    if len(counts) > MOST_LABELS:
+    return LabelledData(training=training, heldout=heldout, labels=tuple(sorted(counts)), single=single)
+
+
+def require_learnable(*, rows: int, labels: int, single: int, name: str = "The data set") -> None:
+    """Raise BadInput `training.too_many_labels` where the labels of training rows are no classes.
+
+    `single` labels have one row each. Where they are most of the rows, there is nothing in common to learn; beside
+    classes of many rows a few of them do no harm.
+    """
+    if labels > MOST_LABELS:
         raise BadInput(
             "training.too_many_labels",
-            f"The data set has {len(counts):,} labels; a classifier has at most {MOST_LABELS:,}.",
+            f"{name} has {labels:,} labels; a classifier has at most {MOST_LABELS:,}.",
             hint="Free text is no label: choose the column that names the class, or merge rare labels.",
         )
-    return LabelledData(training=training, heldout=heldout, labels=tuple(sorted(counts)))
+    if 2 * single > rows:
+        raise BadInput(
+            "training.too_many_labels",
+            f"{name} has {labels:,} labels for {rows:,} training rows, and most of them have a single row; nothing can "
+            "be learnt of those.",
+            hint="Are text and label swapped? Import it again with --map text=COLUMN --map label=COLUMN, or merge rare "
+            "labels.",
+        )
 
 
 def read_tagged(file: Path) -> tuple[TaggedText, ...]:

@@ -49,6 +49,12 @@ def open_workspace(tmp_path: Path) -> Iterator[Opener]:
         workspace.close()
 
 
+def notes_of(workspace: Workspace) -> list[str]:
+    """Return what a job told on the way."""
+    lines = map(json.loads, (workspace.directory / "events.jsonl").read_text().splitlines())
+    return [line["event"]["text"] for line in lines if line["event"].get("type") == "note"]
+
+
 @pytest.fixture
 def run_import(open_workspace: Opener) -> Import:
     def run(source: Path, **parameters: Any) -> tuple[Workspace, dict[str, Any]]:
@@ -315,3 +321,23 @@ def test_more_labels_than_a_classifier_can_have_are_refused(tmp_path: Path, run_
     with pytest.raises(BadInput) as raised:
         run_import(source, heldout_percent=0)
     assert raised.value.code == "dataset.too_many_labels"
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (
+            [f"text {number},{'ab'[number % 2]}" for number in range(40)] + ["rare,c"],
+            "3 labels; 1 of them has a single",
+        ),
+        ([f"text {number},{'ab'[number % 2]}" for number in range(40)], "2 labels; none of them has a single"),
+        ([f"label {number % 2},text {number}" for number in range(40)], "Are text and label swapped?"),
+    ],
+)
+def test_an_import_tells_how_many_labels_there_are(
+    run_import: Import, tmp_path: Path, rows: list[str], told: str
+) -> None:
+    file = tmp_path / "x.csv"
+    file.write_text("\n".join(["text,label", *rows, ""]))
+    workspace, _summary = run_import(file, heldout_percent=0)
+    assert any(told in note for note in notes_of(workspace))

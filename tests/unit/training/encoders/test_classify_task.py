@@ -170,6 +170,15 @@ def test_a_label_that_training_never_saw_counts_as_wrong_and_is_told(tmp_path: P
     assert any("money" in note and "1 rows count as wrong" in note for note in notes)
 
 
+def test_labels_with_a_single_row_are_named(tmp_path: Path, base: Path) -> None:
+    rare = [{"text": f"cash {number}", "label": f"rare {number}"} for number in range(6)]
+    data = write_dataset(tmp_path / "d", [*labelled_rows(30), *rare], labelled_rows(9, start=1000))
+    _summary, job = classify(tmp_path / "job", {"base": base, "dataset": data}, method="baseline")
+    notes = [event.text for event in job.events if isinstance(event, Note)]
+    named = "rare 0, rare 1, rare 2, rare 3, rare 4 and 1 more"
+    assert f"6 labels have a single training row ({named}); hardly anything is learnt of such a label." in notes
+
+
 def test_a_text_of_a_million_characters_is_cut(tmp_path: Path, base: Path) -> None:
     rows = labelled_rows(20)
     rows[0] = {"text": "card " * 200_000, "label": "card"}
@@ -185,6 +194,11 @@ def test_a_text_of_a_million_characters_is_cut(tmp_path: Path, base: Path) -> No
         (labelled_rows(9), [], "training.no_heldout"),
         ([{"text": "a", "label": "x"}, {"text": "b", "label": "x"}], labelled_rows(3), "training.one_label"),
         ([{"text": "a", "label": f"l{n}"} for n in range(5000)], labelled_rows(3), "training.too_many_labels"),
+        (
+            [{"text": "card", "label": row["text"]} for row in labelled_rows(40)],
+            labelled_rows(3),
+            "training.too_many_labels",
+        ),
         ([{"text": "only a text"}], labelled_rows(3), "training.not_labelled"),
         ([{"text": " ", "label": "x"}], labelled_rows(3), "training.row_invalid"),
         ([{"text": 4, "label": "x"}], labelled_rows(3), "training.row_invalid"),
