@@ -274,13 +274,15 @@ class RunDetail(View, frozen=True, kw_only=True):
 class RecipeInput(View, frozen=True, kw_only=True):
     """An input of a recipe: the word for it (`--data`), the name that the job knows it by, and whether it is needed.
 
-    A data set must have one of the `forms`; a model has none.
+    A data set must have one of the `forms`; a model has none. `does` is what a model must do: generate, encode, or
+    either (empty).
     """
 
     word: str
     name: str
     required: bool = True
     forms: tuple[str, ...] = ()
+    does: str = ""
 
 
 class RecipeField(View, frozen=True, kw_only=True):
@@ -392,6 +394,8 @@ class ModelView(View, frozen=True, kw_only=True):
     licence: str
     created_by: str
     created_at: str
+    purpose: str = ""
+    """generate | embed | rerank | classify | tag"""
 
 
 class EvaluationView(View, frozen=True, kw_only=True):
@@ -1008,6 +1012,8 @@ class SubmitJob(Request, frozen=True, kw_only=True):
     inputs: dict[str, str]
     parameters: dict[str, Any] = {}
     seed: int = 0
+    folded: bool = False
+    """planned as a part of a cross-validation, whose held-out rows come from the training rows; only a plan asks"""
 
 
 class SubmitSearch(Request, frozen=True, kw_only=True):

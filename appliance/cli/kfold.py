@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import msgspec
 
 from appliance.api import calls
 from appliance.api import types as t
@@ -72,7 +73,7 @@ def resume(session: Session, id: str, detach: bool) -> None:
 
 
 def _of_flags(session: Session, body: t.SubmitJob, *, folds: int, detach: bool) -> None:
-    planned = session.send(calls.plan_training(body))
+    planned = session.send(calls.plan_training(msgspec.structs.replace(body, folded=True)))
     view = session.send(calls.submit_kfold(t.SubmitKfold(text=planned.file, folds=folds)))
     _follow(session, view, detach=detach)
 

@@ -31,6 +31,7 @@ from appliance.services.records import (
     ref_of,
     served_gguf,
 )
+from appliance.services.training_inputs import require_evaluable, require_trainable
 from appliance.store.schema import jobs
 from appliance.training.recipes.registry import RECIPES, parse_recipe, recipe_kind
 from appliance.tuning.ladder import parse as parse_tuning
@@ -58,8 +59,11 @@ def submit(ctx: Context, body: t.SubmitJob, *, fold: Fold | None = None) -> t.Jo
     parameters = body.parameters
     if kind in TRAINS:
         recipe = parse_recipe(kind, body.parameters)
+        require_trainable(ctx, kind, inputs, recipe, folded=fold is not None)
         memory_plan(ctx, inputs, recipe).require()
         parameters = msgspec.to_builtins(recipe)
+    if kind == JobKind.EVALUATE:
+        require_evaluable(ctx, inputs)
     if kind == JobKind.CONVERT_LADDER:
         parameters = msgspec.to_builtins(parse_ladder(parameters))
     if kind == JobKind.TUNE:

@@ -24,6 +24,7 @@ from appliance.services.blob_references import drop_outputs
 from appliance.services.campaigns import ENDED, finish, open_campaign, read_steps, set_step
 from appliance.services.context import Context
 from appliance.services.jobs import resolve
+from appliance.services.training_inputs import require_trainable
 from appliance.training.recipe_file import parse_recipe_file
 
 _MOST = 20
@@ -36,6 +37,7 @@ def submit(ctx: Context, body: t.SubmitKfold) -> t.CampaignView:
         raise BadInput("kfold.folds", f"{body.folds} folds cannot be made.", hint=f"Give 2 to {_MOST}.")
     run = parse_recipe_file(body.text.encode(), name=body.name)
     given = resolve(ctx, JobKind(run.kind), dict(run.inputs))
+    require_trainable(ctx, JobKind(run.kind), given, run.recipe, folded=True)
     spec: dict[str, Any] = {
         "kind": run.kind,
         "inputs": {name: ref.ref for name, ref in given.items()},

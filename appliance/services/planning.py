@@ -27,7 +27,7 @@ from appliance.training.recipes.registry import parse_recipe
 from appliance.training.recipes.seed import SeedRecipe
 from appliance.training.recipes.tag import TagRecipe
 from appliance.training.rows import PARTS
-from appliance.weights.families import ENCODERS, family_of_folder, require_encoder
+from appliance.weights.families import ENCODERS, family_of_folder
 
 _WORKER: Final = "appliance.jobs.worker"
 
@@ -63,9 +63,7 @@ def _plan(ctx: Context, inputs: dict[str, InputRef], recipe: Recipe, *, availabl
     if isinstance(recipe, SeedRecipe):
         return plan_memory(shape_of_seed(recipe), load, available=available)
     if isinstance(recipe, ClassifyRecipe | TagRecipe):
-        shape, family = _base(ctx, inputs["base"])
-        require_encoder(family)
-        return encoder_memory(shape, load, available=available)
+        return encoder_memory(_base(ctx, inputs["base"])[0], load, available=available)
     if isinstance(recipe, PruneRecipe | DistilRecipe):
         shape, family = _base(ctx, inputs["teacher"] if isinstance(recipe, DistilRecipe) else inputs["base"])
         return shrinking_memory(

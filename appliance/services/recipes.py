@@ -27,6 +27,7 @@ def view_of(name: str, kind: RecipeKind) -> t.RecipeView:
                 name=given,
                 required=word not in kind.optional,
                 forms=kind.learns_from if given in DATASET_INPUTS else (),
+                does=kind.base if given == "base" else "",
             )
             for word, given in kind.inputs.items()
         ),

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row, Table, select
 
 from appliance.api import types as t
+from appliance.catalog.purpose import kind_of
 from appliance.jobs.spec import FileEntry
 from appliance.kernel.errors import NotFound
 from appliance.registry.refs import parse_ref
@@ -150,6 +151,7 @@ def model_view(connection: Connection, row: Row[Any]) -> t.ModelView:
         licence=row.licence,
         created_by=row.created_by,
         created_at=row.created_at,
+        purpose=kind_of(described),
     )
 
 

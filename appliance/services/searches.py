@@ -26,6 +26,7 @@ from appliance.services.campaigns import ENDED, add_steps, finish, open_campaign
 from appliance.services.context import Context
 from appliance.services.jobs import DATASET_INPUTS, bare_environment, enqueue, resolve
 from appliance.services.records import find_dataset, find_job
+from appliance.services.training_inputs import require_trainable
 from appliance.training.recipe_file import RunFile, canonical_text, run_of
 from appliance.training.recipes.registry import fault_of, figure_of, more_is_better, parse_recipe
 
@@ -48,6 +49,7 @@ def submit(ctx: Context, body: t.SubmitSearch) -> t.CampaignView:
                 which = "" if fault.alone else f"{field} = {value}: "
                 raise BadInput("search.file", f"{document.before('space', field)}{which}{fault.text}.", hint=fault.hint)
     given = resolve(ctx, JobKind(run.kind), dict(run.inputs))
+    require_trainable(ctx, JobKind(run.kind), given, run.recipe)
     metric = file.metric or figure_of(run.kind, run.recipe, form=_form_of_rows(ctx, given))
     spec = msgspec.to_builtins(file) | {
         "metric": metric,

@@ -12,6 +12,7 @@ from appliance.services.context import Context
 from appliance.services.jobs import DATASET_INPUTS, TRAINS, equal_run, kind_of, resolve, spec_of
 from appliance.services.planning import memory_plan
 from appliance.services.records import find_dataset
+from appliance.services.training_inputs import require_trainable
 from appliance.training.plan import MemoryPlan
 from appliance.training.recipe_file import RunFile, canonical_text
 from appliance.training.recipes.base import Recipe
@@ -24,6 +25,7 @@ def plan_training(ctx: Context, body: t.SubmitJob) -> t.TrainingPlanView:
     kind = _training_kind(body.kind)
     inputs = resolve(ctx, kind, body.inputs)
     recipe = parse_recipe(kind, body.parameters)
+    require_trainable(ctx, kind, inputs, recipe, folded=body.folded)
     plan = memory_plan(ctx, inputs, recipe)
     spec = spec_of(ctx, kind, inputs, msgspec.to_builtins(recipe), seed=body.seed)
     with ctx.appliance.database.read() as connection:

@@ -15,6 +15,7 @@ from typing import Any
 from appliance.kernel.errors import BadInput
 from appliance.training.recipes.load import Load
 from appliance.training.recipes.seed import SeedRecipe
+from appliance.training.weight_headers import parameters_in
 
 _FLOAT = 4
 _PROCESS = 380 << 20
@@ -184,7 +185,7 @@ def shape_of_folder(folder: Path) -> ModelShape:
     """
     try:
         config: Mapping[str, Any] = dict(json.loads((folder / "config.json").read_bytes()))
-        parameters = sum(_parameters_in(file) for file in sorted(folder.glob("*.safetensors")))
+        parameters = parameters_in(folder)
         if config.get("model_type") == "distilbert":
             config = {**config, **{name: config[own] for name, own in _DISTILBERT.items()}}
         hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
@@ -249,24 +250,6 @@ def _activations(shape: ModelShape, load: Load) -> float:
     tokens = load.batch_size * load.copies * load.sequence_length
     mask = tokens * load.sequence_length * _MASK_BYTES if load.packed else 0
     return mask + tokens * (layers + _PER_TOKEN_LOGITS * shape.vocabulary) * _FLOAT
-
-
-def _parameters_in(file: Path) -> int:
-    """Count the values of a safetensors file by its header: 8 bytes of length, then JSON."""
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if length > file.stat().st_size:
-            raise ValueError(f"{file.name} has no safetensors header")
-        header = json.loads(stream.read(length))
-    total = 0
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        values = 1
-        for size in entry["shape"]:
-            values *= int(size)
-        total += values
-    return total
 
 
 def _propose(shape: ModelShape, load: Load, *, available: int) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.api.calls import Call
@@ -70,6 +72,8 @@ def _preview(kind: str) -> Preview:
             other = f"a {_HELD[seen.kind]}, not" if seen.kind else "nothing known here, and not"
             return (fact("holds", Span(f"{other} a {_HELD[kind]}", Tone.WARN)),)
         body = await _run_of(session, seen.recipe) if seen.recipe else None
+        if body is not None:
+            body = msgspec.structs.replace(body, folded=kind == "kfold")
         return (*said("holds", seen.told), *(await each_run(session, body, seen.highest) if body else ()))
 
     return preview

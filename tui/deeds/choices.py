@@ -21,6 +21,20 @@ async def model_refs(session: Session) -> tuple[str, ...]:
     return tuple(model.ref for model in await session.send(calls.models()))
 
 
+def model_refs_that(does: str) -> Choices:
+    """Offer the models whose weights can be trained and that generate or encode; an empty word offers both."""
+
+    async def choices(session: Session) -> tuple[str, ...]:
+        return tuple(
+            model.ref
+            for model in await session.send(calls.models())
+            if "safetensors" in model.formats
+            and (not does or not model.purpose or (model.purpose == "generate") is (does == "generate"))
+        )
+
+    return choices
+
+
 async def dataset_refs(session: Session) -> tuple[str, ...]:
     """Every data set version, newest first."""
     return tuple(one.ref for one in await session.send(calls.datasets()))

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+import msgspec
+
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.kernel.errors import BadInput
@@ -23,9 +25,7 @@ async def each_run(session: Session, body: t.SubmitJob, highest: Mapping[str, An
     plan = await session.send(calls.plan_training(body))
     at = " available"
     if highest:
-        most = t.SubmitJob(
-            kind=body.kind, inputs=body.inputs, parameters={**body.parameters, **highest}, seed=body.seed
-        )
+        most = msgspec.structs.replace(body, parameters={**body.parameters, **highest})
         # Highest values that do not go together are refused here, and no trial will have them all.
         with suppress(BadInput):
             plan, at = await session.send(calls.plan_training(most)), " at the highest values"

@@ -11,7 +11,7 @@ from appliance.kernel.errors import BadInput
 from tui.campaign_file import look_at
 from tui.deed import Action, Answers, Choices, Deed, Field, Question, Target, quoted
 from tui.deeds.answers import count
-from tui.deeds.choices import dataset_refs_of, fixed, model_refs
+from tui.deeds.choices import dataset_refs_of, fixed, model_refs_that
 from tui.deeds.destinations import to_campaign, to_job
 from tui.deeds.previews import each_run, said
 from tui.deeds.roles import BUILDERS
@@ -61,8 +61,8 @@ def draft_question(draft: Draft, name: str) -> Question:
 def _choices_of(draft: Draft, name: str) -> Choices | None:
     known = draft.field_of(name)
     if draft.is_input(name):
-        forms = next(one.forms for one in draft.recipe.inputs if one.word == name)
-        return dataset_refs_of(forms) if forms else model_refs
+        given = next(one for one in draft.recipe.inputs if one.word == name)
+        return dataset_refs_of(given.forms) if given.forms else model_refs_that(given.does)
     if known is None or known.type not in ("choice", "bool"):
         return None
     return fixed(*(known.choices or ("yes", "no")))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +37,8 @@ class RecipeKind:
     """One kind of training. `optional` are the words of `inputs` that may be left out, `learns_from` forms of rows.
 
     `figure` is what tells two of its runs apart, and `figures` where that depends on the form of the rows.
+    `base` is what its base model must do: generate, encode, or either (empty). `judged` says that it is measured on
+    held-out rows, and ends without them.
     """
 
     form: type[Recipe]
@@ -46,6 +48,8 @@ class RecipeKind:
     optional: frozenset[str] = field(default_factory=frozenset)
     figure: str = "heldout_loss"
     figures: Mapping[str, str] = field(default_factory=dict)
+    base: Literal["", "generate", "encode"] = ""
+    judged: bool = False
 
     @property
     def required_inputs(self) -> frozenset[str]:
@@ -71,21 +75,28 @@ RECIPES: Mapping[str, RecipeKind] = {
         inputs=_ON_DATA,
         learns_from=("chat", "completion"),
         purpose="Low-rank adapters on a base model, merged into it.",
+        base="generate",
     ),
     "full": RecipeKind(
         form=FullRecipe,
         inputs=_ON_DATA,
         learns_from=("chat", "completion"),
         purpose="Every weight of a base model, on conversations or completions.",
+        base="generate",
     ),
     "pretrain": RecipeKind(
-        form=PretrainRecipe, inputs=_ON_BASE, learns_from=("text",), purpose="Every weight of a base model, on text."
+        form=PretrainRecipe,
+        inputs=_ON_BASE,
+        learns_from=("text",),
+        purpose="Every weight of a base model, on text.",
+        base="generate",
     ),
     "dpo": RecipeKind(
         form=DpoRecipe,
         inputs=_ON_DATA,
         learns_from=("preference",),
         purpose="Which of two answers is preferred, from pairs.",
+        base="generate",
     ),
     "classify": RecipeKind(
         form=ClassifyRecipe,
@@ -93,6 +104,8 @@ RECIPES: Mapping[str, RecipeKind] = {
         learns_from=("classification", "chat"),
         purpose="A text classifier on an encoder: a regression on its vectors, then the whole encoder if it helps.",
         figure="accuracy",
+        base="encode",
+        judged=True,
     ),
     "tag": RecipeKind(
         form=TagRecipe,
@@ -100,6 +113,8 @@ RECIPES: Mapping[str, RecipeKind] = {
         learns_from=("tags",),
         purpose="An encoder that marks spans of a text, such as names.",
         figure="f1",
+        base="encode",
+        judged=True,
     ),
     "distil": RecipeKind(
         form=DistilRecipe,
@@ -109,6 +124,7 @@ RECIPES: Mapping[str, RecipeKind] = {
         figure="perplexity",
         figures={"classification": "accuracy"},
         optional=frozenset({"base"}),
+        judged=True,
     ),
     "prune": RecipeKind(
         form=PruneRecipe,
@@ -117,6 +133,7 @@ RECIPES: Mapping[str, RecipeKind] = {
         purpose="A model made smaller by taking out layers, key-value groups or feed-forward channels.",
         figure="perplexity",
         figures={"classification": "accuracy"},
+        judged=True,
     ),
 }
 """Name of a recipe -> what it is. The job kind is `train.NAME`."""
