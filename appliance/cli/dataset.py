@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import msgspec
 
 from appliance.api import calls
 from appliance.api import types as t
@@ -14,6 +13,7 @@ from appliance.api.example_files import example_path
 from appliance.cli.dataset_export import export_rows, write_export
 from appliance.cli.dataset_text import check_text, dataset_text, diff_text
 from appliance.cli.follow import follow
+from appliance.cli.line_files import read_labels, read_lines
 from appliance.cli.session import Session, confirmed, verb
 from appliance.kernel.errors import BadInput
 from appliance.kernel.terminal import size_text, table, when
@@ -57,7 +57,7 @@ def import_(
         name=name,
         mapping=parse_columns(mapping),
         form=form,
-        labels=_labels(labels) if labels else (),
+        labels=read_labels(labels) if labels else (),
         keep=keep,
         heldout_percent=heldout,
         redact=redact,
@@ -200,7 +200,7 @@ def generate(
         name=name,
         model=model,
         data=data,
-        prompts=_lines(prompts) if prompts else (),
+        prompts=read_lines(prompts, what="a text file with one question a line") if prompts else (),
         count=count,
         seed=seed,
         temperature=temperature,
@@ -211,24 +211,6 @@ def generate(
     )
     job = follow(session, session.send(calls.generate_dataset(body)))
     _show(session, session.send(calls.dataset(str(job.summary["ref"]))))
-
-
-def _labels(file: Path) -> tuple[str, ...]:
-    """Read a list of labels: one a line, or a JSON array."""
-    text = "\n".join(_lines(file))
-    if not text.startswith("["):
-        return tuple(text.splitlines())
-    try:
-        return msgspec.json.decode(text, type=tuple[str, ...])
-    except msgspec.DecodeError as error:
-        raise BadInput("dataset.labels", f"{file} is no JSON array of labels: {error}.") from error
-
-
-def _lines(file: Path) -> tuple[str, ...]:
-    try:
-        return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput("cli.file", f"{file} cannot be read: {error}.", hint="Give a text file in UTF-8.") from error
 
 
 def _show(session: Session, detail: t.DatasetDetail) -> None:
