@@ -1,7 +1,7 @@
 """The content of a row: a record's values checked and brought into the canonical form, one function for each form.
 
 A value is refused, never repaired, except line ends (`\\r\\n` becomes `\\n`, and places in the text move with it) and
-the cells of a CSV that hold JSON. Reasons name columns and counts, never content.
+the cells of a CSV that hold JSON. Reasons name columns, counts and labels, never a text.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ FIELD_LIMIT: Final = 1 << 20
 """Longest field, in characters."""
 LABEL_LIMIT: Final = 200
 """Longest label, in characters."""
+_NAME: Final = 40
+"""Longest label that a reason quotes, in characters."""
 _ROLES: Final = {
     "system": "system",
     "user": "user",
@@ -259,8 +261,11 @@ def _kept(value: Any, column: str) -> str:
 
 def _require_declared(content: Mapping[str, Any], labels: frozenset[str]) -> None:
     given = [content["label"]] if "label" in content else [span["label"] for span in content.get("spans", ())]
-    if any(label not in labels for label in given):
-        raise Refused("row.label", f"its label is none of the {len(labels)} that were declared")
+    for label in given:
+        if label not in labels:
+            # A label is a name and may be told; what is as long as a text may be one.
+            which = f" {label!r}" if len(label) <= _NAME else f", of {len(label)} characters,"
+            raise Refused("row.label", f"its label{which} is none of the {len(labels)} that were declared")
 
 
 def _opened(value: Any) -> Any:

@@ -108,14 +108,30 @@ def _read_header(reader: Iterator[list[str]], lines: Lines, name: str, schema: S
     try:
         header = next((fields for fields in reader if fields), [])
     except csv.Error as error:
-        raise BadInput("dataset.columns", f"The header of {name} is not CSV: {error}.") from error
+        raise BadInput(
+            "dataset.columns", f"The header of {name} is not CSV: {error}.", hint="Is it the right file?"
+        ) from error
     header = [column.strip() for column in header]
     if not header:
         raise BadInput("dataset.columns", f"{name} is empty: there is not even a header.", hint="Is it the right file?")
     if (damage := lines.take_damage()) is not None:
-        raise BadInput("dataset.columns", f"The header of {name} is not usable: {damage.reason}.")
+        if damage.code == "row.encoding":
+            raise BadInput(
+                "dataset.encoding",
+                f"The header of {name} is not UTF-8 (line {damage.line}, {damage.reason}).",
+                hint="It is probably Latin-1 or Windows-1252: save it as UTF-8 and import it again.",
+            )
+        raise BadInput(
+            "dataset.columns",
+            f"The header of {name} is not usable (line {damage.line}: {damage.reason}).",
+            hint="Is it the right file?",
+        )
     if len(set(header)) < len(header):
-        raise BadInput("dataset.columns", f"Two columns of {name} have the same name: {name_columns(header)}.")
+        raise BadInput(
+            "dataset.columns",
+            f"Two columns of {name} have the same name: {name_columns(header)}.",
+            hint="Give each column a name of its own in the first line.",
+        )
     schema.require_columns(header, name=name)
     return header
 
@@ -129,11 +145,11 @@ def _csv_records(reader: Iterator[list[str]], lines: Lines, header: list[str]) -
             return
         except csv.Error as error:
             damage = lines.take_damage()
-            reason = damage.reason if damage else f"lines {line} to {lines.number} are not CSV: {error}"
+            reason = damage.reason_in(line) if damage else f"lines {line} to {lines.number} are not CSV: {error}"
             yield Rejected(line=line, code=damage.code if damage else "row.not_csv", reason=reason)
             continue
         if (damage := lines.take_damage()) is not None:
-            yield Rejected(line=line, code=damage.code, reason=damage.reason)
+            yield Rejected(line=line, code=damage.code, reason=damage.reason_in(line))
         elif len(fields) == len(header):
             yield Record(line=line, fields=dict(zip(header, fields, strict=True)))
         elif fields:
@@ -278,7 +294,8 @@ def _read_text(stream: BinaryIO, name: str, schema: Schema) -> Records:
         else:
             line = ""
         if (damage := lines.take_damage()) is not None:
-            yield Rejected(line=first or lines.number, code=damage.code, reason=damage.reason)
+            begins = first or lines.number
+            yield Rejected(line=begins, code=damage.code, reason=damage.reason_in(begins))
         elif paragraph:
             yield Record(line=first, fields={"text": "".join(paragraph).rstrip("\r\n")})
         if not line:

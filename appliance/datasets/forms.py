@@ -6,7 +6,7 @@ A form is found from the columns, chosen by a person, or follows from a mapping.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -14,6 +14,7 @@ from itertools import product
 from typing import Final
 
 from appliance.kernel.errors import BadInput
+from appliance.kernel.field_faults import nearest
 
 
 class Form(StrEnum):
@@ -168,8 +169,22 @@ class Schema:
             raise BadInput(
                 "dataset.mapping",
                 f"{name} has no column {name_columns(missing)}; its columns are {name_columns(columns)}.",
+                hint=f"{_meant(missing[0], columns)}Write the name as it stands in the file.",
             )
         return shape
+
+
+def rivals_of(columns: Collection[str], shape: Shape) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return (part, column taken, others that could be meant) for the text and the label of a classification."""
+    found: list[tuple[str, str, tuple[str, ...]]] = []
+    if not shape.label:
+        return found
+    for part, names in (("text", _TEXTS), ("label", _LABELS)):
+        taken = getattr(shape, part)
+        others = tuple(name for name in names if name in columns and name != taken)
+        if taken in names and others:
+            found.append((part, taken, others))
+    return found
 
 
 def schema_from(mapping: object, *, form: object = "", labels: object = (), keep: object = ()) -> Schema:
@@ -204,6 +219,11 @@ def name_columns(columns: Iterable[str]) -> str:
         for number, name in enumerate(columns, start=1)
     ]
     return ", ".join(shown[:20]) + (", …" if len(shown) > 20 else "")
+
+
+def _meant(missing: str, columns: Sequence[str]) -> str:
+    near = nearest(missing, columns)
+    return f"Did you mean {name_columns([near])}? " if near else ""
 
 
 def _checked_mapping(mapping: object) -> dict[str, str]:

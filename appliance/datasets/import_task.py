@@ -19,7 +19,7 @@ import msgspec
 
 from appliance.datasets.aside import REJECTED, Aside
 from appliance.datasets.formats import COLUMNAR, read_records
-from appliance.datasets.forms import Form, Schema, name_columns, schema_from
+from appliance.datasets.forms import Form, Schema, name_columns, rivals_of, schema_from
 from appliance.datasets.layouts import Source, SourceFile, find_source
 from appliance.datasets.parts import Parts, write_report
 from appliance.datasets.prepare import Fate, Sides
@@ -49,6 +49,8 @@ class _Reading:
     files: array[int] = field(default_factory=lambda: array("L"))
     unused: set[str] = field(default_factory=set)
     redacted: Counter[str] = field(default_factory=Counter)
+    chosen: set[str] = field(default_factory=set)
+    """which of several columns that could be meant was taken"""
 
 
 def run(workspace: Workspace) -> dict[str, Any]:
@@ -101,17 +103,35 @@ def _read(
                         workspace.emit(Progress(phase="read", fraction=0.7 * done))
                     if isinstance(record, Record) and count < _FIELDS_FROM:
                         reading.unused |= unused_fields(record, schema)
+                        reading.chosen |= _choices_in(record, schema)
                     _take(reading, record, schema, one, number, kept, several=several, redact=redact)
                 _require_same(identity_of(stream), before, one.name)
             behind += before.size
-    if not reading.lines:
-        raise _no_rows(source.name, reading.aside)
     if (undecodable := reading.aside.counts["row.encoding"]) > len(reading.lines):
+        first = reading.aside.examples["row.encoding"]
         raise BadInput(
             "dataset.encoding",
-            f"{source.name} is not UTF-8: {undecodable} rows cannot be read and {len(reading.lines)} can.",
+            f"{source.name} is not UTF-8: {undecodable} rows cannot be read and {len(reading.lines)} can "
+            f"(line {first.line}, {first.reason}).",
             hint="It is probably Latin-1 or Windows-1252: save it as UTF-8 and import it again.",
         )
+    if not reading.lines:
+        raise _no_rows(source.name, reading.aside)
+    for told in sorted(reading.chosen):
+        workspace.emit(Note(text=told))
+
+
+def _choices_in(record: Record, schema: Schema) -> set[str]:
+    """Say which column was taken where nobody said it and several could be meant."""
+    shape = schema.shape_of(record.fields) if schema.shape is None else None
+    if shape is None:
+        return set()
+    told = set()
+    for part, taken, others in rivals_of(frozenset(record.fields) | record.unread, shape):
+        other = {"text": shape.text, "label": shape.label} | {part: others[0]}
+        words = " ".join(f"--map {name}={column}" for name, column in other.items())
+        told.add(f"{part} is read from the column {taken}; {', '.join(others)} could be meant too: {words}.")
+    return told
 
 
 def _take(
@@ -246,5 +266,7 @@ def _no_rows(name: str, aside: Aside) -> BadInput:
         "dataset.no_rows",
         f"None of the {aside.counts.total()} rows of {name} can be used; {count} of them because of {code} "
         f"(line {example.line}: {example.reason}).",
-        hint="Correct the file, or map its columns.",
+        hint="Correct the labels that were declared, or map label to the right column."
+        if code == "row.label"
+        else "Correct the file, or map its columns.",
     )

@@ -15,16 +15,23 @@ LINE_LIMIT: Final = 8 << 20
 """Longest line that is held, in bytes: a field of the greatest length, JSON-escaped."""
 _GIVE_UP = 64 << 20
 _PROBE = 1 << 16
+_CONTROLS: Final = bytes(byte for byte in range(32) if chr(byte) not in "\t\n\v\f\r\x1b")
+_ROWS: Final = "Give a CSV, JSON, JSONL or plain text file in UTF-8."
 _BOM = b"\xef\xbb\xbf"
 _WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """Why a line is not usable: stable code and reason."""
+    """Why a line is not usable: which, a stable code and the reason."""
 
+    line: int
     code: str
     reason: str
+
+    def reason_in(self, first: int) -> str:
+        """Return the reason for a record that begins on line `first`; another line of it is named."""
+        return self.reason if self.line == first else f"line {self.line}, {self.reason}"
 
 
 class Lines:
@@ -47,14 +54,14 @@ class Lines:
         self.number += 1
         if len(raw) == LINE_LIMIT and not raw.endswith(b"\n"):
             length = len(raw) + self._discard()
-            self._damaged("row.too_long", f"line {self.number} has {length} bytes; {LINE_LIMIT} are allowed")
+            self._damaged("row.too_long", f"{length} bytes; {LINE_LIMIT} are allowed")
             return "\n"
         try:
             return raw.decode()
         except UnicodeDecodeError as error:
             self._damaged(
                 "row.encoding",
-                f"line {self.number}, byte {error.start + 1}: 0x{raw[error.start]:02x} is not UTF-8",
+                f"byte {error.start + 1}: 0x{raw[error.start]:02x} is not UTF-8",
             )
             return raw.decode(errors="replace")
 
@@ -64,7 +71,7 @@ class Lines:
         return damage
 
     def _damaged(self, code: str, reason: str) -> None:
-        self._damage = self._damage or Damage(code=code, reason=reason)
+        self._damage = self._damage or Damage(line=self.number, code=code, reason=reason)
 
     def _discard(self) -> int:
         length = 0
@@ -76,6 +83,7 @@ class Lines:
                 raise BadInput(
                     "dataset.not_text",
                     f"{self.name} has a line {self.number} of more than {_GIVE_UP >> 20} MiB and is no file of rows.",
+                    hint=_ROWS,
                 )
         return length
 
@@ -88,11 +96,12 @@ def require_text(stream: BinaryIO, *, name: str) -> None:
         raise BadInput(
             "dataset.encoding", f"{name} is UTF-16 or UTF-32 text.", hint="Save it as UTF-8 and import it again."
         )
-    if start.count(0) > max(16, len(start) // 100):
+    unprinted = len(start) - len(start.translate(None, _CONTROLS))
+    if unprinted > max(16, len(start) // 100):
         raise BadInput(
             "dataset.not_text",
-            f"{name} is not text: {start.count(0)} of its first {len(start)} bytes are zero.",
-            hint="Give a CSV, JSON, JSONL or plain text file in UTF-8.",
+            f"{name} is not text: {unprinted} of its first {len(start)} bytes are control characters.",
+            hint=_ROWS,
         )
 
 

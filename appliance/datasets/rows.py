@@ -2,7 +2,7 @@
 
 A row is a JSON object whose keys its form decides, UTF-8 without NUL, line ends as `\\n`. Columns that a person keeps
 stand beside them under `meta`. A record that cannot become
-a row is set aside with its line, a stable code and a reason that never quotes it.
+a row is set aside with its line, a stable code and a reason that quotes none of its texts.
 """
 
 from __future__ import annotations

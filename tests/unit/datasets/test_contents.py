@@ -145,8 +145,9 @@ def test_what_makes_no_row_has_a_code(fields: dict[str, Any], code: str) -> None
 def test_a_label_outside_the_declared_ones_is_refused() -> None:
     declared = schema_from({}, labels=["yes", "no"])
     assert content({"text": "t", "label": "yes"}, declared) == {"text": "t", "label": "yes"}
-    assert refusal({"text": "t", "label": "secret"}, declared) == "row.label"
-    span = {"start": 0, "end": 1, "label": "secret"}
+    assert refusal({"text": "t", "label": "maybe"}, declared) == "row.label"
+    assert refusal({"text": "t", "label": "a secret text " * 4}, declared) == "row.label"
+    span = {"start": 0, "end": 1, "label": "maybe"}
     assert refusal({"text": "t", "spans": [span]}, declared) == "row.label"
 
 

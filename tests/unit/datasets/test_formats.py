@@ -75,7 +75,7 @@ def test_bad_csv_rows_are_set_aside_one_by_one(tmp_path: Path) -> None:
         (10, "row.not_csv"),
     ]
     (encoding,) = [r for r in records if isinstance(r, Rejected) and r.code == "row.encoding"]
-    assert encoding.reason == "line 7, byte 7: 0xe9 is not UTF-8"
+    assert encoding.reason == "byte 7: 0xe9 is not UTF-8"
 
 
 def test_bad_bytes_inside_a_record_of_many_lines_set_the_whole_record_aside(tmp_path: Path) -> None:
@@ -98,7 +98,10 @@ def test_a_quote_left_open_costs_its_row_and_not_the_file(tmp_path: Path) -> Non
         (b"secret one,secret two!?\n1,2\n", None, "dataset.columns"),
         (b"text,text\n1,2\n", None, "dataset.columns"),
         (b"", None, "dataset.columns"),
-        (b"te\xffxt,other\n1,2\n", None, "dataset.columns"),
+        (b"te\xffxt,other\n1,2\n", None, "dataset.encoding"),
+        (b'text,"oth\ner\n1,2\n', None, "dataset.columns"),
+        (bytes(range(256)) * 4, None, "dataset.not_text"),
+        (bytes(byte for byte in range(1, 256)) * 4, None, "dataset.not_text"),
         (b"a,b\n1,2\n", Shape(prompt="a", answer="c"), "dataset.mapping"),
         ("text,b\n1,2\n".encode("utf-16"), None, "dataset.encoding"),
         ("text,b\n1,2\n".encode("utf-16-le") * 9, None, "dataset.not_text"),
@@ -110,6 +113,7 @@ def test_headers_that_cannot_be_used(tmp_path: Path, data: bytes, shape: Shape |
     with pytest.raises(BadInput) as raised:
         read(path, shape=shape)
     assert raised.value.code == code
+    assert raised.value.hint
     assert "!?" not in str(raised.value)
 
 

@@ -268,8 +268,16 @@ def test_labels_outside_the_declared_ones_are_set_aside(tmp_path: Path, run_impo
     source.write_text("text,label\na,x\nb,y\nc,secret\n")
     _, summary = run_import(source, labels=["x", "y"], heldout_percent=0)
     assert summary["rejected"] == [
-        {"line": 4, "code": "row.label", "reason": "its label is none of the 2 that were declared"}
+        {"line": 4, "code": "row.label", "reason": "its label 'secret' is none of the 2 that were declared"}
     ]
+
+
+def test_a_label_that_is_a_text_is_not_quoted(tmp_path: Path, run_import: Import) -> None:
+    source = tmp_path / "x.csv"
+    source.write_text(f"text,label\na,x\nb,y\nc,{'a private letter ' * 5}\n")
+    _, summary = run_import(source, labels=["x", "y"], heldout_percent=0)
+    (rejected,) = summary["rejected"]
+    assert rejected["reason"] == "its label, of 84 characters, is none of the 2 that were declared"
 
 
 def test_kept_columns_do_not_make_a_row_another_one(tmp_path: Path, run_import: Import) -> None:
@@ -306,6 +314,50 @@ def test_a_file_of_another_encoding_is_refused_as_a_whole(tmp_path: Path, run_im
     with pytest.raises(BadInput, match="20 rows cannot be read and 1 can") as raised:
         run_import(tmp_path / "x.csv")
     assert raised.value.code == "dataset.encoding"
+    assert "(line 2, byte 2: 0xfc is not UTF-8)" in raised.value.message
+
+
+def test_a_file_that_is_wholly_of_another_encoding_is_told_as_one(tmp_path: Path, run_import: Import) -> None:
+    rows = [f"für {i},größe\n" for i in range(20)]
+    (tmp_path / "x.csv").write_bytes(("text,label\n" + "".join(rows)).encode("latin-1"))
+    with pytest.raises(BadInput) as raised:
+        run_import(tmp_path / "x.csv")
+    assert raised.value.code == "dataset.encoding"
+    assert "line 2, byte 2: 0xfc is not UTF-8" in raised.value.message
+    assert "line 2: line 2" not in raised.value.message
+    assert "save it as UTF-8" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("header", "parameters", "told"),
+    [
+        (
+            "text,intent,label",
+            {},
+            "label is read from the column label; intent could be meant too: --map text=text --map label=intent.",
+        ),
+        ("text,category,topic", {}, "label is read from the column category; topic could be meant too"),
+        ("sentence,text,label", {}, "text is read from the column text; sentence could be meant too"),
+        ("text,intent,label", {"mapping": {"text": "text", "label": "intent"}}, ""),
+        ("text,day,label", {}, ""),
+    ],
+)
+def test_of_two_columns_that_could_be_meant_the_one_taken_is_named(
+    tmp_path: Path, run_import: Import, header: str, parameters: dict[str, Any], told: str
+) -> None:
+    (tmp_path / "x.csv").write_text(header + "".join(f"\na{n},b{n % 2},c{n % 2}" for n in range(9)) + "\n")
+    workspace, _summary = run_import(tmp_path / "x.csv", heldout_percent=0, **parameters)
+    found = [note for note in notes_of(workspace) if "could be meant" in note]
+    assert len(found) == bool(told)
+    assert all(told in note for note in found)
+
+
+def test_a_mapped_column_that_is_not_there_names_the_nearest(tmp_path: Path, run_import: Import) -> None:
+    (tmp_path / "x.csv").write_text("text,category\na,x\nb,y\n")
+    with pytest.raises(BadInput) as raised:
+        run_import(tmp_path / "x.csv", mapping={"text": "text", "label": "categorie"})
+    assert raised.value.message == "x.csv has no column categorie; its columns are text, category."
+    assert raised.value.hint == "Did you mean category? Write the name as it stands in the file."
 
 
 def test_tagged_text_is_not_redacted(tmp_path: Path, run_import: Import) -> None:
