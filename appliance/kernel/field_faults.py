@@ -105,6 +105,8 @@ def _advice(kind: Type, value: Any) -> str:
     if choices := [choice for choice in _choices(kind) if choice == nearest(value, _choices(kind))]:
         return f"Did you mean {choices[0]}?"
     if _numeric(kind) and _DECIMAL_COMMA.fullmatch(value.strip()):
+        if isinstance(kind, IntType):
+            return "Give one number."
         return f"Write the decimal sign as a point: {value.strip().replace(',', '.')}."
     if _numeric(kind) and re.fullmatch(r"[-+.\deE]+", value):
         return "Write the number without quotes."

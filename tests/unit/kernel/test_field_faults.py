@@ -31,6 +31,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         ("rank", 9999, "rank cannot be 9999; it takes a whole number from 1 to 256", "Without it, it is 16."),
         ("rank", "abc", "rank cannot be 'abc'; it takes a whole number from 1 to 256", "Without it, it is 16."),
         ("rank", "8", "rank cannot be '8'; it takes a whole number from 1 to 256", "Write the number without quotes."),
+        ("rank", "4,8", "rank cannot be '4,8'; it takes a whole number from 1 to 256", "Give one number."),
         (
             "dropout",
             "0,1",
