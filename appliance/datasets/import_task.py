@@ -215,7 +215,8 @@ def _write(workspace: Workspace, reading: _Reading, scratch: Path, source: Sourc
 def _told_of_labels(labels: Counter[str]) -> str:
     """Say how many labels the training rows have, and how many of them one cannot learn."""
     single = sum(rows == 1 for rows in labels.values())
-    told = f"{len(labels):,} labels; {f'{single:,}' if single else 'none'} of them has a single training row."
+    which = f"{single:,} of them {'has' if single == 1 else 'have'}" if single else "none of them has"
+    told = f"{len(labels):,} labels; {which} a single training row."
     swapped = " Are text and label swapped? --map text=COLUMN --map label=COLUMN says which is which."
     return told + (swapped if 2 * single > labels.total() else "")
 

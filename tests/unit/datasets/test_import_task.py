@@ -383,7 +383,10 @@ def test_more_labels_than_a_classifier_can_have_are_refused(tmp_path: Path, run_
             "3 labels; 1 of them has a single",
         ),
         ([f"text {number},{'ab'[number % 2]}" for number in range(40)], "2 labels; none of them has a single"),
-        ([f"label {number % 2},text {number}" for number in range(40)], "Are text and label swapped?"),
+        (
+            [f"label {number % 2},text {number}" for number in range(40)],
+            "40 labels; 40 of them have a single training row. Are text and label swapped?",
+        ),
     ],
 )
 def test_an_import_tells_how_many_labels_there_are(
