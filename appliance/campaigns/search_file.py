@@ -56,7 +56,7 @@ class SearchFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Trials drawn at random before the model of good values (TPE) decides."""
     metric: str = ""
     """Figure of a run's summary that is compared; the recipe's own where none is named."""
-    direction: Literal["minimize", "maximize", ""] = ""
+    direction: Literal["minimize", "maximize"] | None = None
     """Which of two figures is better; the figure's own direction where none is named."""
     pruner: Literal["median", "none"] = "median"
     """median: stop a trial that is worse, on its way, than half of the earlier batches' trials were there."""

@@ -32,7 +32,7 @@ def test_how_many_trials_there_can_be(space: dict[str, Dimension], count: int | 
 
 def test_a_search_file_is_read_with_its_defaults() -> None:
     file, _ = parse_search_file(GOOD.encode(), name="s.yaml")
-    assert (file.trials, file.batch, file.metric, file.direction) == (5, 2, "", "")
+    assert (file.trials, file.batch, file.metric, file.direction) == (5, 2, "", None)
     assert file.space["learning_rate"].log
     assert file.space["rank"].choices == (4, 8)
     assert isinstance(file.space["epochs"].low, int)

@@ -180,7 +180,7 @@ def test_a_search_whose_only_trial_fails_has_failed(ctx: Context) -> None:
         ("{recipe: seed, corpus: faq}", "metric: accuracy\ndirection: minimize\n", "accuracy", "minimize"),
         ("{recipe: lora, base: m@1, data: faq}", "", "heldout_loss", "minimize"),
         ("{recipe: lora, base: m@1, data: faq, with: {evaluate_every: 5}}", "", "best_validation_loss", "minimize"),
-        ("{recipe: classify, base: m@1, data: faq}", "", "accuracy", "maximize"),
+        ("{recipe: classify, base: encoder@1, data: faq}", "", "accuracy", "maximize"),
         ("{recipe: prune, base: m@1, data: faq}", "", "perplexity", "minimize"),
         ("{recipe: prune, base: m@1, data: topics}", "", "accuracy", "maximize"),
     ],
@@ -189,6 +189,7 @@ def test_runs_are_compared_by_the_recipes_own_figure(
     ctx: Context, recipe: str, told: str, figure: str, direction: str
 ) -> None:
     imported_model(ctx, "m", WEIGHTS)
+    imported_model(ctx, "encoder", WEIGHTS | {"config.json": b'{"model_type": "bert"}'})
     imported_dataset(ctx, "topics", form="classification")
     text = f"recipe: {recipe}\nspace: {{batch_size: {{choices: [2, 4]}}}}\n{told}"
     spec = campaigns.show(ctx, start(ctx, text)).spec
