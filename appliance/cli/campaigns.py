@@ -136,4 +136,4 @@ def _outcome(step: t.CampaignStepView) -> str:
     if step.problem is not None:
         return f": {step.problem.message}"
     value = step.outcome.get("value")
-    return f" at {value:.4f}" if isinstance(value, float) and step.state == "succeeded" else ""
+    return f" at {value:.6g}" if isinstance(value, float) and step.state == "succeeded" else ""

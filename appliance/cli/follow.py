@@ -11,6 +11,7 @@ import msgspec
 
 from appliance.api import calls
 from appliance.api import types as t
+from appliance.cli.quantities import figure_text
 from appliance.cli.session import Session
 from appliance.kernel.errors import Conflict
 from appliance.kernel.events import CheckpointSaved, CheckpointSkipped, Event, Metric, Note, Progress
@@ -55,7 +56,7 @@ def event_text(event: Event) -> str:
     if isinstance(event, Note):
         return event.text
     if isinstance(event, Metric):
-        return f"{event.name} = {event.value:.4f}"
+        return f"{event.name} = {figure_text(event.name, event.value)}"
     if isinstance(event, CheckpointSaved):
         return f"checkpoint of step {event.step} sealed ({event.digest[:12]})"
     if isinstance(event, CheckpointSkipped):

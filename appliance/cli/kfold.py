@@ -10,6 +10,7 @@ import msgspec
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli import campaigns
+from appliance.cli.quantities import figure_text
 from appliance.cli.session import Session, verb
 from appliance.cli.train import recipe_verb
 from appliance.kernel.terminal import table
@@ -102,7 +103,7 @@ def _cells(step: t.CampaignStepView) -> tuple[str, ...]:
     if step.problem is not None:
         return (step.problem.message,)
     figures = list(step.outcome.get("metrics", {}).items())[:_FIGURES]
-    return ("  ".join(f"{name} {value:.6g}" for name, value in figures),)
+    return ("  ".join(f"{name} {figure_text(name, value)}" for name, value in figures),)
 
 
 for _name, _kind in RECIPES.items():

@@ -10,6 +10,7 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.export import require_new, write_export
 from appliance.cli.follow import follow
+from appliance.cli.quantities import figure_text
 from appliance.cli.run import verification_text
 from appliance.cli.session import Session, confirmed, verb
 from appliance.cli.train import parameters_of
@@ -231,7 +232,8 @@ def _text(detail: t.ModelDetail) -> str:
     ]
     lines += [f"  verified    {verification_text(item)}" for item in detail.verifications]
     lines += [
-        f"  evaluation  {item.dataset}: " + ", ".join(f"{k} {v:.4f}" for k, v in sorted(item.metrics.items()))
+        f"  evaluation  {item.dataset}: "
+        + ", ".join(f"{name} {figure_text(name, value)}" for name, value in sorted(item.metrics.items()))
         for item in detail.evaluations
     ]
     lines += [f"  approval    {item.stage} by {item.approver} ({item.method})" for item in detail.approvals]

@@ -10,6 +10,7 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli import campaigns
 from appliance.cli.follow import follow
+from appliance.cli.quantities import figure_text
 from appliance.cli.session import Session, verb
 from appliance.kernel.errors import IntegrityFailure
 from appliance.kernel.terminal import size_text, when
@@ -92,7 +93,7 @@ def _text(detail: t.RunDetail) -> str:
         f" ({detail.events.skipped_checkpoints} not valid)",
     ]
     lines += [f"  note        {note}" for note in detail.events.notes]
-    lines += [f"  figure      {name} {_figure(name, value)}" for name, value in sorted(detail.metrics.items())]
+    lines += [f"  figure      {name} {figure_text(name, value)}" for name, value in sorted(detail.metrics.items())]
     lines += [f"  output      {entry.path} {entry.digest} ({size_text(entry.size)})" for entry in detail.outputs]
     lines += [f"  from        {ref}" for ref in detail.parents]
     lines += [f"  used by     {ref}" for ref in detail.children]
@@ -103,7 +104,3 @@ def _text(detail: t.RunDetail) -> str:
     if job.problem:
         lines.append(f"  problem     {job.problem.message} [{job.problem.code}] {job.problem.hint}")
     return "\n".join(lines)
-
-
-def _figure(name: str, value: float) -> str:
-    return size_text(int(value)) if name in t.SIZES else f"{value:.6g}"

@@ -11,6 +11,7 @@ from appliance.api import calls
 from appliance.api import types as t
 from appliance.api.search_text import search_text
 from appliance.cli import campaigns
+from appliance.cli.quantities import figure_text
 from appliance.cli.session import Session, verb
 from appliance.cli.train import recipe_verb
 from appliance.kernel.text_file import read_text
@@ -94,8 +95,9 @@ def _lines(detail: t.CampaignDetail) -> list[str]:
     lines = []
     if "best" in found:
         figure, direction = detail.spec["metric"], detail.spec["direction"]
+        best = f"trial {found['best']}: {figure} {figure_text(figure, found['value'])}"
         lines += [
-            f"  best        trial {found['best']}: {figure} {found['value']:.6g} ({direction}), run:{found['job']}",
+            f"  best        {best} ({direction}), run:{found['job']}",
             f"  values      {json.dumps(found['values'], ensure_ascii=False)}",
         ]
         if found["importance"]:

@@ -15,6 +15,7 @@ import click
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.follow import follow
+from appliance.cli.quantities import figure_text
 from appliance.cli.session import Session, verb
 from appliance.kernel.errors import BadInput
 from appliance.kernel.terminal import size_text
@@ -159,8 +160,7 @@ def result_text(job: t.JobView) -> str:
     figures = job.summary.get("metrics") or job.summary
     for name, value in figures.items():
         if isinstance(value, int | float | str):
-            shown = f"{value:.4f}" if isinstance(value, float) else value
-            shown = size_text(int(value)) if name in t.SIZES else shown
+            shown = value if isinstance(value, str) else figure_text(name, value)
             lines.append(f"  {name:<24}{shown}")
     return "\n".join(lines)
 

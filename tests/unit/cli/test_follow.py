@@ -10,7 +10,7 @@ from appliance.kernel.events import CheckpointSaved, CheckpointSkipped, Event, M
     ("event", "text"),
     [
         (Note(text="as it is"), "as it is"),
-        (Metric(name="exact_match", value=0.91), "exact_match = 0.9100"),
+        (Metric(name="exact_match", value=0.91), "exact_match = 0.91"),
         (CheckpointSaved(step=7, digest="abc"), "checkpoint of step 7 sealed (abc)"),
         (CheckpointSkipped(name="step-7", reason="torn"), "checkpoint step-7 is not used: torn"),
         (StateChanged(state="queued"), "state=queued reason="),

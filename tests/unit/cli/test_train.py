@@ -52,7 +52,7 @@ def test_fields_say_their_default_apart_from_what_they_take() -> None:
 
 
 def test_what_came_of_a_run_has_sizes_for_people() -> None:
-    summary = {"heldout_loss": 1.5, "tokens": 4096, "memory_measured": 412 << 20, "gguf_bytes": 5 << 20}
+    summary = {"heldout_loss": 1.5, "tokens": 2224896, "memory_measured": 412 << 20, "gguf_bytes": 5 << 20}
     job = t.JobView(
         id="01",
         kind="train.lora",
@@ -64,8 +64,8 @@ def test_what_came_of_a_run_has_sizes_for_people() -> None:
         summary=summary,
     )
     assert [row.split(maxsplit=1)[1] for row in result_text(job).splitlines()[1:]] == [
-        "1.5000",
-        "4096",
+        "1.5",
+        "2224896",
         "412.0 MiB",
         "5.0 MiB",
     ]
