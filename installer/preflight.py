@@ -36,24 +36,24 @@ def preflight(
     *,
     bundle_version: str | None = None,
     force_admin: bool = False,
+    hardening_only: bool = False,
 ) -> list[Finding]:
-    """Return what was looked at, in a fixed order. Without answers only the machine itself is judged."""
-    found = [
-        *_system(facts),
-        *_size(facts, answers),
-        *_clock(facts),
-        *_firewalls(facts),
-        *_pam(facts),
-        *_gpus(facts.gpus),
-    ]
+    """Return what was looked at, in a fixed order. Without answers only the machine itself is judged.
+
+    For hardening alone the machine may be a small one, and what only the appliance and its data need is left out.
+    """
+    serves = not hardening_only and (answers is None or answers.app.enabled)
+    found = [*_system(facts), *_size(facts, serves=serves), *_clock(facts), *_firewalls(facts), *_pam(facts)]
+    if not hardening_only:
+        found += _gpus(facts.gpus)
     if bundle_version is not None:
         found.append(_ok("bundle", f"{bundle_version}, every file verified"))
     if answers is not None:
         found += [
             *_reachability(facts, answers, force_admin=force_admin),
             *_admin(facts, answers),
-            *_ports(facts, answers),
-            *_storage(facts, answers),
+            *_ssh_port(facts, answers),
+            *(() if hardening_only else (*_gateway_port(facts, answers), *_storage(facts, answers))),
             *_files(facts),
             *(_warn(doubt.key, doubt.text) for doubt in doubts(answers)),
         ]
@@ -84,8 +84,7 @@ def _system(facts: Facts) -> Iterator[Finding]:
         yield _fail("/run", "is not in memory", "Secrets must not reach a disk: /run has to be a tmpfs.")
 
 
-def _size(facts: Facts, answers: Answers | None) -> Iterator[Finding]:
-    serves = answers is None or answers.app.enabled
+def _size(facts: Facts, *, serves: bool) -> Iterator[Finding]:
     worse = _fail if serves else _warn
     if facts.cpu_level >= _CPU_LEVEL:
         yield _ok("processor", f"x86-64-v{facts.cpu_level}, {facts.cpus} usable")
@@ -173,7 +172,14 @@ def _admin(facts: Facts, answers: Answers) -> Iterator[Finding]:
         )
 
 
-def _ports(facts: Facts, answers: Answers) -> Iterator[Finding]:
+def _ssh_port(facts: Facts, answers: Answers) -> Iterator[Finding]:
+    if answers.ssh.port != 22:
+        other = [each for each in facts.listeners if each.port == answers.ssh.port and each.program not in {"sshd", ""}]
+        if other:
+            yield _fail("ssh.port", f"{answers.ssh.port} is taken by {other[0].program}", "Choose another ssh.port.")
+
+
+def _gateway_port(facts: Facts, answers: Answers) -> Iterator[Finding]:
     if not answers.app.enabled:
         return
     port = answers.app.port
@@ -186,10 +192,6 @@ def _ports(facts: Facts, answers: Answers) -> Iterator[Finding]:
         )
     else:
         yield _ok("app.port", f"{port} is free" if not taken else f"{port} is the gateway's")
-    if answers.ssh.port != 22:
-        other = [each for each in facts.listeners if each.port == answers.ssh.port and each.program not in {"sshd", ""}]
-        if other:
-            yield _fail("ssh.port", f"{answers.ssh.port} is taken by {other[0].program}", "Choose another ssh.port.")
 
 
 def _storage(facts: Facts, answers: Answers) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from installer.apply import Request, apply
 from installer.cli.bundle_option import bundle_option, open_bundle
 from installer.cli.hooks import TerminalHooks
 from installer.cli.output import Narrator, duration, json_option, require_root, say, show
-from installer.cli.prepare import prepare
+from installer.cli.prepare import force_admin_option, prepare, refuse_unless_ready
 from installer.harden import lifeline, probe, rollback
 from installer.harden.changes import PhaseChanges, merge
 from installer.harden.guard import account_to_prove, guarded
@@ -28,10 +28,17 @@ from installer.places import Places
 @bundle_option
 @click.option("--check", is_flag=True, help="Say what would change, and change nothing.")
 @click.option("--restart", is_flag=True, help="Begin anew although an unfinished run could go on.")
+@force_admin_option
 @json_option
 @click.pass_context
 def harden(
-    context: click.Context, answers_file: Path | None, bundle: Path | None, check: bool, restart: bool, as_json: bool
+    context: click.Context,
+    answers_file: Path | None,
+    bundle: Path | None,
+    check: bool,
+    restart: bool,
+    force_admin: bool,
+    as_json: bool,
 ) -> None:
     """Harden this machine, with or without the appliance; every change can be taken back."""
     if context.invoked_subcommand is not None:
@@ -41,6 +48,7 @@ def harden(
     require_root("harden this machine")
     places = Places()
     prepared = prepare(answers_file, book="harden", bundle=open_bundle(bundle))
+    refuse_unless_ready(prepared, force_admin=force_admin, as_json=as_json, hardening_only=True)
     hooks = TerminalHooks(Narrator(as_json=as_json), recovery_key_out=None)
     hooks.listen()
     phases = [step.phase for step in prepared.plan.steps]

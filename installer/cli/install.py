@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from appliance.kernel.errors import BadInput, Conflict
+from appliance.kernel.errors import BadInput
 from appliance.kernel.terminal import harmless, table
 from installer import handover, secrets
 from installer.answers import Answers
@@ -15,9 +15,8 @@ from installer.apply import Request, apply, keep_answers, unfinished
 from installer.cli.bundle_option import bundle_option, open_bundle
 from installer.cli.harden import objects_of
 from installer.cli.hooks import TerminalHooks
-from installer.cli.output import Narrator, duration, findings_table, json_option, require_root, say, show
-from installer.cli.prepare import Prepared, prepare
-from installer.findings import failures
+from installer.cli.output import Narrator, duration, json_option, require_root, say, show
+from installer.cli.prepare import Prepared, force_admin_option, prepare, refuse_unless_ready
 from installer.harden.recorder import ChangeRecorder
 from installer.in_effect import secrets_in_effect, volume_is_ready
 from installer.places import Places
@@ -32,7 +31,7 @@ from installer.plan import plan_text
 @click.option("--check", is_flag=True, help="Say what would change, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask before it begins.")
 @click.option("--restart", is_flag=True, help="Begin anew although an unfinished run could go on.")
-@click.option("--force-admin", is_flag=True, help="Go on although your own address is in no network of administrators.")
+@force_admin_option
 @click.option(
     "--recovery-key-out",
     type=click.Path(path_type=Path),
@@ -58,7 +57,7 @@ def install(
         return
     places = Places()
     prepared = prepare(answers_file, book="site", bundle=open_bundle(bundle, required=True, remember=not check))
-    _refuse_unless_ready(prepared, force_admin=force_admin, as_json=as_json)
+    refuse_unless_ready(prepared, force_admin=force_admin, as_json=as_json)
     given = _collect_secrets(prepared.answers, places, check=check)
     if not (yes or check):
         _ask_first(prepared, places)
@@ -108,30 +107,6 @@ def _open_wizard(bundle: Path | None, tier: str | None, *, as_json: bool) -> Non
     status = run_install(bundle=bundle, tier=tier)
     if status != 0:
         sys.exit(status)
-
-
-def _refuse_unless_ready(prepared: Prepared, *, force_admin: bool, as_json: bool) -> None:
-    from installer.facts import gather
-    from installer.preflight import preflight
-
-    findings = preflight(
-        gather(prepared.answers),
-        prepared.answers,
-        bundle_version=prepared.bundle.version if prepared.bundle else None,
-        force_admin=force_admin,
-    )
-    bad = failures(findings)
-    shown = [finding for finding in findings if finding.level != "OK"]
-    if shown and not as_json:
-        say(findings_table(shown))
-    if bad:
-        raise Conflict(
-            "install.not_ready",
-            f"{len(bad)} things are in the way: "
-            + "; ".join(f"{finding.what}: {finding.found}" for finding in bad)
-            + ".",
-            hint="See all of it with: intramuros preflight",
-        )
 
 
 def _collect_secrets(answers: Answers, places: Places, *, check: bool) -> dict[str, bytes]:

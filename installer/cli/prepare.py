@@ -7,10 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.kernel.errors import NotFound
+import click
+
+from appliance.kernel.errors import Conflict, NotFound
 from installer.answers import Answers, read_answers
+from installer.cli.output import findings_table, say
+from installer.findings import failures
 from installer.plan import Plan, make_plan
 from installer.playbooks import digest_playbooks, read_book
+
+force_admin_option = click.option(
+    "--force-admin", is_flag=True, help="Go on although your own address is in no network of administrators."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +59,32 @@ def prepare(
         only=only,
     )
     return Prepared(answers=answers, plan=plan, bundle=bundle)
+
+
+def refuse_unless_ready(prepared: Prepared, *, force_admin: bool, as_json: bool, hardening_only: bool = False) -> None:
+    """Look at the machine before anything is changed, and say what is wrong. Raises Conflict `install.not_ready`."""
+    from installer.facts import gather
+    from installer.preflight import preflight
+
+    findings = preflight(
+        gather(prepared.answers),
+        prepared.answers,
+        bundle_version=prepared.bundle.version if prepared.bundle else None,
+        force_admin=force_admin,
+        hardening_only=hardening_only,
+    )
+    bad = failures(findings)
+    shown = [finding for finding in findings if finding.level != "OK"]
+    if shown and not as_json:
+        say(findings_table(shown))
+    if bad:
+        raise Conflict(
+            "install.not_ready",
+            f"{len(bad)} things are in the way: "
+            + "; ".join(f"{finding.what}: {finding.found}" for finding in bad)
+            + ".",
+            hint="See all of it with: intramuros preflight",
+        )
 
 
 def find_playbooks(bundle: OpenedBundle | None) -> Path:

@@ -16,7 +16,7 @@ import pytest
 from tests.boxes.conftest import Rig
 from tests.boxes.rig.box import write
 from tests.boxes.rig.commands import Outcome, run
-from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, Wishes, answers, install_script
+from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, Wishes, answers, install_script, prepare
 from tests.boxes.rig.nspawn import NspawnBox
 
 pytestmark = pytest.mark.timeout(3600)
@@ -75,6 +75,17 @@ def test_wrong_admin_network_is_refused_before_anything_is_changed(rig: Rig, bun
     assert "admin" in said.err
     assert not bare.sh("getent passwd ada", check=False).ok
     assert run([*rig.ssh(bare.address), "true"], timeout=30).ok
+
+
+def test_hardening_alone_refuses_it_too(rig: Rig, bundle: Bundle, bare: NspawnBox) -> None:
+    prepare(bare, bundle)
+    wishes = _wishes(rig, bare, admin=("10.99.99.0/24",))
+    write(bare, ANSWERS, answers(wishes), mode="0600")
+    command = f"intramuros harden --bundle {MEDIUM} --answers {ANSWERS}"
+    said = run([*rig.ssh(bare.address), command], check=False, timeout=600)
+    assert said.status == 4, said.out + said.err
+    assert "your address" in said.err
+    assert not bare.sh("getent passwd ada", check=False).ok
 
 
 @pytest.mark.boxes

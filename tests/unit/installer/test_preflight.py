@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from installer.answers import Answers, check_answers
-from installer.facts import Facts, gather, pam_profiles_waiting
+from installer.facts import Facts, Listener, gather, pam_profiles_waiting
 from installer.findings import Finding, Level, failures
 from installer.places import Places
 from installer.preflight import preflight
@@ -112,6 +112,15 @@ def test_own_address_outside_is_only_a_warning_when_forced() -> None:
     findings = preflight(machine("rack_server"), answers, force_admin=True)
     assert not failed(findings)
     assert "your address" in {finding.what for finding in findings if finding.level is Level.WARN}
+
+
+def test_hardening_alone_asks_for_no_room_no_port_and_no_disk_but_for_your_address() -> None:
+    taken = Listener(address="0.0.0.0", port=8443, program="nginx")
+    facts = machine("nspawn", memory=1 << 30, listeners=(taken,), client="192.0.2.5")
+    answers = answered(storage=_LUKS, network={"admin": ["10.0.0.0/8"]})
+    assert {"memory", "app.port", "device mapper"} <= failed(preflight(facts, answers)).keys()
+    assert failed(preflight(facts, answers, hardening_only=True)).keys() == {"your address"}
+    assert not failed(preflight(facts, answers, hardening_only=True, force_admin=True))
 
 
 @pytest.mark.parametrize(("name", "level"), [("rack_server", Level.FAIL), ("installed", Level.WARN)])
