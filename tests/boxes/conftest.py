@@ -129,6 +129,13 @@ class Rig:
         self.boxes.remove(box)
         box.discard()
 
+    def remove(self) -> None:
+        """Remove the boxes, the network and the folder."""
+        for box in reversed(self.boxes):
+            box.discard()
+        remove_network(self.network)
+        shutil.rmtree(self.folder)
+
     def ssh(self, box_address: IPv4Address, user: str = "root", port: int = 22) -> list[str]:
         """Return the words of an SSH client in the rig's network, which is the administrators' one."""
         return self.network.inside(ssh_words(self.key, f"{user}@{box_address}", port))
@@ -208,10 +215,7 @@ def rig(make_rig: Callable[[], Rig]) -> Iterator[Rig]:
     try:
         yield made
     finally:
-        for box in reversed(made.boxes):
-            box.discard()
-        remove_network(made.network)
-        shutil.rmtree(made.folder)
+        made.remove()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from tests.boxes.rig.box import Box, write
 from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, Wishes, answers, prepare
 from tests.boxes.rig.nspawn import NspawnBox
 from tests.boxes.rig.qemu import Machine, QemuBox, stick
+from tests.boxes.rig.referees import ANSSI, CIS, PACKAGES, Referees, scan
 from tests.boxes.rig.results import Figure, at_least, at_most, record
 
 _BREAKS = {
@@ -24,7 +24,6 @@ _BREAKS = {
     "IM-FILE-05": ("chmod o+r /etc/shadow", "chmod o-r /etc/shadow"),
     "IM-MNT-04": ("mount -o remount,exec /tmp", "mount -o remount,noexec /tmp"),
 }
-_NOT_JUDGED = {"notselected", "notapplicable", "notchecked", "informational", "unknown"}
 
 
 @pytest.mark.boxes
@@ -72,8 +71,8 @@ def test_referees_on_a_hardened_machine(rig: Rig, bundle: Bundle) -> None:
     named = answers(wishes).replace("[network]\n", f"[network]\nntp = {server}\nsyslog = {server}\n")
     write(box, ANSWERS, named, mode="0600")
     prepare(box, bundle)
-    box.sh("apt-get install -y --no-install-recommends openscap-scanner ssg-debian lynis", timeout=3600)
-    _record("stock", _scan(box, "before"))
+    box.sh(f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)}", timeout=3600)
+    _record_stock(scan(box, "before"))
     harden = f"intramuros harden --bundle {MEDIUM} --answers {ANSWERS}"
     box.sh(harden, timeout=3600)
     box.stop()
@@ -86,13 +85,13 @@ def test_referees_on_a_hardened_machine(rig: Rig, bundle: Bundle) -> None:
     menu = machine.sh(r"grep -m 1 -E '^\s*linux\s' /boot/grub/grub.cfg").out.split()
     machine.kernel_arguments.extend(word for word in menu if "=" in word and not word.startswith("root="))
     machine.reboot()
-    hardened = _scan(machine, "after")
-    _record("hardened", hardened)
-    failing = _results(hardened, "cis_level1_server").get("fail", [])
+    hardened = scan(machine, "after")
+    _record_hardened(hardened)
+    failing = hardened.rules(CIS).get("fail", [])
     assert not failing, f"neither passed nor waived: {failing}"
-    assert len(_results(hardened, "cis_level1_server").get("waived", [])) <= 10
-    assert _share(hardened, "anssi_bp28_enhanced") >= 90
-    assert hardened["referees"]["lynis"]["hardening_index"] >= 85
+    assert len(hardened.rules(CIS).get("waived", [])) <= 10
+    assert hardened.share(ANSSI) >= 90
+    assert hardened.lynis_index >= 85
 
 
 def _as_machine(rig: Rig, box: NspawnBox, bundle: Bundle) -> QemuBox:
@@ -118,37 +117,17 @@ def _failing(box: Box) -> set[str]:
     return {each["id"] for each in document["controls"] if each["status"] in {"fail", "error"}}
 
 
-def _scan(box: Box, label: str) -> dict[str, Any]:
-    box.sh(f"intramuros evidence scan --label {label} --json", timeout=2 * 3600)
-    document: dict[str, Any] = json.loads(box.sh("intramuros evidence show --json").out)
-    return document
+def _record_stock(said: Referees) -> None:
+    record(_known("boxes.stock.cis_level1_failing", len(said.rules(CIS).get("fail", [])), "rules"))
+    record(_known("boxes.stock.anssi_enhanced_share", said.share(ANSSI), "%"))
+    record(_known("boxes.stock.lynis_index", said.lynis_index, "points"))
 
 
-def _results(document: dict[str, Any], profile: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for each in next(p for p in document["referees"]["openscap"] if p["profile"] == profile)["results"]:
-        kind = "waived" if each.get("waiver") and each["result"] == "fail" else each["result"]
-        found.setdefault(kind, []).append(each["rule"])
-    return found
-
-
-def _share(document: dict[str, Any], profile: str) -> float:
-    judged = {kind: rules for kind, rules in _results(document, profile).items() if kind not in _NOT_JUDGED}
-    return 100 * len(judged.get("pass", [])) / sum(map(len, judged.values()))
-
-
-def _record(name: str, document: dict[str, Any]) -> None:
-    cis = _results(document, "cis_level1_server")
-    index = document["referees"]["lynis"]["hardening_index"]
-    if name == "stock":
-        record(_known("boxes.stock.cis_level1_failing", len(cis.get("fail", [])), "rules"))
-        record(_known("boxes.stock.anssi_enhanced_share", _share(document, "anssi_bp28_enhanced"), "%"))
-        record(_known("boxes.stock.lynis_index", index, "points"))
-        return
-    record(at_most("boxes.hardened.cis_level1_failing", len(cis.get("fail", [])), 0, "rules"))
-    record(at_most("boxes.hardened.cis_level1_waived", len(cis.get("waived", [])), 10, "rules"))
-    record(at_least("boxes.hardened.anssi_enhanced_share", _share(document, "anssi_bp28_enhanced"), 90, "%"))
-    record(at_least("boxes.hardened.lynis_index", index, 85, "points"))
+def _record_hardened(said: Referees) -> None:
+    record(at_most("boxes.hardened.cis_level1_failing", len(said.rules(CIS).get("fail", [])), 0, "rules"))
+    record(at_most("boxes.hardened.cis_level1_waived", len(said.rules(CIS).get("waived", [])), 10, "rules"))
+    record(at_least("boxes.hardened.anssi_enhanced_share", said.share(ANSSI), 90, "%"))
+    record(at_least("boxes.hardened.lynis_index", said.lynis_index, 85, "points"))
 
 
 def _known(identifier: str, value: float, unit: str) -> Figure:

@@ -18,7 +18,7 @@ import pytest
 from tests.boxes.conftest import ADMINISTRATOR, Rig
 from tests.boxes.rig.commands import Outcome, run
 from tests.boxes.rig.images import BOX, Recipe
-from tests.boxes.rig.network import remove_network
+from tests.boxes.rig.installation import add_administrator
 from tests.boxes.rig.nspawn import NspawnBox
 
 pytestmark = pytest.mark.timeout(900)
@@ -86,16 +86,11 @@ def guarded(make_rig: Callable[[], Rig]) -> Iterator[Guarded]:
         layers=(rig.tree(_RECIPE),),
         shared=((_ROOT, "/opt/source"), (Path(site.getsitepackages()[0]), "/opt/site")),
     )
-    box.sh(
-        "useradd -m -s /bin/bash ada; install -d -o ada -g ada -m 700 ~ada/.ssh;"
-        " install -o ada -g ada -m 600 ~root/.ssh/authorized_keys ~ada/.ssh/authorized_keys;"
-        " echo 'ada ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ada; chmod 440 /etc/sudoers.d/ada"
-    )
+    add_administrator(box)
     try:
         yield Guarded(rig=rig, box=box)
     finally:
-        box.discard()
-        remove_network(rig.network)
+        rig.remove()
 
 
 def test_proven_change_stays_and_nothing_else_is_left(guarded: Guarded) -> None:

@@ -5,7 +5,6 @@ The tests about clocks share one machine and run in the order of this file.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,7 +14,6 @@ from tests.boxes.encrypted_box import AUTHORITY, CERTIFICATE, EncryptedBox, Inst
 from tests.boxes.rig.box import read, write
 from tests.boxes.rig.commands import run
 from tests.boxes.rig.installation import ADMINISTRATOR, Bundle
-from tests.boxes.rig.network import remove_network
 from tests.boxes.rig.results import at_most, record
 
 pytestmark = [pytest.mark.boxes, pytest.mark.timeout(4 * 3600)]
@@ -36,10 +34,7 @@ def box(make_rig: Callable[[], Rig], bundle: Bundle, machine_installed: Installe
         write(made.machine, "/var/lib/handshake.py", _HANDSHAKE)
         yield made
     finally:
-        for machine in reversed(rig.boxes):
-            machine.discard()
-        remove_network(rig.network)
-        shutil.rmtree(rig.folder)
+        rig.remove()
 
 
 def test_floor_installs_and_serves(machine_installed: InstalledMachine) -> None:

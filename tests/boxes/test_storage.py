@@ -5,7 +5,6 @@ The tests share one machine and run in the order of this file; each leaves it op
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -21,7 +20,6 @@ from tests.boxes.encrypted_box import (
     start_other_box,
 )
 from tests.boxes.rig.installation import Bundle, again
-from tests.boxes.rig.network import remove_network
 
 pytestmark = [pytest.mark.boxes, pytest.mark.timeout(4 * 3600)]
 
@@ -39,10 +37,7 @@ def box(make_rig: Callable[[], Rig], bundle: Bundle, machine_installed: Installe
         yield made
         made.tang.stop()
     finally:
-        for machine in reversed(rig.boxes):
-            machine.discard()
-        remove_network(rig.network)
-        shutil.rmtree(rig.folder)
+        rig.remove()
 
 
 def test_check_mode_on_a_fresh_box_writes_nothing_to_the_disk(machine_installed: InstalledMachine) -> None:
