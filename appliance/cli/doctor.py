@@ -44,7 +44,8 @@ def doctor(session: Session) -> None:
         ),
     )
     if failed := [f.what for f in findings if f.level == "FAIL"]:
-        raise Conflict("doctor.failed", f"{len(failed)} checks failed: {', '.join(failed)}.", hint="See the table.")
+        count = f"{len(failed)} check{'s' if len(failed) > 1 else ''} failed"
+        raise Conflict("doctor.failed", f"{count}: {', '.join(failed)}.", hint="See the table.")
 
 
 def _programs(_paths: StatePaths) -> Iterator[Finding]:
@@ -142,6 +143,9 @@ def _secrets(paths: StatePaths) -> Iterator[Finding]:
 
 
 def _certificate(paths: StatePaths) -> Iterator[Finding]:
+    if paths.tls.is_dir() and not os.access(paths.tls, os.X_OK):
+        yield Finding(level="WARN", what="certificate", found="not readable by this user", hint="Look at it as root.")
+        return
     if not paths.leaf_certificate.exists():
         return
     from appliance.access.tls import authority_fingerprint, leaf_expiry
