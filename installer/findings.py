@@ -5,7 +5,7 @@ Checks collect findings instead of stopping at the first fault, so that a person
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,3 +31,8 @@ class Finding:
 def failures(findings: Iterable[Finding]) -> list[Finding]:
     """Return the findings that stop the installation."""
     return [finding for finding in findings if finding.level is Level.FAIL]
+
+
+def in_the_way(bad: Sequence[Finding]) -> str:
+    """Return how much stops the installation, as the beginning of a sentence."""
+    return "1 thing is in the way" if len(bad) == 1 else f"{len(bad)} things are in the way"

@@ -109,7 +109,7 @@ def plan_text(plan: Plan, *, tasks: bool = True) -> str:
         if step.skipped:
             continue
         for role in step.phase.roles:
-            lines.append(f"   {role.name} ({len(role.tasks)} tasks)")
+            lines.append(f"   {role.name} ({len(role.tasks)} task{'s' if len(role.tasks) != 1 else ''})")
             if tasks:
                 lines += [f"     - {task.name}{_controls(task.tags)}" for task in role.tasks]
     return "\n".join(lines)

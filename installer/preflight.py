@@ -155,7 +155,7 @@ def _reachability(facts: Facts, answers: Answers, *, force_admin: bool) -> Itera
             yield _fail(
                 "your address",
                 f"{facts.client} is not in network.admin ({networks})",
-                "You would lock yourself out. Add your network, or say --force-admin.",
+                "You would lock yourself out. Add your network; --force-admin, with --answers, goes on all the same.",
             )
     if facts.timezone_known is False:
         yield _warn("timezone", f"{answers.timezone} is not known here", "It needs the package tzdata, or is misspelt.")

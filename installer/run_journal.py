@@ -165,6 +165,8 @@ def get(runs: Path, name: str) -> Run:
     for run in reversed(list_runs(runs)):
         if name == "last" or name in {run.head.run, run.head.run.partition("-")[0].lstrip("0")}:
             return run
+    if name == "last":
+        raise NotFound("run.none", "Nothing was installed or hardened on this machine yet.")
     raise NotFound("run.unknown", f"There is no run {name}.", hint="List them with: intramuros runs list")
 
 

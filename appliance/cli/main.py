@@ -13,7 +13,7 @@ from typing import Final
 
 import click
 
-from appliance.kernel.errors import IntramurosError, storage_failure
+from appliance.kernel.errors import Conflict, IntramurosError, storage_failure
 from appliance.kernel.terminal import harmless
 
 _BOX: Final = Path("/opt/intramuros")
@@ -105,6 +105,11 @@ def _go_to_its_environment(module: str) -> None:
         os.execv(program, [str(program), *sys.argv[1:]])  # noqa: S606 - a fixed path, no shell wanted
 
 
+def _is_prepared_only() -> bool:
+    """Whether this is the installer's environment on a box that has no appliance yet, whose packages it lacks."""
+    return Path(sys.prefix).resolve() == _INSTALLER_HOME.resolve() and not _APPLIANCE_HOME.exists()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return the exit status."""
     as_json = "--json" in (sys.argv[1:] if argv is None else argv)
@@ -124,6 +129,15 @@ def main(argv: list[str] | None = None) -> int:
         return _report(error, as_json=as_json)
     except OSError as error:
         return _report(storage_failure(error, doing="running this command"), as_json=as_json)
+    except ModuleNotFoundError:
+        if not _is_prepared_only():
+            raise
+        missing = Conflict(
+            "cli.not_installed",
+            "The appliance is not installed on this box yet.",
+            hint="Install it: intramuros install --bundle DIR",
+        )
+        return _report(missing, as_json=as_json)
 
 
 def _report(error: IntramurosError, *, as_json: bool) -> int:

@@ -40,7 +40,7 @@ while [ $# -gt 0 ]; do
         *) break ;;
     esac
 done
-[ "$only_verify" = yes ] || [ "$(id -u)" = 0 ] || { say "Run it as root: sudo sh $0"; exit 5; }
+[ "$only_verify" = yes ] || [ "$(id -u)" = 0 ] || { say "Run it as root: su - first, or sudo sh $0 where there is sudo"; exit 5; }
 case $medium in *[!A-Za-z0-9/._+~=@-]*) refuse bundle.path "the folder $medium has characters that apt cannot take" ;; esac
 
 plain() { tr -d ' :\n' | tr a-f A-F; }

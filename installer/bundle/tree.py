@@ -16,7 +16,7 @@ def scan(root: Path) -> dict[str, int]:
     case alone.
     """
     if not root.is_dir():
-        raise NotFound("bundle.not_found", f"There is no folder {root}.", hint="Give the folder of the bundle.")
+        raise NotFound("bundle.not_found", f"There is no folder {root}.", hint="Is the medium mounted?")
     found: dict[str, int] = {}
     waiting = [(root, "")]
     while waiting:

@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from appliance.kernel.canonical import sha256_hex
 from appliance.kernel.clock import Clock, utc_now
-from appliance.kernel.errors import IntegrityFailure, IntramurosError
+from appliance.kernel.errors import IntegrityFailure, IntramurosError, NotFound
 from installer.bundle import layout, openpgp, receipts, sums
 from installer.bundle.clock import effective_time
 from installer.bundle.hashing import check_size, hash_file, hash_files
@@ -92,6 +92,13 @@ def verify_bundle(root: Path, policy: Policy | None = None, *, report: Report = 
 
 
 def _check(root: Path, policy: Policy, report: Report) -> tuple[SignedManifest, Manifest]:
+    if root.is_dir() and not any((root / name).is_file() for name in layout.SIGNED_APART):
+        inner = next((one for one in sorted(root.iterdir()) if (one / layout.MANIFEST).is_file()), None)
+        raise NotFound(
+            "bundle.not_found",
+            f"{root} is no bundle: it has no {layout.MANIFEST}.",
+            hint=f"Did you mean {inner}?" if inner else "Give the folder of the bundle; is the medium mounted?",
+        )
     present = scan(root)
     now = effective_time(policy.clock(), policy.trust.signed_times())
     trusted = find_root(root, policy.root_fingerprint) if policy.root_fingerprint else policy.trust.root()

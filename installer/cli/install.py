@@ -53,7 +53,9 @@ def install(
     """Install this box from a bundle. Interrupted, the same command goes on where it was."""
     require_root("install this box")
     if answers_file is None:
-        _open_wizard(bundle, tier, as_json=as_json)
+        given_too = {"--check": check, "--restart": restart, "--force-admin": force_admin}
+        given_too["--recovery-key-out"] = recovery_key_out is not None
+        _open_wizard(bundle, tier, as_json=as_json, meaningless=[name for name, on in given_too.items() if on])
         return
     places = Places()
     prepared = prepare(answers_file, book="site", bundle=open_bundle(bundle, required=True, remember=not check))
@@ -95,7 +97,13 @@ def _recorder(prepared: Prepared, places: Places) -> ChangeRecorder:
     return ChangeRecorder(objects=objects_of(places), phases=[step.phase for step in prepared.plan.steps])
 
 
-def _open_wizard(bundle: Path | None, tier: str | None, *, as_json: bool) -> None:
+def _open_wizard(bundle: Path | None, tier: str | None, *, as_json: bool, meaningless: list[str]) -> None:
+    if meaningless:  # `--check` above all: whoever says it expects that nothing is changed
+        raise BadInput(
+            "install.needs_answers",
+            f"{meaningless[0]} needs an answer file; the wizard does not know it.",
+            hint="Name the answer file: --answers FILE. The wizard's own: /var/lib/intramuros/wizard/answers.toml",
+        )
     if as_json or not sys.stdin.isatty():
         raise BadInput(
             "install.no_answers",

@@ -11,7 +11,7 @@ from installer.answers import read_answers
 from installer.cli.bundle_option import bundle_option, open_bundle
 from installer.cli.output import findings_document, findings_table, json_option, show
 from installer.facts import gather
-from installer.findings import failures
+from installer.findings import failures, in_the_way
 
 
 @click.command()
@@ -31,6 +31,4 @@ def preflight(answers_file: Path | None, bundle: Path | None, force_admin: bool,
     findings = judge(gather(answers), answers, bundle_version=version, force_admin=force_admin)
     show(findings_document(findings), lambda: findings_table(findings), as_json=as_json)
     if bad := failures(findings):
-        raise Conflict(
-            "preflight.failed", f"{len(bad)} things are in the way.", hint="Each line with FAIL says what to do."
-        )
+        raise Conflict("preflight.failed", f"{in_the_way(bad)}.", hint="Each line with FAIL says what to do.")

@@ -12,7 +12,7 @@ import click
 from appliance.kernel.errors import Conflict, NotFound
 from installer.answers import Answers, read_answers
 from installer.cli.output import findings_table, say
-from installer.findings import failures
+from installer.findings import failures, in_the_way
 from installer.plan import Plan, make_plan
 from installer.playbooks import digest_playbooks, read_book
 
@@ -80,9 +80,7 @@ def refuse_unless_ready(prepared: Prepared, *, force_admin: bool, as_json: bool,
     if bad:
         raise Conflict(
             "install.not_ready",
-            f"{len(bad)} things are in the way: "
-            + "; ".join(f"{finding.what}: {finding.found}" for finding in bad)
-            + ".",
+            f"{in_the_way(bad)}: " + "; ".join(f"{finding.what}: {finding.found}" for finding in bad) + ".",
             hint="See all of it with: intramuros preflight",
         )
 

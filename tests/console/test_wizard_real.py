@@ -129,7 +129,7 @@ def test_report_of_a_killed_run_says_that_there_is_no_result(places: Places) -> 
 def test_report_of_an_early_refusal_is_the_installers_own(places: Places) -> None:
     log = places.state / "wizard" / "install.log"
     log.parent.mkdir(parents=True)
-    refused = Problem(code="install.not_ready", message="1 things are in the way.", hint="See all of it.")
+    refused = Problem(code="install.not_ready", message="1 thing is in the way.", hint="See all of it.")
     log.write_bytes(b'{"type":"note","text":"x"}\nnoise\n' + msgspec.json.encode(refused) + b"\n")
     report = ThisBox(None, places=places).report()
     assert report.problem is not None

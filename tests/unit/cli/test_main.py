@@ -131,6 +131,22 @@ def test_a_verb_stays_in_its_environment_where_there_is_only_one(monkeypatch: py
     _go_to_its_environment("installer.cli.plan")
 
 
+def test_a_verb_of_the_appliance_on_a_box_that_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a box where the installer was prepared: its environment lacks the client's packages."""
+    home = tmp_path / "installer" / "venv"
+    home.mkdir(parents=True)
+    monkeypatch.setitem(sys.modules, "appliance.api.client", None)
+    with pytest.raises(ModuleNotFoundError):
+        main(["status", "--json", "--state", str(tmp_path)])  # a defect of any other environment
+    monkeypatch.setattr("appliance.cli.main._INSTALLER_HOME", home)
+    monkeypatch.setattr("appliance.cli.main._APPLIANCE_HOME", tmp_path / "current" / "venv")
+    monkeypatch.setattr(sys, "prefix", str(home))
+    assert main(["status", "--json", "--state", str(tmp_path)]) == 4
+    assert json.loads(capsys.readouterr().err)["code"] == "cli.not_installed"
+
+
 def test_a_verb_of_the_other_environment_is_run_there(tmp_path: Path) -> None:
     """As on a box: two environments side by side, the command called in the wrong one."""
     other = tmp_path / "installer" / "venv" / "bin" / "intramuros"

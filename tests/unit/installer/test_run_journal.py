@@ -69,8 +69,10 @@ def test_folder_without_its_head_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "0001-half").mkdir()
     assert run_journal.list_runs(tmp_path) == []
     assert run_journal.next_name(tmp_path, _NOW).startswith("0002-")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="Nothing was installed"):
         run_journal.get(tmp_path, "last")
+    with pytest.raises(NotFound, match="There is no run 7"):
+        run_journal.get(tmp_path, "7")
 
 
 def test_events_come_back_as_they_were_told(tmp_path: Path) -> None:

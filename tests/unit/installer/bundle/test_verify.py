@@ -159,6 +159,15 @@ def test_whole_medium_is_accepted_and_remembered(pristine: Path, machine: Machin
     assert again.manifest_digest == found.manifest_digest
 
 
+def test_folder_that_is_no_bundle(pristine: Path, machine: Machine) -> None:
+    with pytest.raises(NotFound, match="is no bundle") as refused:
+        verify_bundle(pristine.parent, machine.policy())
+    assert refused.value.hint == f"Did you mean {pristine}?"
+    with pytest.raises(NotFound, match="is no bundle") as refused:
+        verify_bundle(pristine / "apt", machine.policy())
+    assert "mounted" in refused.value.hint
+
+
 def test_a_look_writes_nothing(pristine: Path, machine: Machine, publisher: Publisher) -> None:
     verify_bundle(pristine, replace(machine.policy(fingerprint=publisher.root_fingerprint), remember=False))
     assert machine.written() == []

@@ -11,6 +11,7 @@ from appliance.cli.main import main
 from appliance.kernel.errors import BadInput, Conflict
 from installer.cli.hooks import TerminalHooks
 from installer.cli.output import Narrator
+from installer.findings import Finding, Level, in_the_way
 from installer.storage.recovery_key import normalise
 
 
@@ -41,6 +42,20 @@ def test_preflight_prints_findings_and_fails(tmp_path: Path, capsys: pytest.Capt
     assert main(["preflight", "--answers", str(file), "--json"]) == 4
     findings = json.loads(capsys.readouterr().out)
     assert {"storage.device", "secret"} <= {each["what"] for each in findings if each["level"] == "FAIL"}
+
+
+def test_what_is_in_the_way_is_counted() -> None:
+    bad = Finding(level=Level.FAIL, what="memory", found="1.0 GiB")
+    assert in_the_way([bad]) == "1 thing is in the way"
+    assert in_the_way([bad, bad]) == "2 things are in the way"
+
+
+def test_check_without_answers_is_refused_and_no_wizard_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert main(["install", "--check", "--json"]) == 2
+    assert json.loads(capsys.readouterr().err)["code"] == "install.needs_answers"
 
 
 def test_recovery_key_goes_to_a_new_file_only(tmp_path: Path) -> None:
