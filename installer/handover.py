@@ -12,11 +12,13 @@ import msgspec
 
 from appliance.kernel import process
 from appliance.kernel.errors import IntramurosError
+from appliance.kernel.paths import StatePaths
 from installer.answers import Answers
 from installer.evidence.archive import ROOT, Archive
 from installer.evidence.summary import headline
 
 _FIRST_KEY: Final = Path("/etc/intramuros/first-api-key")
+_SSH_PORT: Final = 22
 _PATIENCE: Final = 30.0
 
 
@@ -29,19 +31,23 @@ def facts(answers: Answers) -> Iterator[tuple[str, str]]:
         if _FIRST_KEY.exists():
             yield "first key", f"{_FIRST_KEY} (root alone can read it)"
     yield "evidence", _evidence()
-    yield "login", f"ssh -p {answers.ssh.port} {answers.admin.user}@{answers.hostname}"
+    port = f"-p {answers.ssh.port} " if answers.ssh.port != _SSH_PORT else ""
+    yield "login", f"ssh {port}{answers.admin.user}@{answers.hostname}"
 
 
 def steps(answers: Answers) -> Iterator[str]:
     """Yield what is left to do, one sentence each."""
-    yield "Log in from another terminal before you close this one."
+    yield f"Log in as {answers.admin.user} from another terminal before you close this one; root cannot any more."
     if answers.app.enabled and answers.tls.mode == "internal":
         yield "Give clients the authority's file, and let them compare its fingerprint with the one above."
     if answers.app.enabled and answers.tls.client_certificates == "required":
         yield "Make a certificate for each client: intramuros tls client NAME --out NAME.pem"
     if answers.app.enabled:
         yield "Hand the first key to the first application, then remove its file."
-    yield "Read what is in effect: intramuros evidence show"
+    if answers.app.enabled and answers.backup.enabled:
+        password = StatePaths(Path(answers.storage.mount)).backup_password
+        yield f"Keep a copy of {password} elsewhere: without it no backup can be read."
+    yield "Read what is in effect: sudo intramuros evidence show"
 
 
 def _authority() -> Iterator[tuple[str, str]]:

@@ -19,7 +19,16 @@ _ANSWERS: dict[str, Any] = {
 def test_people_are_told_where_to_connect() -> None:
     told = dict(handover.facts(check_answers(_ANSWERS, name="answers.toml")))
     assert told["address"] == "https://models.example:8443/v1"
-    assert told["login"] == "ssh -p 22 ada@box"
+    assert told["login"] == "ssh ada@box"
+    moved = check_answers({**_ANSWERS, "ssh": {"port": 2222}}, name="answers.toml")
+    assert dict(handover.facts(moved))["login"] == "ssh -p 2222 ada@box"
+
+
+def test_people_are_told_what_no_backup_holds() -> None:
+    place = "/srv/intramuros/secrets/backup.password"
+    assert any(place in step for step in handover.steps(check_answers(_ANSWERS, name="answers.toml")))
+    without = check_answers({**_ANSWERS, "backup": {"enabled": False}}, name="answers.toml")
+    assert not any(place in step for step in handover.steps(without))
 
 
 def test_a_box_that_is_only_hardened_has_no_address_and_no_key_to_hand_over() -> None:
