@@ -211,9 +211,11 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def _head(word: str, width: int) -> str:
+    """What of a long word fits; fingerprints and paths are cut behind a mark of theirs where there is a late one."""
     taken = 0
     for index, character in enumerate(word):
         taken += _cells_of(character)
         if taken > width and index > 0:
-            return word[:index]
+            mark = max(word.rfind(one, 0, index) for one in ":/") + 1
+            return word[: mark if mark > index // 2 else index]
     return word

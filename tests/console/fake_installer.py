@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.kernel.errors import IntramurosError
-from installer.answers import Answers, read_answers
+from installer import handover
+from installer.answers import Answers, check_answers, read_answers
 from installer.events import (
     Failed,
     Note,
@@ -48,10 +49,24 @@ REPORT = Report(
     facts=(
         ("address", "https://box-7:8443/v1"),
         ("authority", "SHA-256 9F:86:D0:81:88:4C:7D:65:9A:2F:EA:A0:C5:5A:D0:15:A3:BF:4F:1B:2B:0B:82:2C:D1:5D:6C:15"),
-        ("first key", "/srv/intramuros/first-key (mode 0600)"),
-        ("evidence", "212 pass, 0 fail, 9 waived, 14 not applicable"),
+        ("its file", "/etc/intramuros/tls/ca.crt"),
+        ("first key", "/etc/intramuros/first-api-key (root alone can read it)"),
+        ("evidence", "99.3 % of what applies passes: 266 pass, 2 fail, 97 not-applicable"),
+        ("login", "ssh pat@box-7"),
+        ("journal", "/var/lib/intramuros/runs/0001-20260701T120300Z"),
     ),
-    next=("Log in: ssh pat@box-7", "Compare the fingerprint, then import ca.pem at the clients."),
+    next=tuple(
+        handover.steps(
+            check_answers(
+                {
+                    "hostname": "box-7",
+                    "admin": {"user": "pat", "authorized_keys": [SSH_KEY]},
+                    "network": {"admin": ["192.0.2.0/24"]},
+                },
+                name="answers.toml",
+            )
+        )
+    ),
     changed=3,
 )
 
@@ -63,6 +78,7 @@ class FakeInstaller:
         self.findings: tuple[Finding, ...] = FINE
         self.suggestions: dict[str, tuple[str, ...]] = dict(SUGGESTIONS)
         self.before: Unfinished | None = None
+        self.installed = ""
         self.secrets: dict[str, str] = {}
         self.begun: list[tuple[Answers, str]] = []
         self.laid: str | None = None
@@ -77,7 +93,13 @@ class FakeInstaller:
 
     def machine(self) -> Machine:
         self._fail("machine")
-        return Machine(host="box-7", release="0.1.0", suggestions=self.suggestions, bundle="/media/stick")
+        return Machine(
+            host="box-7",
+            release="0.1.0",
+            suggestions=self.suggestions,
+            bundle="/media/stick/intramuros",
+            installed=self.installed,
+        )
 
     def examine(self, answers: Answers | None) -> tuple[Finding, ...]:
         self._fail("examine")
@@ -87,8 +109,8 @@ class FakeInstaller:
         self._fail("plan")
         luks = answers.storage.mode == "luks"
         told = {
-            "ground": "184 packages from the bundle, account pat",
-            "access": "under the lifeline, 180 s",
+            "ground": "49 tasks: base, evidence",
+            "access": "75 tasks: lifeline, kernel, base, ssh, firewall",
             "storage": answers.storage.device if luks else "storage.mode is none",
         }
         return tuple(

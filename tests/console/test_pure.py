@@ -71,6 +71,12 @@ def test_fit_gives_exactly_the_width(text: str, width: int) -> None:
     assert fmt.cells(fmt.fit(text, width, right=True)) == width
 
 
+def test_wrap_cuts_fingerprints_and_paths_behind_their_marks() -> None:
+    assert fmt.wrap("9F:86:D0:81:88:4C", 8) == ["9F:86:", "D0:81:", "88:4C"]
+    assert fmt.wrap("/var/lib/intramuros/wizard", 21) == ["/var/lib/intramuros/", "wizard"]
+    assert fmt.wrap("a:bcdefghijkl", 8) == ["a:bcdefg", "hijkl"]
+
+
 @pytest.mark.parametrize("text", ["one two three four five", "x" * 50, "模型" * 20, "", "a\nb", "ends with a space "])
 def test_wrap_loses_nothing_and_never_overflows(text: str) -> None:
     lines = fmt.wrap(text, 11)

@@ -17,7 +17,7 @@ from appliance.kernel.errors import BadInput, StorageFailure
 from installer.answer_rules import contradictions
 from installer.answers import Answers, check_answers
 from installer.events import Failed, Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, StepEvent, TaskDone
-from tests.console.fake_installer import SSH_KEY
+from tests.console.fake_installer import SSH_KEY, FakeInstaller
 from tui.install.answer_file import asked_fields, document_of, load, save, texts_of, to_toml, value_of
 from tui.install.confirm import TypedBack, two_of
 from tui.install.fields import NOT_ASKED, Kind, fields, generated_keys, sections
@@ -28,6 +28,7 @@ from tui.install.offers import admin_networks, empty_disks, keys, name_servers
 from tui.install.password import has_password, hash_password
 from tui.install.progress import Running, after
 from tui.install.real import span
+from tui.install.visit import Visit
 
 GOOD = {
     **{key: field.default for key, field in fields().items()},
@@ -242,6 +243,20 @@ def test_offers_are_read_from_the_systems_own_words() -> None:
     }
     assert empty_disks(disks, {"/dev/vdb": "/dev/disk/by-id/data"}) == ("/dev/disk/by-id/data",)
     assert empty_disks(None, {}) == ()
+
+
+def test_certificate_is_for_the_name_that_the_box_gets(tmp_path: Path) -> None:
+    fake = FakeInstaller()
+    fake.suggestions |= {"hostname": ("debian",), "tls.names": ("debian, 192.0.2.7",)}
+    visit = Visit(fake, tmp_path / "draft.toml")
+    visit.look()
+    assert visit.texts["tls.names"] == "debian, 192.0.2.7"
+    for text in ("", "b", "box.example"):
+        visit.set("hostname", text)
+    assert visit.texts["tls.names"] == "box.example, 192.0.2.7"
+    visit.set("tls.names", "models.example")
+    visit.set("hostname", "box-8")
+    assert visit.texts["tls.names"] == "models.example"
 
 
 def test_spans_of_systemd() -> None:

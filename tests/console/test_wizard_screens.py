@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from appliance.kernel.errors import IntegrityFailure, StorageFailure
+from installer.findings import Finding, Level
 from tests.console.fake_installer import BROKEN, DISK, FINE, KEY, SSH_KEY, FakeInstaller
 from tests.console.screen_text import BASIC, GOLDEN, RICH, Driver, check_golden
 from tests.console.wizard import SECRET, fill, to_review, wizard
+from tui.install.answer_file import save
 from tui.install.app import FAILED, LEFT, Wizard
 from tui.install.backend import Unfinished
 from tui.install.visit import Visit
@@ -124,7 +126,22 @@ async def test_box_that_is_not_fit_is_not_installed(draft: Path) -> None:
         app.go("review")
         await driver.shows("Plan", "(A apply)")
         await driver.press("A", shows="the box is not ready: disk")
+        await driver.press("f", shows="every answer is right")
         assert not fake.begun
+
+
+async def test_answer_that_the_box_is_not_ready_for_is_gone_to(draft: Path) -> None:
+    fake = FakeInstaller()
+    async with wizard(fake, draft) as driver:
+        await to_review(driver, fake)
+        told = "192.0.2.77 is not in network.admin (203.0.113.0/24)"
+        fake.findings = (*FINE, Finding(level=Level.FAIL, what="your address", found=told, hint="Add your network."))
+        await driver.press("r", shows="✗ FAIL  your address")
+        # every line of the finding begins in the same column
+        rows = driver.text.splitlines()
+        where = next(number for number, row in enumerate(rows) if "your address" in row)
+        assert rows[where].index("192.0.2.77") == rows[where + 1].index("(203.0.113.0/24)")
+        await driver.press("f", shows="Networks of administrators: SSH is open to them alone.")
 
 
 async def test_bundle_that_fails_to_verify_stops_at_the_first_screen(draft: Path) -> None:
@@ -272,6 +289,19 @@ async def test_secrets_have_to_match_and_are_never_shown(draft: Path) -> None:
         assert fake.secrets == {"admin_password_hash": SECRET}
 
 
+async def test_secrets_may_wait_until_the_answers_are_right(draft: Path) -> None:
+    fake = FakeInstaller()
+    async with wizard(fake, draft) as driver:
+        await to_review(driver, fake)
+        fake.secrets.clear()
+        await driver.press("escape", shows="At least 14 characters")
+        await driver.press("pagedown", shows=("Plan", "(A apply)"))
+        await driver.press("A", shows="Password for sudo was not typed yet")
+        await driver.press("f", shows="At least 14 characters")
+        await driver.press(*"short", "pagedown", shows="is shorter than 14 characters")
+        assert not fake.secrets
+
+
 async def test_apply_asks_and_back_is_chosen_first(draft: Path) -> None:
     fake = FakeInstaller()
     async with wizard(fake, draft) as driver:
@@ -282,6 +312,8 @@ async def test_apply_asks_and_back_is_chosen_first(draft: Path) -> None:
         await driver.press("escape", shows="Nothing was changed")
         assert not fake.begun
         await driver.press("A", shows=">[ Back ]<")
+        await driver.press("tab", shows=">[ Install ]<")
+        await driver.press("shift+tab", shows=">[ Back ]<")
         await driver.press("right", "enter", shows="The box is installed")
         assert len(fake.begun) == 1
 
@@ -375,9 +407,35 @@ async def test_living_run_is_followed_and_a_dead_one_told(draft: Path) -> None:
         fake.gate.set()
         await driver.shows("The box is installed")
     fake = FakeInstaller()
+    fake.before = before
+    fake.gate.clear()
+    save(
+        draft,
+        {"hostname": "box-7", "admin.user": "pat", "admin.authorized_keys": SSH_KEY, "network.admin": "192.0.2.0/24"},
+    )
+    async with wizard(fake, draft) as driver:  # the answers are known here: so are the phases to come
+        await driver.shows("Installing", "WAIT  Firewall, SSH and PAM", "OFF   Encrypted data")
+        fake.gate.set()
+        await driver.shows("The box is installed")
+    fake = FakeInstaller()
     fake.before = replace(before, alive=False)
     async with wizard(fake, draft) as driver:
         await driver.shows("The installation of 2026-07-01 12:00 UTC did not finish (at: access)")
+
+
+async def test_box_that_is_installed_says_so_when_the_wizard_is_started_again(draft: Path) -> None:
+    fake = FakeInstaller()
+    fake.installed = "2026-07-01T12:00:00Z"
+    async with wizard(fake, draft) as driver:
+        await driver.shows("The box was installed at 2026-07-01 12:00 UTC.", "The box is ready")
+
+
+async def test_place_of_kept_answers_is_told_whole(tmp_path: Path) -> None:
+    draft = tmp_path / "a-folder-with-a-name-that-fills-most-of-a-line-of-eighty-cells" / "draft.toml"
+    save(draft, {"hostname": "box-7"})
+    async with wizard(FakeInstaller(), draft) as driver:
+        text = await driver.shows("Your answers of an earlier visit were kept")
+        assert str(draft) in "".join(row.strip() for row in text.splitlines())
 
 
 async def test_error_of_the_installer_is_told_and_the_wizard_stays(draft: Path) -> None:
@@ -406,6 +464,8 @@ async def test_every_stage_survives_a_tiny_terminal(draft: Path) -> None:
             await driver.resize(20, 5)
             await driver.shows("Enlarge to 80x24")
             await driver.press("A", "x", "down", "f2", "f1")
+            await driver.resize(60, 20)
+            await driver.shows("Enlarge to 80x24 (now 60x20), or leave and add: --tier line")
             await driver.resize(80, 24)
             await driver.until(lambda: "Enlarge" not in driver.text and "Ctrl+Q leave" in driver.text, stage)
         fake.gate.set()
@@ -421,6 +481,7 @@ async def test_help_and_look(draft: Path) -> None:
         await driver.press("ctrl+c", shows="Ctrl+Q leaves; what was typed is kept")
         await driver.press("enter", shows="Host name")
         await driver.press("f1", shows="Between questions")
+        assert "Mark what Left and Right moved to." in driver.text
 
 
 async def test_mono_uses_its_theme(draft: Path) -> None:

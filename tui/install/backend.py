@@ -26,6 +26,8 @@ class Machine:
     """by field key; the first one fills an empty form, the others are offered"""
     bundle: str = ""
     """folder of the bundle"""
+    installed: str = ""
+    """when the newest installation ended well (RFC 3339, UTC); empty when none did"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

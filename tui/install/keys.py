@@ -48,7 +48,7 @@ TABLE: tuple[Key, ...] = (
     _key("again", "r f5", "check again", "Look once more.", "checks", "review"),
     _key("again", "r", "try again", "Back to the plan.", "report"),
     _key("offer", "f2", "offers", "Fill in what the box offers, one by one.", FORM, name="F2"),
-    _key("down", "pagedown", "on", "To the next page, whatever is missing.", FORM, name="PgDn"),
+    _key("down", "pagedown", "on", "To the next page, whatever is missing.", FORM, SECRETS, name="PgDn"),
     _key("back", "pageup", "back", "To the page before.", FORM, SECRETS, name="PgUp", bar=False),
     _key(
         "back",
@@ -98,6 +98,6 @@ def help_lines(stage: str, refused: dict[str, str], look: Look) -> list[Line]:
     if stage == FORM:
         lines += [
             line(Span("   Up Down  ", Tone.STRONG), "move         Between questions; Tab does the same."),
-            line(Span("   Space    ", Tone.STRONG), "choose       Mark what is under the cursor; Left and Right move."),
+            line(Span("   Space    ", Tone.STRONG), "choose       Mark what Left and Right moved to."),
         ]
     return lines

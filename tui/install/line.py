@@ -97,6 +97,10 @@ class _Dialogue:
             told = f", line by line ({why})" if why else ""
             self.say(f"Intramuros {machine.release} installer on {machine.host}{told}.")
             self.say("Empty keeps what stands in brackets; < goes back, - empties, ? explains, Ctrl+D leaves.")
+            if machine.installed and self._visit.unfinished is None:
+                self.say(
+                    f"The box was installed at {fmt.moment(machine.installed)} UTC. Applying a plan again repairs it."
+                )
             if self._visit.resumed:
                 self.say("Answers of an earlier visit are kept and stand in the brackets.")
             if self._told_unfinished():

@@ -72,7 +72,7 @@ def after(state: Running, event: StepEvent) -> Running:
             return _logged(_with(state, skipped), f"{before}: not run, {event.reason}")
         case PhaseDone():
             title = _title(state, event.phase)
-            detail = f"{event.changed} changed, {event.ok} as they should be, {_seconds(event.seconds)}"
+            detail = f"{event.changed} changed, {event.ok} unchanged, {_seconds(event.seconds)}"
             done = Phase(name=event.phase, title=title, state="done", detail=detail)
             return _logged(replace(_with(state, done), now=""), f"{title}: {detail}")
         case TaskStarted():
@@ -112,4 +112,7 @@ def _named(role: str, task: str) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+    whole = round(seconds)
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole} s" if seconds >= 1 else "under 1 s"

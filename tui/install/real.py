@@ -35,6 +35,7 @@ from installer.plan import make_plan
 from installer.playbooks import digest_playbooks, read_book
 from installer.preflight import preflight
 from installer.storage import recovery_key
+from tui import format as fmt
 from tui.install.backend import Machine, PlannedStep, Problem, Report, Unfinished
 from tui.install.following import holder, tail
 from tui.install.offers import offers
@@ -78,6 +79,7 @@ class ThisBox:
             release=self._bundle.version,
             suggestions=offers(self._facts, self._bundle.root),
             bundle=str(self._bundle.root),
+            installed=self._installed(),
         )
 
     def examine(self, answers: Answers | None) -> tuple[Finding, ...]:
@@ -99,7 +101,7 @@ class ThisBox:
             PlannedStep(
                 name=step.phase.name,
                 title=step.phase.title,
-                detail=step.skipped or ", ".join(f"{role.name} ({len(role.tasks)})" for role in step.phase.roles),
+                detail=step.skipped or _work([(role.name, len(role.tasks)) for role in step.phase.roles]),
                 skipped=bool(step.skipped),
             )
             for step in plan.steps
@@ -211,6 +213,11 @@ class ThisBox:
 
     # Private.
 
+    def _installed(self) -> str:
+        run = run_journal.latest(self._places.runs)
+        done = run is not None and run.head.book == _BOOK and not run.head.check and run.state == "done"
+        return run.entries[-1].at if run is not None and done else ""
+
     def _has(self, answers: Answers) -> bool:
         try:
             return has_password(Path("/etc/shadow").read_text(errors="replace"), answers.admin.user)
@@ -256,6 +263,12 @@ class ThisBox:
         from installer.answers import read_answers
 
         return read_answers(self._places.answers)
+
+
+def _work(roles: list[tuple[str, int]]) -> str:
+    """Say how much a phase does; a role in several parts, such as `app (slot)`, is named once."""
+    names = dict.fromkeys(name.partition(" (")[0] for name, _ in roles)
+    return f"{fmt.of(sum(tasks for _, tasks in roles), 'task')}: {', '.join(names)}"
 
 
 def span(text: str) -> float:

@@ -5,6 +5,7 @@ Screens and line mode share it, so both ask the same. It holds no secret: those 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from installer.answers import Answers
 from installer.findings import Finding, Level
 from tui.install.answer_file import asked_fields, document_of, load, save, save_answers, to_toml
 from tui.install.backend import Backend, Machine, PlannedStep, Problem, Report, Unfinished
-from tui.install.fields import Field, Section, fields, sections
+from tui.install.fields import Field, Section, fields, sections, words
 from tui.install.judge import Verdict, judge
 from tui.install.progress import Running, planned
 
@@ -25,6 +26,8 @@ LEAST_SECRET = 14
 
 _NEVER_FILLED_IN = frozenset({"storage.device"})
 """What is destroyed is named by a person."""
+_ANSWER_BEHIND = {"your address": "network.admin"}
+"""The answer that a finding of another name is about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +93,9 @@ class Visit:
         return offered[0] if offered and field.key not in _NEVER_FILLED_IN else field.default
 
     def set(self, key: str, text: str) -> None:
-        """Take over what was typed."""
+        """Take over what was typed. The certificate's names follow the box's name until somebody changes them."""
+        if key == "hostname" and self._names(self.texts[key]) == self.texts["tls.names"]:
+            self.texts["tls.names"] = self._names(text)
         self.texts[key] = text
         self.touched.add(key)
 
@@ -179,6 +184,13 @@ class Visit:
         """The answer file that is used: what was asked, and nothing else."""
         return self.draft.with_name("answers.toml")
 
+    def to_mend(self) -> str:
+        """The first answer that is wrong, or that the box is not ready for; empty when it is none."""
+        failed = {finding.what for finding in self.findings if finding.level is Level.FAIL}
+        wrong = set(self.verdict.faults) or {_ANSWER_BEHIND.get(what, what) for what in failed}
+        asked = (field.key for section in sections() for field in section.asked(self.texts))
+        return next((key for key in asked if key in wrong), "")
+
     @property
     def command(self) -> str:
         """The same from a shell."""
@@ -186,8 +198,18 @@ class Visit:
 
     def begin(self) -> None:
         """Start the run, with everything that was planned still to be done."""
-        self.running = planned((step.name, step.title, step.detail if step.skipped else "") for step in self.plan)
+        self.running = self._planned()
         self.backend.begin(self.answers(), self.answers_file)
+
+    def take_up(self) -> None:
+        """Before a run is followed that goes on already: name its phases, where the kept answers tell them."""
+        if self.verdict.answers is not None:
+            with suppress(IntramurosError):
+                self.plan = self.backend.plan(self.answers())
+                self.running = self._planned()
+
+    def _planned(self) -> Running:
+        return planned((step.name, step.title, step.detail if step.skipped else "") for step in self.plan)
 
     def answer_text(self) -> str:
         """The answer file as it will be used."""
@@ -225,3 +247,10 @@ class Visit:
             problem = Problem(code=error.code, message=error.message, hint=error.hint)
             self.report = Report(facts=(), next=(), problem=problem)
         return self.report
+
+    def _names(self, host: str) -> str:
+        """The names that the box offers for its certificate, as they are when it is called `host`."""
+        present = self.machine.suggestions.get("hostname", ())
+        offered = next(iter(self.machine.suggestions.get("tls.names", ())), "")
+        others = [one for one in words(offered) if one not in present]
+        return ", ".join([host, *others] if host else others)

@@ -24,7 +24,7 @@ def check_lines(findings: Sequence[Finding], look: Look) -> list[Line]:
         parts = fmt.wrap(finding.found, room)
         first = line("   ", state(finding.level.lower(), look), f"  {fmt.fit(finding.what, 18)} ")
         lines.append((*first, Span(parts[0], _TONES[finding.level])))
-        lines += [line(" " * 32, Span(part, _TONES[finding.level])) for part in parts[1:]]
+        lines += [line(" " * 30, Span(part, _TONES[finding.level])) for part in parts[1:]]
         if finding.level is not Level.OK and finding.hint:
             lines += [line(" " * 32, Span(part, Tone.FAINT)) for part in fmt.wrap(finding.hint, room)]
     return lines
@@ -146,7 +146,7 @@ def key_lines(key: str, look: Look) -> list[Line]:
 
 
 def _detail(text: str, look: Look) -> Span:
-    return Span(fmt.fit(text, max(10, look.width - 42)).rstrip(), Tone.FAINT)
+    return Span(fmt.fit(text, max(10, look.width - 40)).rstrip(), Tone.FAINT)
 
 
 def _told(text: str, tone: Tone, look: Look) -> list[Line]:

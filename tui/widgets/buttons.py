@@ -1,4 +1,4 @@
-"""A line of buttons for the dialogs: one focus stop, arrows choose, Enter presses."""
+"""A line of buttons for the dialogs: one focus stop, arrows and Tab choose, Enter presses."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ class Buttons(Painted, can_focus=True):
         self._draw()
 
     def on_key(self, event: events.Key) -> None:
-        """Left, right, Enter."""
-        if event.key in ("left", "right"):
-            self.chosen = (self.chosen + (1 if event.key == "right" else -1)) % len(self._labels)
+        """Left, right, Enter; Tab too, until there is no button left on that side."""
+        step = {"left": -1, "right": 1, "shift+tab": -1, "tab": 1}.get(event.key, 0)
+        if event.key in ("left", "right") or (step and 0 <= self.chosen + step < len(self._labels)):
+            self.chosen = (self.chosen + step) % len(self._labels)
             self._draw()
         elif event.key == "enter":
             self.post_message(self.Pressed(self.chosen))

@@ -43,17 +43,26 @@ class ChecksStage(Stage):
         if not self._known:
             page.show([(), line(Span("   Looking at the box...", Tone.FAINT))])
             return
-        lines: list[Line] = [()]
-        if visit.unfinished:
-            since = fmt.moment(visit.unfinished.since)
-            told = f"The installation of {since} UTC did not finish (at: {visit.unfinished.phase})."
-            lines += [line(Span(f"   {told}", Tone.WARN)), line("   Applying the plan again goes on from there."), ()]
-        elif visit.resumed:
-            lines += [line(f"   Your answers of an earlier visit were kept, in {visit.draft}."), ()]
+        lines: list[Line] = [(), *(line(Span(f"   {part}", tone)) for part, tone in self._left_before())]
+        lines += [()] if len(lines) > 1 else []
         ready, tone = summary(visit.findings)
         lines += [*check_lines(visit.findings, self.look), (), line("   The box is " if "ready" in ready else "   ")]
         lines[-1] = (*lines[-1], Span(f"{ready}.", tone))
         page.show(lines)
+
+    def _left_before(self) -> list[tuple[str, Tone]]:
+        """What earlier visits left, wrapped."""
+        visit, told = self.visit, list[tuple[str, Tone]]()
+        if visit.unfinished:
+            since = fmt.moment(visit.unfinished.since)
+            told.append((f"The installation of {since} UTC did not finish (at: {visit.unfinished.phase}).", Tone.WARN))
+            told.append(("Applying the plan again goes on from there.", Tone.PLAIN))
+        elif visit.machine.installed:
+            told.append((f"The box was installed at {fmt.moment(visit.machine.installed)} UTC.", Tone.GOOD))
+            told.append(("Applying a plan again repairs it, or changes what you answer otherwise.", Tone.PLAIN))
+        elif visit.resumed:
+            told.append((f"Your answers of an earlier visit were kept, in {visit.draft}.", Tone.PLAIN))
+        return [(part, tone) for text, tone in told for part in fmt.wrap(text, self.look.width - 6)]
 
     def act(self, name: str) -> None:
         """On, or once more."""
@@ -75,6 +84,7 @@ class ChecksStage(Stage):
             if not visit.machine.host:
                 await in_thread(visit.look)
             if visit.unfinished and visit.unfinished.alive:
+                await in_thread(visit.take_up)
                 self.wizard.go(RUN)
                 return
             visit.findings = await in_thread(lambda: visit.backend.examine(None))

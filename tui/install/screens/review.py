@@ -32,7 +32,7 @@ class ReviewStage(Stage):
         reasons = {}
         if why := "still planning" if not self._known else self.visit.why_not_apply():
             reasons["apply"] = why
-        if not self.visit.verdict.faults and not self.visit.secrets_missing():
+        if not self.visit.to_mend() and not self.visit.secrets_missing():
             reasons["mend"] = "every answer is right"
         return reasons
 
@@ -86,12 +86,11 @@ class ReviewStage(Stage):
         self.wizard.go(RUN)
 
     def _mend(self) -> None:
-        faults = self.visit.verdict.faults
+        visit, key = self.visit, self.visit.to_mend()
         for section in sections():
-            wrong = [field for field in section.fields if field.key in faults]
-            if wrong:
-                self.visit.touched |= {field.key for field in wrong}
-                self.visit.focus[section.id] = wrong[0].key
+            if key in {field.key for field in section.fields}:
+                visit.touched |= {field.key for field in visit.faults_in(section)}
+                visit.focus[section.id] = key
                 self.wizard.go(section.id)
                 return
         self.wizard.go(SECRETS)

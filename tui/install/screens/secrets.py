@@ -77,6 +77,9 @@ class SecretsStage(Stage):
 
     def act(self, name: str) -> None:
         """Next field; after the last one, hand the secrets over."""
+        if name == "down":
+            self.work("keep", partial(self._keep, missing_too=True))
+            return
         if name != "on":
             super().act(name)
             return
@@ -87,12 +90,13 @@ class SecretsStage(Stage):
         else:
             self.work("keep", self._keep)
 
-    async def _keep(self) -> None:
+    async def _keep(self, *, missing_too: bool = False) -> None:
+        """Hand over what was typed, and go on; what was not typed at all may wait with `missing_too`."""
         kept = self.wizard.backend.secrets_kept()
         for secret in self._secrets:
             first, second = self._entry(secret, 0), self._entry(secret, 1)
             typed = (first.value, second.value)
-            if not any(typed) and secret.name in kept:
+            if not any(typed) and (missing_too or secret.name in kept):
                 continue
             fault = await in_thread(partial(self.visit.keep_secret, secret.name, *typed))
             first.value = second.value = ""

@@ -165,7 +165,7 @@ class Stage(Screen[None]):
         self.query_one("#title", Bar).say(title, line(Span(f" {right} ", Tone.STRONG)) if right else ())
         self.query_one("#bar", Bar).say(bar_line(self.keys_of, self.refused()))
         wanted, now = f"{FULL_SIZE[0]}x{FULL_SIZE[1]}", f"{size.width}x{size.height}"
-        small = f"Enlarge to {wanted} (now {now}), or: intramuros install --tier line"
+        small = f"Enlarge to {wanted} (now {now}), or leave and add: --tier line"
         self.query_one("#small", Bar).say(line(small))
 
     def say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
