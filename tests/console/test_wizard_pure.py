@@ -248,9 +248,11 @@ def test_offers_are_read_from_the_systems_own_words() -> None:
 def test_certificate_is_for_the_name_that_the_box_gets(tmp_path: Path) -> None:
     fake = FakeInstaller()
     fake.suggestions |= {"hostname": ("debian",), "tls.names": ("debian, 192.0.2.7",)}
+    fake.suggestions |= {"lifeline.probe_from": ("192.0.2.77",)}
     visit = Visit(fake, tmp_path / "draft.toml")
     visit.look()
     assert visit.texts["tls.names"] == "debian, 192.0.2.7"
+    assert visit.texts["lifeline.probe_from"] == ""  # where the person is when it begins
     for text in ("", "b", "box.example"):
         visit.set("hostname", text)
     assert visit.texts["tls.names"] == "box.example, 192.0.2.7"

@@ -24,8 +24,8 @@ LEAST_SECRET = 14
 """CIS Debian 12 1.1.0, 5.3.3.2.2 (minimum password length); the passphrase of a stolen disk deserves no less."""
 
 
-_NEVER_FILLED_IN = frozenset({"storage.device"})
-"""What is destroyed is named by a person."""
+_NEVER_FILLED_IN = frozenset({"storage.device", "lifeline.probe_from"})
+"""What is destroyed is named by a person. The proof comes from where that person is when it is needed."""
 _ANSWER_BEHIND = {"your address": "network.admin"}
 """The answer that a finding of another name is about."""
 

@@ -87,7 +87,8 @@ class ReviewStage(Stage):
 
     def _mend(self) -> None:
         visit, key = self.visit, self.visit.to_mend()
-        for section in sections():
+        typed = visit.verdict.faults or not visit.secrets_missing()  # a secret that is missing fails pre-flight, too
+        for section in sections() if typed else ():
             if key in {field.key for field in section.fields}:
                 visit.touched |= {field.key for field in visit.faults_in(section)}
                 visit.focus[section.id] = key
