@@ -59,7 +59,7 @@ class ChecksStage(Stage):
             told.append(("Applying the plan again goes on from there.", Tone.PLAIN))
         elif visit.machine.installed:
             told.append((f"The box was installed at {fmt.moment(visit.machine.installed)} UTC.", Tone.GOOD))
-            told.append(("Applying a plan again repairs it, or changes what you answer otherwise.", Tone.PLAIN))
+            told.append(("Applying a plan again repairs it; answers that you change take effect.", Tone.PLAIN))
         elif visit.resumed:
             told.append((f"Your answers of an earlier visit were kept, in {visit.draft}.", Tone.PLAIN))
         return [(part, tone) for text, tone in told for part in fmt.wrap(text, self.look.width - 6)]
