@@ -9,7 +9,16 @@ import pytest
 from tests.boxes.conftest import Rig
 from tests.boxes.rig.box import write
 from tests.boxes.rig.commands import Outcome, run
-from tests.boxes.rig.installation import ADMINISTRATOR, ANSWERS, MEDIUM, Bundle, Wishes, answers, install_script
+from tests.boxes.rig.installation import (
+    ADMINISTRATOR,
+    ANSWERS,
+    MEDIUM,
+    Bundle,
+    Wishes,
+    answers,
+    install_script,
+    prepare,
+)
 from tests.boxes.rig.nspawn import NspawnBox
 
 pytestmark = [pytest.mark.boxes, pytest.mark.timeout(7200)]
@@ -45,6 +54,22 @@ def test_harden_alone_twice_and_back(rig: Rig, bundle: Bundle, profile: str) -> 
     after = box.sh(_STATE).out
     assert set(after.splitlines()) ^ set(before.splitlines()) == set()
     assert run([*rig.ssh(box.address), "true"], timeout=60).ok
+
+
+def test_administrator_with_a_password_breaks_no_control(rig: Rig, bundle: Bundle) -> None:
+    box = rig.box(shared=((bundle.medium, MEDIUM),))
+    hash_file = "/run/administrator.hash"
+    box.sh(f"umask 077; openssl passwd -6 'Correct-Horse-7-Battery' > {hash_file}")
+    wishes = Wishes(address=box.address, public_key=rig.public_key, enabled=False, password_hash_file=hash_file)
+    write(box, ANSWERS, answers(wishes), mode="0600")
+    prepare(box, bundle)
+    _harden(box)
+    assert not run([*rig.ssh(box.address, ADMINISTRATOR), "sudo", "-n", "true"], check=False, timeout=60).ok
+    with_password = [*rig.ssh(box.address, ADMINISTRATOR), "sudo", "-S", "-p", "''", "id", "-u"]
+    assert run(with_password, stdin=b"Correct-Horse-7-Battery\n", timeout=60).out == "0\n"
+    box.sh("intramuros evidence collect --json")
+    document = json.loads(box.sh("intramuros evidence show --json").out)
+    assert not [one["id"] for one in document["controls"] if one["status"] in {"fail", "error"}]
 
 
 def _harden(box: NspawnBox, *words: str) -> Outcome:

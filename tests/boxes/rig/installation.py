@@ -51,6 +51,8 @@ class Wishes:
     enabled: bool = True
     profile: str = "baseline"
     lifeline_seconds: int = 600
+    password_hash_file: str = ""
+    """The administrator's; sudo asks for that password. Empty: sudo asks for nothing."""
     tang: tuple[str, ...] = ()
     fleet: tuple[str, ...] = ()
     more: str = ""
@@ -66,7 +68,8 @@ profile = "{wishes.profile}"
 [admin]
 user = "{ADMINISTRATOR}"
 authorized_keys = [{json.dumps(wishes.public_key.strip())}]
-sudo = "nopasswd"
+sudo = "{"password" if wishes.password_hash_file else "nopasswd"}"
+password_hash_file = "{wishes.password_hash_file}"
 
 [network]
 admin = {json.dumps(wishes.admin)}
