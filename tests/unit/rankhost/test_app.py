@@ -141,7 +141,7 @@ def sleeping(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     started: list[int] = []
 
     def start_sleep(directory: Path, _spec: JobSpec, *, niceness: int) -> subprocess.Popen[bytes]:
-        process = start(["sleep", "60"], log=directory / "process.log")
+        process = start(["sleep", "600"], log=directory / "process.log")
         started.append(process.pid)
         return process
 
