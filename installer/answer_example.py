@@ -16,7 +16,7 @@ authorized_keys = [
   "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3v0b0X0Q0m4q0x4bq2Yk5sO0Hq1gC0mS0k2kq3b1yT anna@desk",
 ]
 sudo = "password"
-password_hash_file = "/run/anna.hash"   # openssl passwd -6 > /run/anna.hash; chmod 600 /run/anna.hash
+password_hash_file = "/run/anna.hash"   # made by: intramuros answers password /run/anna.hash
 
 [network]
 admin = ["192.0.2.0/28"]             # SSH from here alone

@@ -31,8 +31,8 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     sudo: Literal["password", "nopasswd"] = "password"
     """Whether `sudo` asks for the account's password."""
     password_hash_file: str = ""
-    """File (mode 0600) with the account's password hash, as `openssl passwd -6` prints it, needed until the account
-    has a password; empty leaves it alone."""
+    """File (mode 0600) with the account's password hash, as `intramuros answers password` makes it, needed until the
+    account has a password; empty leaves it alone."""
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

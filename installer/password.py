@@ -9,6 +9,8 @@ import ctypes
 
 from appliance.kernel.errors import InternalError
 
+LEAST = 14
+"""Characters: CIS Debian 12 1.1.0, 5.3.3.2.2; the passphrase of a stolen disk deserves no less."""
 _METHOD = b"$y$"
 
 
@@ -38,7 +40,7 @@ def has_password(shadow: str, user: str) -> bool:
 
 def _cannot() -> InternalError:
     return InternalError(
-        "wizard.password_hash",
+        "password.hash",
         "The system's libcrypt cannot hash a password.",
-        hint="Make the hash elsewhere (openssl passwd -6), and give its file: admin.password_hash_file",
+        hint="Make the hash on another machine (openssl passwd -6), and give its file: admin.password_hash_file",
     )

@@ -168,7 +168,7 @@ def _admin(facts: Facts, answers: Answers) -> Iterator[Finding]:
         yield _fail(
             "admin.password_hash_file",
             f"{admin.user} has no password, and sudo asks for it",
-            'Let the wizard ask for it, give a hash (openssl passwd -6), or set admin.sudo = "nopasswd".',
+            'Let the wizard ask for it, make a hash (intramuros answers password), or set admin.sudo = "nopasswd".',
         )
 
 

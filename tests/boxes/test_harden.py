@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from installer.password import hash_password
 from tests.boxes.conftest import Rig
 from tests.boxes.rig.box import write
 from tests.boxes.rig.commands import Outcome, run
@@ -58,15 +59,15 @@ def test_harden_alone_twice_and_back(rig: Rig, bundle: Bundle, profile: str) -> 
 
 def test_administrator_with_a_password_breaks_no_control(rig: Rig, bundle: Bundle) -> None:
     box = rig.box(shared=((bundle.medium, MEDIUM),))
-    hash_file = "/run/administrator.hash"
-    box.sh(f"umask 077; openssl passwd -6 'Correct-Horse-7-Battery' > {hash_file}")
+    secret, hash_file = "Correct-Horse-7-Battery", "/run/administrator.hash"
+    write(box, hash_file, hash_password(secret), mode="0600")
     wishes = Wishes(address=box.address, public_key=rig.public_key, enabled=False, password_hash_file=hash_file)
     write(box, ANSWERS, answers(wishes), mode="0600")
     prepare(box, bundle)
     _harden(box)
     assert not run([*rig.ssh(box.address, ADMINISTRATOR), "sudo", "-n", "true"], check=False, timeout=60).ok
     with_password = [*rig.ssh(box.address, ADMINISTRATOR), "sudo", "-S", "-p", "''", "id", "-u"]
-    assert run(with_password, stdin=b"Correct-Horse-7-Battery\n", timeout=60).out == "0\n"
+    assert run(with_password, stdin=f"{secret}\n".encode(), timeout=60).out == "0\n"
     box.sh("intramuros evidence collect --json")
     document = json.loads(box.sh("intramuros evidence show --json").out)
     assert not [one["id"] for one in document["controls"] if one["status"] in {"fail", "error"}]

@@ -17,6 +17,7 @@ from appliance.kernel.errors import BadInput, StorageFailure
 from installer.answer_rules import contradictions
 from installer.answers import Answers, check_answers
 from installer.events import Failed, Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, StepEvent, TaskDone
+from installer.password import has_password, hash_password
 from tests.console.fake_installer import SSH_KEY, FakeInstaller
 from tui.install.answer_file import asked_fields, document_of, load, save, texts_of, to_toml, value_of
 from tui.install.confirm import TypedBack, two_of
@@ -25,7 +26,6 @@ from tui.install.following import holder, tail
 from tui.install.judge import judge
 from tui.install.keys import TABLE, at
 from tui.install.offers import admin_networks, empty_disks, keys, name_servers
-from tui.install.password import has_password, hash_password
 from tui.install.progress import Running, after
 from tui.install.real import span
 from tui.install.visit import Visit

@@ -30,6 +30,7 @@ from installer.findings import Finding
 from installer.harden import lifeline
 from installer.harden.probe_source import session_of_caller
 from installer.in_effect import volume_is_ready
+from installer.password import has_password, hash_password
 from installer.places import Places
 from installer.plan import make_plan
 from installer.playbooks import digest_playbooks, read_book
@@ -39,7 +40,6 @@ from tui import format as fmt
 from tui.install.backend import Machine, PlannedStep, Problem, Report, Unfinished
 from tui.install.following import holder, tail
 from tui.install.offers import offers
-from tui.install.password import has_password, hash_password
 
 _BOOK = "site"
 _PATIENCE = 30.0

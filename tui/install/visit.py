@@ -13,6 +13,7 @@ from appliance.kernel.errors import IntramurosError
 from installer.answer_rules import Fault
 from installer.answers import Answers
 from installer.findings import Finding, Level
+from installer.password import LEAST
 from tui.install.answer_file import asked_fields, document_of, load, save, save_answers, to_toml
 from tui.install.backend import Backend, Machine, PlannedStep, Problem, Report, Unfinished
 from tui.install.fields import Field, Section, fields, sections, words
@@ -20,9 +21,6 @@ from tui.install.judge import Verdict, judge
 from tui.install.progress import Running, planned
 
 CHECKS, SECRETS, REVIEW, KEY, RUN, REPORT = "checks", "secrets", "review", "key", "run", "report"
-LEAST_SECRET = 14
-"""CIS Debian 12 1.1.0, 5.3.3.2.2 (minimum password length); the passphrase of a stolen disk deserves no less."""
-
 
 _NEVER_FILLED_IN = frozenset({"storage.device", "lifeline.probe_from"})
 """What is destroyed is named by a person. The proof comes from where that person is when it is needed."""
@@ -158,8 +156,8 @@ class Visit:
 
     def keep_secret(self, name: str, first: str, second: str) -> str:
         """Hand a secret to the backend; return what is wrong with it, or nothing."""
-        if len(first) < LEAST_SECRET:
-            return f"is shorter than {LEAST_SECRET} characters"
+        if len(first) < LEAST:
+            return f"is shorter than {LEAST} characters"
         if not first.isprintable():
             return "contains a character that no keyboard at the boot prompt has"
         if first != second:

@@ -7,12 +7,13 @@ from functools import partial
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
+from installer.password import LEAST
 from tui import format as fmt
 from tui.install.keys import SECRETS
 from tui.install.screens.entry import TypedEntry
 from tui.install.screens.stage import Stage
 from tui.install.threads import in_thread
-from tui.install.visit import LEAST_SECRET, Secret
+from tui.install.visit import Secret
 from tui.text import Line, Span, Tone, line
 from tui.widgets.note import Note
 from tui.widgets.painted import Painted
@@ -72,7 +73,7 @@ class SecretsStage(Stage):
             if secret.name in kept:
                 told.append(line("   ", Span("It was typed already. Leave it empty to keep it.", Tone.GOOD)))
             else:
-                told.append(line("   ", Span(f"At least {LEAST_SECRET} characters.", Tone.FAINT)))
+                told.append(line("   ", Span(f"At least {LEAST} characters.", Tone.FAINT)))
             self.query_one(f"#about-{secret.name}", Note).tell(told)
 
     def act(self, name: str) -> None:

@@ -13,6 +13,7 @@ from installer.cli.hooks import TerminalHooks
 from installer.cli.output import Narrator
 from installer.findings import Finding, Level, in_the_way
 from installer.storage.recovery_key import normalise
+from tests.console.terminal import Terminal
 
 
 def test_example_can_be_checked_and_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,3 +77,25 @@ def test_recovery_key_goes_to_a_new_file_only(tmp_path: Path) -> None:
 def test_recovery_key_is_never_made_for_nobody() -> None:
     with pytest.raises(BadInput, match="no terminal"):
         TerminalHooks(Narrator(as_json=False), recovery_key_out=None).recovery_key()
+
+
+def test_hash_of_a_password_is_made_for_people_and_never_replaces_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "anna.hash"
+
+    def typed(secret: str) -> tuple[int, str]:
+        with Terminal(file, term="xterm", program=("appliance.cli.main", "answers", "password")) as terminal:
+            if not file.exists():
+                terminal.shows("assword:")
+                terminal.type(f"{secret}\r")
+                terminal.shows("epeat for confirmation:")
+                terminal.type(f"{secret}\r")
+            return terminal.ends(), terminal.text
+
+    assert typed("short")[0] == 2
+    assert not file.exists()
+    status, said = typed("Correct-Horse-7-Battery")
+    assert status == 0, said
+    assert "Battery" not in said
+    assert file.read_text().startswith("$y$")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert typed("Correct-Horse-7-Battery")[0] == 4
