@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-_LEFT_OUT = frozenset({".git", ".venv", ".venv-bench", ".venv-litellm", ".hypothesis", "var", "build", "__pycache__"})
+_LEFT_OUT = frozenset({".git", ".hypothesis", "var", "build", "__pycache__"})
 
 
 @functools.cache
@@ -43,7 +43,7 @@ def modules(*packages: str) -> Iterator[tuple[Path, ast.Module]]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.name in _LEFT_OUT or path.name.endswith((".egg-info", "_cache")):
+        if path.name in _LEFT_OUT or path.name.startswith(".venv") or path.name.endswith((".egg-info", "_cache")):
             continue
         if path.is_dir():
             yield from _walk(path)
