@@ -8,7 +8,7 @@ MINUTES ?= 60
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test clients test-offline test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu bench-training clean bench-soak
+.PHONY: help setup run test clients test-offline test-boxes lint format lock docs seed-model bundle bench bench-serving bench-serving-gpu bench-training bench-hardening clean bench-soak
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ test-offline: setup clients ## the gate twice more: with the network cut, and wi
 clients: ## make the environment of a client of the API that the gate asks with
 	@$(PYTHON) -m tools.setup_environment --llamaindex
 
-test-boxes: setup bundle ## install, attack and measure real Debian boxes; needs root, an hour or two
+test-boxes: setup bundle ## install, attack and measure real Debian boxes; needs root, four to five hours
 	@$(VENV)/python -m tools.setup_boxes
 	@$(VENV)/python -m pytest tests/boxes -m "boxes or not boxes"
 
@@ -82,5 +82,10 @@ bench-training: setup ## measure training against TRL and its promises: writes b
 	@$(VENV)/python -m benchmarks.training
 	@.venv-plot/bin/python -m benchmarks.plot training
 
+bench-hardening: setup bundle ## harden containers beside clones of others' roles (DEVSEC=, LOCKDOWN=): writes hardening.json
+	@$(PYTHON) -m tools.setup_environment --hardening
+	@$(VENV)/python -m tools.setup_boxes
+	@$(VENV)/python -m benchmarks.hardening $(if $(DEVSEC),--dev-sec $(DEVSEC)) $(if $(LOCKDOWN),--lockdown $(LOCKDOWN))
+
 clean: ## remove the environments and caches of this clone; state in ./var stays
-	rm -rf .venv .venv-bench .venv-litellm .venv-llamaindex .venv-plot build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -34,6 +34,7 @@ def main(arguments: list[str]) -> int:
     peer.add_argument(
         "--llamaindex", dest="peer", action="store_const", const="llamaindex", help="LlamaIndex's instead"
     )
+    peer.add_argument("--hardening", dest="peer", action="store_const", const="hardening", help="Ansible's instead")
     peer.add_argument("--plot", dest="peer", action="store_const", const="plot", help="Matplotlib's instead")
     chosen = parser.parse_args(arguments)
     try:

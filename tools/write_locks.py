@@ -22,6 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 LLAMA = "llama-cpp-python"
 _BUILD_TOOLS = ["scikit-build-core[pyproject]", "cmake", "ninja"]
+_ALONE = ("litellm", "llamaindex", "hardening", "plot")
+"""Lists that keep to nobody's versions, each for an environment of its own."""
 _HEADER = "# Written by `make lock` from pyproject.toml. Do not edit.\n"
 
 
@@ -54,10 +56,9 @@ def write_locks(project: dict[str, Any]) -> None:
         _resolve(folder, "dev", extras["dev"], constraints=("base", "installer"))
         _resolve(folder, "build", _BUILD_TOOLS)
         _resolve(folder, "bench", bench, constraints=("base",))
-        _resolve(folder, "litellm", extras["litellm"])
-        _resolve(folder, "llamaindex", extras["llamaindex"])
-        _resolve(folder, "plot", extras["plot"])
-        for lock in ("base", "installer", "dev", "build", "bench", "litellm", "llamaindex", "plot"):
+        for alone in _ALONE:
+            _resolve(folder, alone, extras[alone])
+        for lock in ("base", "installer", "dev", "build", "bench", *_ALONE):
             content = (folder / f"{lock}.lock").read_text()
             if "torch==" in content and not re.search(r"^torch==[0-9.]+\+cpu ", content, re.MULTILINE):
                 raise SetupFailure(
