@@ -59,7 +59,7 @@ def test_whole_way(draft: Path) -> None:
     assert text.isascii()
     assert not [character for character in text if ord(character) < 32 and character != "\n"]
     assert "Lifeline armed: unless a new login works, the old state comes back in 142 s." in text
-    assert "Lifeline disarmed" in text
+    assert "Lifeline no longer armed" in text
     assert "https://box-7:8443/v1" in text
     answers, file = fake.begun[0]
     assert answers.admin.user == "pat"

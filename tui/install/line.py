@@ -307,8 +307,8 @@ class _Dialogue:
         left = self._visit.backend.lifeline()
         if left is not None and not self._armed:
             self.say(f"  Lifeline armed: unless a new login works, the old state comes back in {left:.0f} s.")
-        elif left is None and self._armed:
-            self.say("  Lifeline disarmed: a new login works.")
+        elif left is None and self._armed:  # a new login was proven, or the old state is back: the run says which
+            self.say("  Lifeline no longer armed.")
         self._armed = left is not None
 
     def _confirm_key(self) -> None:
