@@ -27,13 +27,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from benchmarks.comparison import Figure, at_least, at_most, keep_figures
-from tests.boxes.conftest import Rig
+from tests.boxes.conftest import Rig, make_key, new_rig
 from tests.boxes.rig import images
 from tests.boxes.rig.box import write
 from tests.boxes.rig.commands import Outcome, run
@@ -47,9 +48,8 @@ from tests.boxes.rig.installation import (
     answers,
     prepare,
 )
-from tests.boxes.rig.network import make_network
 from tests.boxes.rig.nspawn import NspawnBox
-from tests.boxes.rig.referees import ANSSI, CIS, PACKAGES, Referees, scan
+from tests.boxes.rig.referees import ANSSI, CIS, Referees, install_scanners, scan
 from tests.boxes.rig.run_folder import run_folder
 from tools.bootstrap.cache import cache_directory
 from tools.bootstrap.narration import say, step
@@ -80,7 +80,7 @@ class Role:
     folder: Path
     roles: tuple[str, ...]
     variables: dict[str, Any]
-    """What its documentation tells everybody to say."""
+    """Of its own documented ones, what it needs to run here to its end."""
     mistake: dict[str, Any]
     collection: str = ""
     """`namespace.name` where the folder is a collection."""
@@ -183,19 +183,6 @@ def _of_the_kernel(role: Path) -> list[str]:
     return sorted(name for name in names if not name.startswith("net."))
 
 
-@contextmanager
-def new_rig(folder: Path, key: Path) -> Iterator[Rig]:
-    """Make a network for one container; it and the container are gone afterwards."""
-    name = f"{folder.name}n{len(list(folder.iterdir()))}"
-    place = folder / name
-    place.mkdir()
-    rig = Rig(folder=place, cache=cache_directory(), network=make_network(name, place), key=key)
-    try:
-        yield rig
-    finally:
-        rig.remove()
-
-
 def harden_with_role(rig: Rig, bundle: Bundle, role: Role) -> Hardened:
     """Run another's role twice, scan, and then run it with the mistake."""
     box = _box(rig, bundle, PEERS)
@@ -253,17 +240,25 @@ def main(arguments: list[str]) -> int:
 
 def measure(folder: Path, others: Sequence[Role]) -> list[Figure]:
     """Harden one container after the other and ask the scanners of each."""
-    key = folder / "key"
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "rig", "-f", key])
+    key, numbers = make_key(folder), count()
     bundle = Bundle.read(ROOT / "build" / "bundle")
-    with new_rig(folder, key) as rig:
-        figures = verdicts("stock", scan_stock(rig, bundle))
-    with new_rig(folder, key) as rig:
-        ours = harden_with_ours(rig, bundle)
+
+    @contextmanager
+    def rig() -> Iterator[Rig]:
+        made = new_rig(folder, next(numbers), cache=cache_directory(), key=key)
+        try:
+            yield made
+        finally:
+            made.remove()
+
+    with rig() as made:
+        figures = verdicts("stock", scan_stock(made, bundle))
+    with rig() as made:
+        ours = harden_with_ours(made, bundle)
     figures += [*verdicts("ours", ours.said), *behaviour("ours", ours, ours=True)]
     for role in others:
-        with new_rig(folder, key) as rig:
-            theirs = harden_with_role(rig, bundle, role)
+        with rig() as made:
+            theirs = harden_with_role(made, bundle, role)
         figures += [*verdicts(role.name, theirs.said), *behaviour(role.name, theirs, ours=False)]
         figures += ratios_to(role.name, ours.said, theirs.said)
     return figures
@@ -273,16 +268,20 @@ def _box(rig: Rig, bundle: Bundle, recipe: images.Recipe) -> NspawnBox:
     """Start a container that has the installer, which scans, and the scanners."""
     box = rig.box(layers=(rig.tree(recipe),), shared=((bundle.medium, MEDIUM),))
     prepare(box, bundle)
-    box.sh(f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)}", timeout=_HOUR)
+    install_scanners(box)
     return box
 
 
 def _harden(rig: Rig, box: NspawnBox, user: str, *words: str, admin: tuple[str, ...] = ()) -> Outcome:
     """Run our hardening alone over SSH, for a site that names a time and a log server, as the boxes' own test does."""
-    wishes = Wishes(address=box.address, public_key=rig.public_key, enabled=False, lifeline_seconds=_LIFELINE)
-    wishes = replace(wishes, admin=admin) if admin else wishes
-    server = f'["{rig.network.router}"]'
-    write(box, ANSWERS, answers(wishes).replace("[network]\n", f"[network]\nntp = {server}\nsyslog = {server}\n"))
+    wishes = Wishes(
+        address=box.address,
+        public_key=rig.public_key,
+        enabled=False,
+        lifeline_seconds=_LIFELINE,
+        servers=(str(rig.network.router),),
+    )
+    write(box, ANSWERS, answers(replace(wishes, admin=admin) if admin else wishes))
     command = ["sudo", "-n"] if user != "root" else []
     command += ["intramuros", "harden", "--bundle", MEDIUM, "--answers", ANSWERS, *words]
     said = run([*rig.ssh(box.address, user), shlex.join(command)], check=False, timeout=_HOUR)

@@ -151,6 +151,21 @@ class Rig:
         return self.folder / f"box-{next(self._numbers)}-{name}"
 
 
+def make_key(run_directory: Path) -> Path:
+    """Make the administrator's SSH key of a run."""
+    key = run_directory / "key"
+    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "rig", "-f", key])
+    return key
+
+
+def new_rig(run_directory: Path, number: int, *, cache: Path, key: Path) -> Rig:
+    """Make one of a run's networks, without boxes."""
+    name = f"{run_directory.name}n{number}"
+    folder = run_directory / name
+    folder.mkdir()
+    return Rig(folder=folder, cache=cache, network=make_network(name, folder), key=key)
+
+
 STRANGER = NETWORK[200]
 CLIENT = CLIENTS[1]
 ADMINISTRATOR = NETWORK[5]
@@ -189,9 +204,7 @@ def run_directory(box_cache: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def ssh_key(run_directory: Path) -> Path:
     """The administrator's SSH key of this run."""
-    key = run_directory / "key"
-    run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "rig", "-f", key])
-    return key
+    return make_key(run_directory)
 
 
 @pytest.fixture(scope="session")
@@ -200,10 +213,7 @@ def make_rig(run_directory: Path, box_cache: Path, ssh_key: Path) -> Callable[[]
     numbers = iter(range(1000))
 
     def make() -> Rig:
-        name = f"{run_directory.name}n{next(numbers)}"
-        folder = run_directory / name
-        folder.mkdir()
-        return Rig(folder=folder, cache=box_cache, network=make_network(name, folder), key=ssh_key)
+        return new_rig(run_directory, next(numbers), cache=box_cache, key=ssh_key)
 
     return make
 

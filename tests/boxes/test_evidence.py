@@ -12,7 +12,7 @@ from tests.boxes.rig.box import Box, write
 from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, Wishes, answers, prepare
 from tests.boxes.rig.nspawn import NspawnBox
 from tests.boxes.rig.qemu import Machine, QemuBox, stick
-from tests.boxes.rig.referees import ANSSI, CIS, PACKAGES, Referees, scan
+from tests.boxes.rig.referees import ANSSI, CIS, Referees, install_scanners, scan
 from tests.boxes.rig.results import Figure, at_least, at_most, record
 
 _BREAKS = {
@@ -66,12 +66,16 @@ def test_referees_on_a_hardened_machine(rig: Rig, bundle: Bundle) -> None:
     kernel's settings), and is scanned after a boot with the arguments that GRUB's menu names.
     """
     box = rig.box(layers=(rig.tree(images.SERVER),), shared=((bundle.medium, MEDIUM),))
-    wishes = Wishes(address=box.address, public_key=rig.public_key, enabled=False, lifeline_seconds=3600)
-    server = f'["{rig.network.router}"]'
-    named = answers(wishes).replace("[network]\n", f"[network]\nntp = {server}\nsyslog = {server}\n")
-    write(box, ANSWERS, named, mode="0600")
+    wishes = Wishes(
+        address=box.address,
+        public_key=rig.public_key,
+        enabled=False,
+        lifeline_seconds=3600,
+        servers=(str(rig.network.router),),
+    )
+    write(box, ANSWERS, answers(wishes), mode="0600")
     prepare(box, bundle)
-    box.sh(f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)}", timeout=3600)
+    install_scanners(box)
     _record_stock(scan(box, "before"))
     harden = f"intramuros harden --bundle {MEDIUM} --answers {ANSWERS}"
     box.sh(harden, timeout=3600)

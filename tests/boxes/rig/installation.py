@@ -55,6 +55,8 @@ class Wishes:
     """The administrator's; sudo asks for that password. Empty: sudo asks for nothing."""
     tang: tuple[str, ...] = ()
     fleet: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
+    """Time and log servers of the site."""
     more: str = ""
     """More tables of the answer file."""
 
@@ -72,6 +74,8 @@ sudo = "{"password" if wishes.password_hash_file else "nopasswd"}"
 password_hash_file = "{wishes.password_hash_file}"
 
 [network]
+ntp = {json.dumps(wishes.servers)}
+syslog = {json.dumps(wishes.servers)}
 admin = {json.dumps(wishes.admin)}
 clients = {json.dumps(wishes.clients)}
 tang = {json.dumps(wishes.tang)}

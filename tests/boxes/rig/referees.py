@@ -9,7 +9,7 @@ from typing import Any
 from tests.boxes.rig.box import Box
 
 CIS, ANSSI = "cis_level1_server", "anssi_bp28_enhanced"
-PACKAGES = ("openscap-scanner", "ssg-debian", "lynis")
+_PACKAGES = ("openscap-scanner", "ssg-debian", "lynis")
 _NOT_JUDGED = {"notselected", "notapplicable", "notchecked", "informational", "unknown"}
 
 
@@ -36,6 +36,11 @@ class Referees:
         """Return how many percent of the rules that apply pass."""
         judged = {kind: rules for kind, rules in self.rules(profile).items() if kind not in _NOT_JUDGED}
         return 100 * len(judged.get("pass", [])) / sum(map(len, judged.values()))
+
+
+def install_scanners(box: Box) -> None:
+    """Install the scanners from the medium, on a box that was prepared from it."""
+    box.sh(f"apt-get install -y --no-install-recommends {' '.join(_PACKAGES)}", timeout=3600)
 
 
 def scan(box: Box, label: str) -> Referees:
