@@ -8,10 +8,9 @@ is ended first. Repeating a phase is safe because a role changes only what is no
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,12 +19,13 @@ import msgspec
 
 from appliance.kernel.clock import Clock, to_text, utc_now
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import Conflict, IntramurosError, storage_errors
+from appliance.kernel.errors import IntramurosError, storage_errors
 from appliance.kernel.problem import problem_of
 from installer import leftovers, package_state, run_journal
 from installer.answers import Answers, as_document
 from installer.events import Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, StepEvent, TaskDone
 from installer.in_effect import volume_is_ready
+from installer.lock import one_installer
 from installer.places import Places
 from installer.plan import Plan, fraction, plan_document
 from installer.playbooks import Phase
@@ -93,7 +93,7 @@ def apply(
     A failure is journaled before it is raised; the folder of the run has the whole story.
     """
     os.umask(0o022)  # sudo of a hardened box gives 077, and what we install is read by services too
-    with _one_installer(places):
+    with one_installer(places):
         _end_leftovers(places, hooks)
         if not request.check and package_state.mend(places.root):
             hooks.event(Note(text="Set up the packages that an interruption had left half set up."))
@@ -116,29 +116,6 @@ def unfinished(places: Places, *, digest: str) -> Run | None:
     if newest is None or newest.state == "done" or newest.head.check or newest.head.digest != digest:
         return None
     return newest
-
-
-@contextlib.contextmanager
-def _one_installer(places: Places) -> Iterator[None]:
-    """Hold the lock that only one installer can have; it goes with the process, however that ends."""
-    with storage_errors("taking the installer's lock"):
-        places.memory.mkdir(parents=True, exist_ok=True, mode=0o755)
-        descriptor = os.open(places.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.read(descriptor, 64).decode(errors="replace").strip() or "unknown"
-            raise Conflict(
-                "install.running",
-                f"Another installer (process {holder}) is at work on this machine.",
-                hint="Watch it with: intramuros runs follow last",
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _end_leftovers(places: Places, hooks: Hooks) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from appliance.kernel.terminal import counted
+
 
 class Level(StrEnum):
     """How bad it is. `FAIL` stops the installation, `WARN` does not."""
@@ -35,4 +37,4 @@ def failures(findings: Iterable[Finding]) -> list[Finding]:
 
 def in_the_way(bad: Sequence[Finding]) -> str:
     """Return how much stops the installation, as the beginning of a sentence."""
-    return "1 thing is in the way" if len(bad) == 1 else f"{len(bad)} things are in the way"
+    return f"{counted(len(bad), 'thing')} {'is' if len(bad) == 1 else 'are'} in the way"

@@ -1,17 +1,38 @@
-"""Turns a typed password into the hash that /etc/shadow holds, by the system's own crypt(3): nothing is invented here.
+"""The administrator's password: what it must be, and the hash of it that /etc/shadow holds.
 
-yescrypt with the library's default cost, as Debian 12's `passwd` makes them (crypt(5), libcrypt 4.4.33).
+It must be what the installed box wants of every later one (role `base`, pwquality.conf), except for the dictionary,
+which a bare Debian has not. The hash is the system's own crypt(3): yescrypt with the library's default cost, as
+Debian 12's `passwd` makes them (crypt(5), libcrypt 4.4.33).
 """
 
 from __future__ import annotations
 
 import ctypes
+from itertools import groupby, pairwise
 
 from appliance.kernel.errors import InternalError
 
-LEAST = 14
-"""Characters: CIS Debian 12 1.1.0, 5.3.3.2.2; the passphrase of a stolen disk deserves no less."""
+LEAST = 18
+"""Characters; `minlen`: ANSSI-BP-028 2.0 R31 (CIS Debian 12 1.1.0, 5.3.3.2.2, is content with 14)."""
+KINDS = "upper and lower case, digits and others"
+"""`minclass`, `ucredit`, `lcredit`, `dcredit`, `ocredit`: of each at least one."""
+LONGEST_RUN = 3
+"""`maxrepeat`, `maxsequence`: characters that are the same, or count up or down."""
 _METHOD = b"$y$"
+
+
+def weakness(password: str) -> str:
+    """Return why the box would refuse a password, to be read after its name; empty when it would not."""
+    if len(password) < LEAST:
+        return f"is shorter than {LEAST} characters"
+    kinds = {"upper": str.isupper, "lower": str.islower, "digit": str.isdigit}
+    found = {next((kind for kind, is_one in kinds.items() if is_one(character)), "other") for character in password}
+    if len(found) < len(kinds) + 1:
+        return f"has not all of {KINDS}"
+    steps = [ord(after) - ord(before) for before, after in pairwise(password)]
+    if any(abs(step) <= 1 and len(list(same)) >= LONGEST_RUN for step, same in groupby(steps)):
+        return f"repeats a character or counts on for more than {LONGEST_RUN} characters"
+    return ""
 
 
 def hash_password(password: str) -> str:

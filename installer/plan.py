@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from appliance.kernel.canonical import digest_of
+from appliance.kernel.terminal import counted
 from installer.answers import Answers, as_document
 from installer.playbooks import Phase
 
@@ -109,7 +110,7 @@ def plan_text(plan: Plan, *, tasks: bool = True) -> str:
         if step.skipped:
             continue
         for role in step.phase.roles:
-            lines.append(f"   {role.name} ({len(role.tasks)} task{'s' if len(role.tasks) != 1 else ''})")
+            lines.append(f"   {role.name} ({counted(len(role.tasks), 'task')})")
             if tasks:
                 lines += [f"     - {task.name}{_controls(task.tags)}" for task in role.tasks]
     return "\n".join(lines)

@@ -84,13 +84,18 @@ class Run:
     entries: tuple[Entry, ...]
 
     @property
+    def events(self) -> Path:
+        """Return the file with what it told, one event a line; it may not be there yet."""
+        return self.directory / _EVENTS
+
+    @property
     def finished(self) -> tuple[str, ...]:
         """Return the phases whose end is known, in order."""
         return tuple(dict.fromkeys(entry.phase for entry in self.entries if entry.kind == "phase_done"))
 
     @property
     def state(self) -> str:
-        """Return `done`, `failed` or `unfinished`: killed, cut off, or still going on."""
+        """Return `done`, `failed` or `unfinished`: killed, cut off, or going on, which the installer's lock tells."""
         last = self.entries[-1].kind if self.entries else "begun"
         return last if last in {"done", "failed"} else "unfinished"
 
@@ -172,7 +177,7 @@ def get(runs: Path, name: str) -> Run:
 
 def read_events(run: Run) -> list[StepEvent]:
     """Return what a run told. Raises IntegrityFailure."""
-    return list(_lines(run.directory / _EVENTS, StepEvent))
+    return list(_lines(run.events, StepEvent))
 
 
 def read_result(run: Run) -> Result | None:

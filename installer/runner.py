@@ -53,6 +53,8 @@ _OUTCOMES: dict[str, Outcome] = {
     "runner_on_unreachable": "failed",
     "runner_on_async_failed": "failed",
 }
+_ANSIBLES_OWN = {"Gathering Facts": "Look at the machine"}
+"""Names of tasks that no role names."""
 _NOT_RUN = "Error executing command."
 _NO_SPACE = "No space left on device"
 
@@ -285,7 +287,7 @@ def _translate(event: Mapping[str, Any], phase: str, seen: _Seen, scrub: Scrubbe
 def _name(data: Mapping[str, Any]) -> str:
     full = str(data.get("task") or data.get("name") or "")
     role = str(data.get("role") or "")
-    return harmless(full.removeprefix(f"{role} : "))
+    return _ANSIBLES_OWN.get(full) or harmless(full.removeprefix(f"{role} : "))
 
 
 def _reason(result: Mapping[str, Any]) -> str:

@@ -54,11 +54,6 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def of(number: int, noun: str) -> str:
-    """`1 event`, `1,204 events`."""
-    return f"{count(number)} {noun}{'' if number == 1 else 's'}"
-
-
 def parameters(number: int) -> str:
     """Model sizes as the field says them: `1.1 M`, `7.6 B`."""
     for unit, scale in (("B", 1e9), ("M", 1e6), ("k", 1e3)):

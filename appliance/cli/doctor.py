@@ -14,7 +14,7 @@ import click
 from appliance.cli.session import Session, verb
 from appliance.kernel.errors import Conflict, IntramurosError
 from appliance.kernel.paths import StatePaths
-from appliance.kernel.terminal import size_text, table
+from appliance.kernel.terminal import counted, size_text, table
 
 _LITTLE_DISK = 5 << 30
 _LITTLE_MEMORY = 2 << 30
@@ -44,7 +44,7 @@ def doctor(session: Session) -> None:
         ),
     )
     if failed := [f.what for f in findings if f.level == "FAIL"]:
-        count = f"{len(failed)} check{'s' if len(failed) > 1 else ''} failed"
+        count = f"{counted(len(failed), 'check')} failed"
         raise Conflict("doctor.failed", f"{count}: {', '.join(failed)}.", hint="See the table.")
 
 

@@ -7,7 +7,7 @@ import click
 from appliance.api import calls
 from appliance.api import types as t
 from appliance.cli.session import Session, verb
-from appliance.kernel.terminal import size_text, table, when
+from appliance.kernel.terminal import counted, size_text, table, when
 
 
 @click.command()
@@ -22,9 +22,10 @@ def _text(view: t.StatusView) -> str:
     lines = [
         f"Intramuros {view.version} at {view.address}, up since {when(view.started_at)} UTC",
         f"  state    {view.state_directory}  ({size_text(view.disk_free)} free of {size_text(view.disk_total)})",
-        f"  content  {view.models} models, {view.datasets} data sets, {view.deployments} deployments",
+        f"  content  {counted(view.models, 'model')}, {counted(view.datasets, 'data set')},"
+        f" {counted(view.deployments, 'deployment')}",
         f"  jobs     {view.jobs_running} running, {view.jobs_queued} queued",
-        f"  audit    {view.audit_events} events, last signed {when(view.audit_checkpoint)}",
+        f"  audit    {counted(view.audit_events, 'event')}, last signed {when(view.audit_checkpoint)}",
         f"  backup   {when(view.last_backup)}",
         "",
         table(

@@ -29,6 +29,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> 
     )
 
 
+def counted(number: int, noun: str) -> str:
+    """Return `1 event`, `1,204 events`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def size_text(size: int) -> str:
     """Return bytes in the largest fitting binary unit."""
     value = float(size)

@@ -37,7 +37,7 @@ while [ $# -gt 0 ]; do
         --prepare-only) only_prepare=yes; shift ;;
         -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --) shift; break ;;
-        *) break ;;
+        *) say "$1 is no option of this script; arguments of \`intramuros install\` come after --"; exit 2 ;;
     esac
 done
 [ "$only_verify" = yes ] || [ "$(id -u)" = 0 ] || { say "Run it as root: su - first, or sudo sh $0 where there is sudo"; exit 5; }

@@ -14,7 +14,7 @@ from installer.answer_example import EXAMPLE
 from installer.answer_rules import doubts
 from installer.answers import read_answers
 from installer.cli.output import json_option, show
-from installer.password import LEAST, hash_password
+from installer.password import KINDS, LEAST, hash_password, weakness
 
 
 @click.group()
@@ -54,8 +54,10 @@ def password(file: Path, as_json: bool) -> None:
     if file.exists() or file.is_symlink():
         raise Conflict("password.file_exists", f"{file} exists already; a hash never replaces a file.")
     text: str = click.prompt("password", hide_input=True, confirmation_prompt=True, err=True)
-    if len(text) < LEAST:
-        raise BadInput("password.short", f"The password has {len(text)} characters; {LEAST} are the least.")
+    if fault := weakness(text):
+        raise BadInput(
+            "password.weak", f"The password {fault}.", hint=f"The box wants at least {LEAST} characters: {KINDS}."
+        )
     with storage_errors(f"writing the hash to {file}"):
         write_private(file, f"{hash_password(text)}\n".encode())
     show({"file": str(file)}, lambda: f"{file} holds the hash; the answer file names it.", as_json=as_json)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 import msgspec
 
 from appliance.kernel.terminal import table, when
 from installer import run_journal
-from installer.cli.output import Narrator, duration, json_option, require_root, show
-from installer.events import StepEvent
+from installer.cli.output import Narrator, duration, json_option, require_root, say, show
+from installer.following import tail
+from installer.lock import holder
 from installer.places import Places
-
-_POLL = 0.2
+from installer.run_journal import Run
 
 
 @click.group()
@@ -29,7 +27,7 @@ def list_(as_json: bool) -> None:
     found = run_journal.list_runs(Places().runs)
     document = [_document(run) for run in found]
     rows = [
-        (run.head.run, run.head.book + (" (check)" if run.head.check else ""), when(run.head.at), run.state)
+        (run.head.run, run.head.book + (" (check)" if run.head.check else ""), when(run.head.at), _state(run))
         for run in found
     ]
     show(document, lambda: table(("RUN", "WHAT", "BEGUN", "STATE"), rows, empty="no run yet"), as_json=as_json)
@@ -46,7 +44,7 @@ def show_(run: str, as_json: bool) -> None:
     document = {**_document(found), "entries": found.entries, "result": result}
 
     def text() -> str:
-        lines = [f"{found.head.run}: {found.head.book}, {found.state}"]
+        lines = [f"{found.head.run}: {found.head.book}, {_state(found)}"]
         rows = [
             (when(e.at), e.kind, e.phase, str(e.changed) if e.kind in {"phase_done", "done"} else "", e.text)
             for e in found.entries
@@ -67,21 +65,24 @@ def follow(run: str, as_json: bool) -> None:
     require_root("read the journals of runs")
     narrator = Narrator(as_json=as_json)
     found = run_journal.get(Places().runs, run)
-    told = 0
-    while True:
-        ended = run_journal.get(Places().runs, found.head.run).state != "unfinished"
-        events: list[StepEvent] = run_journal.read_events(found)
-        for event in events[told:]:
-            narrator.tell(event)
-        told = len(events)
-        if ended:
-            return
-        time.sleep(_POLL)
+
+    def state() -> str:
+        return _state(run_journal.get(Places().runs, found.head.run))
+
+    for event in tail(found.events, lambda: state() != "running"):
+        narrator.tell(event)
+    if (ended := state()) == "unfinished" and not as_json:
+        say("Nobody is at work on it: it was killed or cut off. The same command goes on with it.")
+    elif ended == "failed" and not as_json:
+        say(f"It failed. See: intramuros runs show {found.head.run}")
 
 
-def _changed(entry: run_journal.Entry) -> str:
-    return str(entry.changed) if entry.kind in {"phase_done", "done"} else ""
+def _state(run: Run) -> str:
+    """Return the journal's word, or `running`: of the newest run without an end while an installer is at work."""
+    at_work = run.state == "unfinished" and holder(Places().lock) is not None
+    newest = run_journal.latest(Places().runs) if at_work else None
+    return "running" if newest is not None and newest.head.run == run.head.run else run.state
 
 
-def _document(run: run_journal.Run) -> dict[str, object]:
-    return {**msgspec.to_builtins(run.head), "state": run.state, "finished": run.finished}
+def _document(run: Run) -> dict[str, object]:
+    return {**msgspec.to_builtins(run.head), "state": _state(run), "finished": run.finished}

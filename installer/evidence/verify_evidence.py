@@ -38,9 +38,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+try:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+except ModuleNotFoundError:
+    print("verify_evidence.py: the package cryptography is missing: apt install python3-cryptography", file=sys.stderr)
+    raise SystemExit(2) from None
 
 FORMAT = "intramuros-evidence/1"
 DOCUMENT = "evidence.json"

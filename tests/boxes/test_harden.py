@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -21,12 +22,23 @@ from tests.boxes.rig.installation import (
     prepare,
 )
 from tests.boxes.rig.nspawn import NspawnBox
+from tests.factories.passwords import JUDGED
 
 pytestmark = [pytest.mark.boxes, pytest.mark.timeout(7200)]
 _STATE = (
     "find /etc -xdev -type f ! -name 'ld.so.cache' ! -path '/etc/intramuros/*' ! -name '*-' ! -name '.pwd.lock'"
     " ! -name .updated ! -name mtab -exec sha256sum {} + | sort -k2"
 )
+
+_JUDGE = """import ctypes, json, sys
+library, settings = ctypes.CDLL("libpwquality.so.1"), ctypes.c_void_p
+library.pwquality_default_settings.restype = settings
+told, rules = settings(), settings(library.pwquality_default_settings())
+assert library.pwquality_read_config(rules, None, ctypes.byref(told)) == 0
+check = lambda text: library.pwquality_check(rules, text.encode(), None, None, ctypes.byref(told))
+print(json.dumps({text: check(text) >= 0 for text in json.loads(sys.argv[1])}))
+"""
+"""What the PAM of a box says to passwords, by the library that its module uses."""
 
 
 @pytest.mark.parametrize("profile", ["baseline", "strict"])
@@ -71,6 +83,9 @@ def test_administrator_with_a_password_breaks_no_control(rig: Rig, bundle: Bundl
     box.sh("intramuros evidence collect --json")
     document = json.loads(box.sh("intramuros evidence show --json").out)
     assert not [one["id"] for one in document["controls"] if one["status"] in {"fail", "error"}]
+    write(box, "/var/lib/judge.py", _JUDGE)
+    judged = box.sh(f"python3 /var/lib/judge.py {shlex.quote(json.dumps(list(JUDGED)))}").out
+    assert json.loads(judged) == JUDGED
 
 
 def _harden(box: NspawnBox, *words: str) -> Outcome:

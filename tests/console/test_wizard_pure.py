@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import string
 import tomllib
 from pathlib import Path
@@ -16,13 +14,11 @@ from hypothesis import strategies as st
 from appliance.kernel.errors import BadInput, StorageFailure
 from installer.answer_rules import contradictions
 from installer.answers import Answers, check_answers
-from installer.events import Failed, Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, StepEvent, TaskDone
-from installer.password import has_password, hash_password
+from installer.events import Failed, Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, TaskDone
 from tests.console.fake_installer import SSH_KEY, FakeInstaller
 from tui.install.answer_file import asked_fields, document_of, load, save, texts_of, to_toml, value_of
 from tui.install.confirm import TypedBack, two_of
 from tui.install.fields import NOT_ASKED, Kind, fields, generated_keys, sections
-from tui.install.following import holder, tail
 from tui.install.judge import judge
 from tui.install.keys import TABLE, at
 from tui.install.offers import admin_networks, empty_disks, keys, name_servers
@@ -193,36 +189,6 @@ def test_progress_adds_up() -> None:
     assert len(state.log) == 500
 
 
-def test_events_are_followed_whole_lines_only_until_the_end(tmp_path: Path) -> None:
-    file, steps = tmp_path / "events.jsonl", iter(("", "half", "rest", "end"))
-    first, second = (msgspec.json.encode(Note(text=text)) for text in ("one", "two"))
-
-    def ended() -> bool:
-        match next(steps):
-            case "half":
-                file.write_bytes(first + b"\n" + second[:5])
-            case "rest":
-                with file.open("ab") as stream:
-                    stream.write(second[5:] + b"\ntorn{\n")
-            case "end":
-                return True
-        return False
-
-    told: list[StepEvent] = list(tail(file, ended))
-    assert told == [Note(text="one"), Note(text="two")]
-
-
-def test_lock_names_who_holds_it(tmp_path: Path) -> None:
-    lock = tmp_path / "lock"
-    assert holder(lock) is None
-    lock.write_text(f"{os.getpid()}\n")
-    assert holder(lock) is None
-    with lock.open("rb+") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        assert holder(lock) == os.getpid()
-    assert holder(lock) is None
-
-
 def test_offers_are_read_from_the_systems_own_words() -> None:
     assert admin_networks(ADDRESSES, "") == ("192.0.2.0/24",)
     assert admin_networks(ADDRESSES, "192.0.2.77") == ("192.0.2.0/24", "192.0.2.77/32")
@@ -265,16 +231,6 @@ def test_spans_of_systemd() -> None:
     assert span("1h 2min 3.5s") == pytest.approx(3723.5)
     assert span("250ms") == pytest.approx(0.25)
     assert span("infinity\n") == 0.0
-
-
-def test_password_becomes_a_hash_of_the_systems_own() -> None:
-    made = hash_password("correct horse battery")
-    assert made.startswith("$y$")
-    assert "horse" not in made
-    assert made != hash_password("correct horse battery")
-    assert has_password(f"root:*:1::\npat:{made}:19000::\n", "pat")
-    assert not has_password("pat:!:1::\n", "pat")
-    assert not has_password("", "pat")
 
 
 def test_no_key_has_two_meanings_and_danger_is_upper_case() -> None:

@@ -58,7 +58,7 @@ def test_secrets_lie_in_memory_for_root_alone(places: Places) -> None:
     assert answers is not None
     assert box.secrets_wanted(answers) == ("admin_password_hash", "storage_passphrase")
     assert box.secrets_kept() == frozenset()
-    box.keep_secret("admin_password_hash", "correct horse battery")
+    box.keep_secret("admin_password_hash", "Correct horse battery 9")
     box.keep_secret("storage_passphrase", "correct horse battery")
     assert box.secrets_kept() == {"admin_password_hash", "storage_passphrase"}
     assert places.secrets.stat().st_mode & 0o777 == 0o700

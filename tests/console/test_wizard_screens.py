@@ -272,8 +272,8 @@ async def test_secrets_have_to_match_and_are_never_shown(draft: Path) -> None:
         await driver.press("enter", "pagedown", *"pat")
         for _ in range(6):
             await driver.press("pagedown")
-        await driver.shows("Password for sudo", "At least 14 characters")
-        await driver.press(*"short", "enter", *"short", "enter", shows="is shorter than 14 characters")
+        await driver.shows("Password for sudo", "At least 18 characters: upper")
+        await driver.press(*"short", "enter", *"short", "enter", shows="is shorter than 18 characters")
         await fill(driver, SECRET)
         await driver.press("enter")
         await fill(driver, f"{SECRET}x")
@@ -294,11 +294,11 @@ async def test_secrets_may_wait_until_the_answers_are_right(draft: Path) -> None
     async with wizard(fake, draft) as driver:
         await to_review(driver, fake)
         fake.secrets.clear()
-        await driver.press("escape", shows="At least 14 characters")
+        await driver.press("escape", shows="At least 18 characters")
         await driver.press("pagedown", shows=("Plan", "(A apply)"))
         await driver.press("A", shows="Password for sudo was not typed yet")
-        await driver.press("f", shows="At least 14 characters")
-        await driver.press(*"short", "pagedown", shows="is shorter than 14 characters")
+        await driver.press("f", shows="At least 18 characters")
+        await driver.press(*"short", "pagedown", shows="is shorter than 18 characters")
         assert not fake.secrets
 
 

@@ -17,7 +17,7 @@ from tests.console.terminal import ROOT, Terminal
 FAKE = ("tests.console.fake_installer",)
 FIRST_PAINT = 0.7
 FULL_REPAINT = 8 * 1024
-SECRET = "correct horse battery"
+SECRET = "Correct horse battery 9"
 TOP = b"\x1b[1;1H\x1b[1;7m"
 """How a full paint begins."""
 PAINTS = 8

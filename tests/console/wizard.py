@@ -15,7 +15,7 @@ from tui.install.app import Wizard
 from tui.install.visit import REVIEW, Visit
 from tui.term import Choice
 
-SECRET = "correct horse battery"
+SECRET = "Correct horse battery 9"
 
 
 def groups(_count: int) -> tuple[int, int]:

@@ -64,8 +64,13 @@ class _Dialogue:
     # Speaking and listening.
 
     def say(self, text: str = "") -> None:
-        """Print one line of ASCII."""
-        self._out.write(fmt.to_ascii(fmt.clean(text)).rstrip() + "\n")
+        """Print one line of ASCII; what is too long for it goes on further in."""
+        text = fmt.to_ascii(fmt.clean(text)).rstrip()
+        further_in = " " * (len(text) - len(text.lstrip()) + 2)
+        first = fmt.wrap(text, _WIDTH)[0]
+        rest = text[len(first) :].strip()
+        more = fmt.wrap(rest, _WIDTH - len(further_in)) if rest else []
+        self._out.write("\n".join([first, *(further_in + part for part in more)]) + "\n")
         self._out.flush()
 
     def say_lines(self, lines: list[Line]) -> None:
@@ -255,7 +260,7 @@ class _Dialogue:
     def _secrets(self) -> None:
         for secret in self._visit.secrets_missing():
             self.say()
-            self.say(f"{secret.label}. {secret.help}")
+            self.say(f"{secret.label}. {secret.help} {secret.must}")
             while True:
                 first, second = self._typed(f"  {secret.label}: "), self._typed("  The same again: ")
                 fault = self._visit.keep_secret(secret.name, first, second)

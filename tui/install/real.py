@@ -20,6 +20,7 @@ from appliance.kernel import process
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import storage_errors
 from appliance.kernel.problem import Problem as Told
+from appliance.kernel.terminal import counted
 from installer import handover, run_journal, secrets
 from installer.answers import Answers
 from installer.cli.bundle_option import open_bundle
@@ -27,18 +28,18 @@ from installer.cli.prepare import OpenedBundle, find_playbooks
 from installer.events import StepEvent
 from installer.facts import Facts, gather
 from installer.findings import Finding
+from installer.following import tail
 from installer.harden import lifeline
 from installer.harden.probe_source import session_of_caller
 from installer.in_effect import volume_is_ready
+from installer.lock import holder
 from installer.password import has_password, hash_password
 from installer.places import Places
 from installer.plan import make_plan
 from installer.playbooks import digest_playbooks, read_book
 from installer.preflight import preflight
 from installer.storage import recovery_key
-from tui import format as fmt
 from tui.install.backend import Machine, PlannedStep, Problem, Report, Unfinished
-from tui.install.following import holder, tail
 from tui.install.offers import offers
 
 _BOOK = "site"
@@ -175,7 +176,7 @@ class ThisBox:
         """Every event of the run."""
         run = self._found()
         if run is not None:
-            yield from tail(run.directory / "events.jsonl", self._over)
+            yield from tail(run.events, self._over)
 
     def stop(self) -> None:
         """Ask it to end in order."""
@@ -268,7 +269,7 @@ class ThisBox:
 def _work(roles: list[tuple[str, int]]) -> str:
     """Say how much a phase does; a role in several parts, such as `app (slot)`, is named once."""
     names = dict.fromkeys(name.partition(" (")[0] for name, _ in roles)
-    return f"{fmt.of(sum(tasks for _, tasks in roles), 'task')}: {', '.join(names)}"
+    return f"{counted(sum(tasks for _, tasks in roles), 'task')}: {', '.join(names)}"
 
 
 def span(text: str) -> float:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.kernel.errors import IntramurosError
+from installer import password
 from installer.answer_rules import Fault
 from installer.answers import Answers
 from installer.findings import Finding, Level
-from installer.password import LEAST
 from tui.install.answer_file import asked_fields, document_of, load, save, save_answers, to_toml
 from tui.install.backend import Backend, Machine, PlannedStep, Problem, Report, Unfinished
 from tui.install.fields import Field, Section, fields, sections, words
@@ -35,18 +35,25 @@ class Secret:
     name: str
     label: str
     help: str
+    must: str
+    """What it has to be, as a sentence."""
 
+
+PASSPHRASE_LEAST = 14
+"""Characters: what opens a stolen disk must outlast whoever took it; spaces and words make it easy."""
 
 SECRET_TEXTS = {
     "storage_passphrase": Secret(
         name="storage_passphrase",
         label="Disk passphrase",
         help="Opens the data volume by hand. Write it down: nobody can read it out of the box.",
+        must=f"At least {PASSPHRASE_LEAST} characters.",
     ),
     "admin_password_hash": Secret(
         name="admin_password_hash",
         label="Password for sudo",
         help="The administrator types it for sudo and at the console. SSH takes keys only.",
+        must=f"At least {password.LEAST} characters: {password.KINDS}.",
     ),
 }
 
@@ -126,6 +133,10 @@ class Visit:
         secrets = [SECRETS] if self.secrets() else []
         return [CHECKS, *asked, *secrets, REVIEW, RUN, REPORT]
 
+    def steps(self) -> int:
+        """How many stages there will be: until the answers are right, which secrets are missing is not known."""
+        return len(self.stages()) + (self.verdict.answers is None)
+
     def after(self, stage: str) -> str:
         """The next stage."""
         order = self.stages()
@@ -156,8 +167,10 @@ class Visit:
 
     def keep_secret(self, name: str, first: str, second: str) -> str:
         """Hand a secret to the backend; return what is wrong with it, or nothing."""
-        if len(first) < LEAST:
-            return f"is shorter than {LEAST} characters"
+        if name == "admin_password_hash" and (fault := password.weakness(first)):
+            return fault
+        if len(first) < PASSPHRASE_LEAST:
+            return f"is shorter than {PASSPHRASE_LEAST} characters"
         if not first.isprintable():
             return "contains a character that no keyboard at the boot prompt has"
         if first != second:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from appliance.kernel.terminal import counted
 from installer.findings import Finding, Level
 from tui import format as fmt
 from tui.install.backend import PlannedStep, Report
@@ -35,9 +36,9 @@ def summary(findings: Sequence[Finding]) -> tuple[str, Tone]:
     bad = sum(finding.level is Level.FAIL for finding in findings)
     doubtful = sum(finding.level is Level.WARN for finding in findings)
     if bad:
-        return f"{fmt.of(bad, 'thing')} must be mended first", Tone.BAD
+        return f"{counted(bad, 'thing')} must be mended first", Tone.BAD
     if doubtful:
-        return f"ready, with {fmt.of(doubtful, 'warning')}", Tone.WARN
+        return f"ready, with {counted(doubtful, 'warning')}", Tone.WARN
     return "ready", Tone.GOOD
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from appliance.api.types import DatasetDetail, DatasetView
+from appliance.kernel.terminal import counted
 from tui import format as fmt
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
 
@@ -102,7 +103,7 @@ def _statistics(detail: DatasetDetail, look: Look) -> list[Line]:
                 told = ", ".join(f"{name} {fmt.figure(spread[key])}" for name, key in _SPREAD if key in spread)
                 lines.append(fact(part, f"{unit}: {told}"))
         if "balance" in figures:
-            lines.append(fact("", f"{fmt.of(figures.get('labels', 0), 'label')}, balance {figures['balance']}"))
+            lines.append(fact("", f"{counted(figures.get('labels', 0), 'label')}, balance {figures['balance']}"))
     others = {key: value for key, value in detail.statistics.items() if key not in ("train", "heldout")}
     if others:
         lines += _told("others", _flat(others), look)

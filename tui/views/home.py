@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from appliance.api.types import AuditEntry, JobView, StatusView, UnitView
+from appliance.kernel.terminal import counted
 from tui import format as fmt
 from tui.text import Line, Look, Span, Tone, heading, hint, line, state
 from tui.views.jobs import progress_text
@@ -60,8 +61,8 @@ def _health(status: StatusView, look: Look) -> list[Line]:
     else:
         lines.append(_row("warn", "backup", "none yet", look, "press 6, then b"))
     signed = f"signed {fmt.ago(status.audit_checkpoint, look.now)}" if status.audit_checkpoint else "not signed yet"
-    lines.append(_row("ok", "audit trail", fmt.of(status.audit_events, "event"), look, signed))
-    what = f"{fmt.of(status.models, 'model')}, {fmt.of(status.datasets, 'data set')}, {status.deployments} served"
+    lines.append(_row("ok", "audit trail", counted(status.audit_events, "event"), look, signed))
+    what = f"{counted(status.models, 'model')}, {counted(status.datasets, 'data set')}, {status.deployments} served"
     lines.append(_row("ok", "catalogue", what, look))
     return lines
 
@@ -72,7 +73,7 @@ def _unit(unit: UnitView, status: StatusView, look: Look) -> Line:
     if unit.since:
         parts.append(f"for {fmt.ago(unit.since, look.now).removesuffix(' ago')}")
     if unit.restarts:
-        parts.append(fmt.of(unit.restarts, "restart"))
+        parts.append(counted(unit.restarts, "restart"))
     return _row(unit.state, fmt.clean(unit.name), text, look, ", ".join(parts))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from appliance.api.types import ModelDetail, ModelView
+from appliance.kernel.terminal import counted
 from tui import format as fmt
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line
 
@@ -61,7 +62,7 @@ def model_lines(detail: ModelDetail, look: Look) -> list[Line]:
             f"{fmt.clean(model.architecture)}, {fmt.parameters(model.parameters)} parameters,"
             f" context {fmt.count(model.context_length)}",
         ),
-        fact("files", f"{fmt.size(model.size)} in {fmt.of(len(detail.files), 'file')}, {', '.join(model.formats)}"),
+        fact("files", f"{fmt.size(model.size)} in {counted(len(detail.files), 'file')}, {', '.join(model.formats)}"),
         fact("digest", model.digest),
         fact("created", f"{fmt.moment(model.created_at)} UTC by {fmt.clean(model.created_by)}"),
         fact("served as", fmt.clean(", ".join(detail.used_by)) or "nothing"),

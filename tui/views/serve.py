@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from appliance.api.types import DeploymentView, ResidentView, RevisionView, TryAnswer
+from appliance.kernel.terminal import counted
 from tui import format as fmt
 from tui.text import Column, Line, Look, Row, Span, Table, Tone, fact, heading, hint, line, state
 
@@ -56,7 +57,7 @@ def deployment_lines(one: DeploymentView, look: Look) -> list[Line]:
     if worker := one.worker:
         process = f"pid {worker.pid}" if worker.pid else "no process"
         memory = f"   {fmt.size(worker.memory_bytes)}" if worker.memory_bytes else ""
-        restarts = f"   {fmt.of(worker.restarts, 'restart')}" if worker.restarts else ""
+        restarts = f"   {counted(worker.restarts, 'restart')}" if worker.restarts else ""
         lines.append(
             fact("worker", state(worker.state, look), f" {fmt.clean(worker.name)}   {process}{memory}{restarts}")
         )

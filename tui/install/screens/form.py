@@ -7,6 +7,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.widget import Widget
 
+from appliance.kernel.terminal import counted
 from tui import format as fmt
 from tui.install.fields import Field, Kind, Section, rows, words
 from tui.install.keys import FORM
@@ -142,7 +143,7 @@ class FormStage(Stage):
     def right(self) -> str:
         """How many answers of this page are not right."""
         wrong = [field for field in self.section.asked(self.visit.texts) if self.visit.shown_fault(field.key)]
-        return f"{fmt.of(len(wrong), 'answer')} not right" if wrong else ""
+        return f"{counted(len(wrong), 'answer')} not right" if wrong else ""
 
     def on_input_changed(self, event: TypedEntry.Changed) -> None:
         """Keep what was typed."""

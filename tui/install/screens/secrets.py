@@ -7,7 +7,6 @@ from functools import partial
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
-from installer.password import LEAST
 from tui import format as fmt
 from tui.install.keys import SECRETS
 from tui.install.screens.entry import TypedEntry
@@ -73,7 +72,7 @@ class SecretsStage(Stage):
             if secret.name in kept:
                 told.append(line("   ", Span("It was typed already. Leave it empty to keep it.", Tone.GOOD)))
             else:
-                told.append(line("   ", Span(f"At least {LEAST} characters.", Tone.FAINT)))
+                told.append(line("   ", Span(secret.must, Tone.FAINT)))
             self.query_one(f"#about-{secret.name}", Note).tell(told)
 
     def act(self, name: str) -> None:

@@ -157,7 +157,11 @@ class Stage(Screen[None]):
         if not self.is_mounted:
             return
         machine, size, stages = self.visit.machine, self.size, self.visit.stages()
-        here = f"step {stages.index(self.wizard.stage) + 1} of {len(stages)} " if self.wizard.stage in stages else ""
+        here = (
+            f"step {stages.index(self.wizard.stage) + 1} of {self.visit.steps()} "
+            if self.wizard.stage in stages
+            else ""
+        )
         name = Span(f" Intramuros {fmt.clean(machine.release)} installer  {fmt.clean(machine.host)}", Tone.STRONG)
         self.query_one("#top", Bar).say(line(name), line(here))
         right = self.right()

@@ -231,3 +231,9 @@ def test_source_of_packages_is_to_the_byte_what_the_playbooks_keep() -> None:
     )
     assert written is not None
     assert written[1] == kept
+
+
+def test_option_that_is_not_the_scripts_own_is_refused_by_name(medium: Path, box: Box) -> None:
+    refused = box.run(medium, "--answer", "x.toml")
+    assert refused.status == 2
+    assert "--answer is no option" in refused.said

@@ -91,7 +91,8 @@ def test_hash_of_a_password_is_made_for_people_and_never_replaces_a_file(tmp_pat
                 terminal.type(f"{secret}\r")
             return terminal.ends(), terminal.text
 
-    assert typed("short")[0] == 2
+    status, said = typed("correct horse battery")
+    assert (status, "has not all of upper and lower case" in said) == (2, True), said
     assert not file.exists()
     status, said = typed("Correct-Horse-7-Battery")
     assert status == 0, said

@@ -134,6 +134,15 @@ def test_it_stands_alone() -> None:
     assert tops - {"cryptography"} <= set(sys.stdlib_module_names)
 
 
+def test_without_cryptography_it_says_what_to_install() -> None:
+    hidden = "import runpy, sys; sys.modules['cryptography'] = None; runpy.run_path(sys.argv[1])"
+    said = subprocess.run(
+        [sys.executable, "-c", hidden, verify_evidence.__file__], capture_output=True, text=True, check=False
+    )
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == "verify_evidence.py: the package cryptography is missing: apt install python3-cryptography\n"
+
+
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 def test_openssl_agrees(tmp_path: Path, chain: list[Collected]) -> None:
     pem = tmp_path / "evidence.pub"

@@ -1,9 +1,7 @@
-"""Follows a run by its journal, whoever runs it: the process of this wizard, or one that an earlier wizard started."""
+"""Follows a run by the events it writes down, whoever runs it: a child of ours, or another console's installer."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,22 +11,6 @@ import msgspec
 from installer.events import StepEvent
 
 _POLL = 0.2
-
-
-def holder(lock: Path) -> int | None:
-    """Return the process that holds the installer's lock, or None when nobody does."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        text = os.read(descriptor, 64).strip()
-        return int(text) if text.isdigit() else 0
-    finally:
-        os.close(descriptor)
-    return None
 
 
 def tail(events: Path, ended: Callable[[], bool]) -> Iterator[StepEvent]:
