@@ -137,7 +137,7 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
         general,
         data_disk=_disk(answers.storage.device, places) if answers.storage.mode == "luks" else None,
         admin_has_password=has_password(answers.admin.user),
-        timezone_known=(Path("/usr/share/zoneinfo") / answers.timezone).is_file(),
+        timezone_known=knows_zone(Path("/usr/share/zoneinfo"), answers.timezone),
         tang_silent=tuple(server.url for server in answers.storage.tang_servers if not _tang_answers(server.url)),
         files_missing=tuple(
             path
@@ -242,6 +242,11 @@ def _gpus(devices: Path) -> tuple[Gpu, ...]:
         if kind.startswith("0x03"):
             found.append(Gpu(vendor=_text(device / "vendor"), device=_text(device / "device"), kind=kind))
     return tuple(found)
+
+
+def knows_zone(zones: Path, name: str) -> bool | None:
+    """Tell whether the machine has a time zone; None where it has none at all, because tzdata comes later."""
+    return (zones / name).is_file() if (zones / "tzdata.zi").is_file() else None
 
 
 def _client() -> str:

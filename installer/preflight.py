@@ -158,7 +158,7 @@ def _reachability(facts: Facts, answers: Answers, *, force_admin: bool) -> Itera
                 "You would lock yourself out. Add your network; --force-admin, with --answers, goes on all the same.",
             )
     if facts.timezone_known is False:
-        yield _warn("timezone", f"{answers.timezone} is not known here", "It needs the package tzdata, or is misspelt.")
+        yield _fail("timezone", f"there is no {answers.timezone}", "List the names with: timedatectl list-timezones")
 
 
 def _admin(facts: Facts, answers: Answers) -> Iterator[Finding]:

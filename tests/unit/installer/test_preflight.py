@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from installer.answers import Answers, check_answers
-from installer.facts import Facts, Listener, gather, pam_profiles_waiting
+from installer.facts import Facts, Listener, gather, knows_zone, pam_profiles_waiting
 from installer.findings import Finding, Level, failures
 from installer.places import Places
 from installer.preflight import preflight
@@ -81,6 +81,7 @@ def test_everything_wrong_is_told_at_once() -> None:
         "Tang",
         "file",
         "secret",
+        "timezone",
     }
 
 
@@ -112,6 +113,14 @@ def test_own_address_outside_is_only_a_warning_when_forced() -> None:
     findings = preflight(machine("rack_server"), answers, force_admin=True)
     assert not failed(findings)
     assert "your address" in {finding.what for finding in findings if finding.level is Level.WARN}
+
+
+def test_time_zone_is_unknown_only_where_zones_are(tmp_path: Path) -> None:
+    assert knows_zone(tmp_path, "Europe/Vienna") is None  # tzdata is one of the bundle's packages
+    for name in ("tzdata.zi", "Europe/Vienna"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [knows_zone(tmp_path, name) for name in ("Europe/Vienna", "Europe/Vienn", "Europe")] == [True, False, False]
 
 
 def test_hardening_alone_asks_for_no_room_no_port_and_no_disk_but_for_your_address() -> None:
