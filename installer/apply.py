@@ -23,11 +23,12 @@ from appliance.kernel.errors import IntramurosError, storage_errors
 from appliance.kernel.problem import problem_of
 from installer import leftovers, package_state, run_journal
 from installer.answers import Answers, as_document
-from installer.events import Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, StepEvent, TaskDone
+from installer.events import Note, PhaseDone, PhaseSkipped, PhaseStarted, StepEvent, TaskDone
 from installer.in_effect import volume_is_ready
 from installer.lock import one_installer
+from installer.pace import Pace
 from installer.places import Places
-from installer.plan import Plan, fraction, plan_document
+from installer.plan import Plan, plan_document
 from installer.playbooks import Phase
 from installer.run_journal import Head, Journal, PhaseResult, Result, Run
 from installer.runner import Counts, Playbook, forget_scratch, run_playbook
@@ -35,8 +36,6 @@ from installer.secrets import STORAGE_RECOVERY_KEY, laid, lay, secrets_directory
 
 _LEFTOVER_GRACE = 30.0
 """What a killed installer left may be apt in the middle of a package: it gets the time to end in order."""
-_EARLY = 0.05
-"""Below this fraction an estimate of the remaining time would be a guess."""
 
 
 class Hooks(Protocol):
@@ -174,11 +173,8 @@ class _Walk:
         self._directory = directory
         self._journal = journal
         self._before = finished
-        self._finished = list(finished)
         self._results: list[PhaseResult] = []
-        self._counts = {phase.name: phase.task_count for phase in request.plan.to_run}
-        self._began = time.monotonic()
-        self._started_at = self._fraction("", 0)
+        self._pace = Pace(request.plan.to_run, finished=finished, now=time.monotonic())
 
     def all_phases(self) -> None:
         """Run every phase that is not done yet."""
@@ -224,8 +220,8 @@ class _Walk:
                 phase=phase.name,
                 title=phase.title,
                 number=number,
-                phases=len(self._counts),
-                tasks=self._counts[phase.name],
+                phases=len(self._request.plan.to_run),
+                tasks=phase.task_count,
             )
         )
         for watcher in self._watchers:
@@ -238,7 +234,7 @@ class _Walk:
             for watcher in self._watchers:
                 watcher.after(phase.name, self._directory, succeeded=succeeded)
         self._journal.note(self._clock(), "phase_done", phase=phase.name, changed=counts.changed)
-        self._finished.append(phase.name)
+        self._pace.phase_done(phase.name)
         done = PhaseResult(
             phase=phase.name,
             ok=counts.ok,
@@ -252,14 +248,10 @@ class _Walk:
             wipe(self._places.secrets, keep=set(laid(self._places.secrets)) - {STORAGE_RECOVERY_KEY})
 
     def _run(self, phase: Phase) -> Counts:
-        done = 0
-
         def on_event(event: StepEvent) -> None:
-            nonlocal done
             self._tell(event)
             if isinstance(event, TaskDone):
-                done += 1
-                self._tell(self._progress(phase.name, done))
+                self._tell(self._pace.task_done(phase.name, event.role, event.task, now=time.monotonic()))
 
         return run_playbook(
             Playbook(
@@ -299,15 +291,6 @@ class _Walk:
     def _tell(self, event: StepEvent) -> None:
         self._journal.event(event)
         self._hooks.event(event)
-
-    def _fraction(self, phase: str, done: int) -> float:
-        return fraction(counts=self._counts, finished=self._finished, phase=phase, done=done)
-
-    def _progress(self, phase: str, done: int) -> Progress:
-        reached = self._fraction(phase, done)
-        way, elapsed = reached - self._started_at, time.monotonic() - self._began
-        eta = elapsed / way * (1 - reached) if way > _EARLY else None
-        return Progress(phase=phase, fraction=round(reached, 4), eta_seconds=round(eta, 1) if eta is not None else None)
 
 
 def keep_answers(text: bytes, places: Places) -> None:

@@ -5,7 +5,7 @@ The digest covers the answers, the bundle and the playbooks' own text, and decid
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,13 +114,6 @@ def plan_text(plan: Plan, *, tasks: bool = True) -> str:
             if tasks:
                 lines += [f"     - {task.name}{_controls(task.tags)}" for task in role.tasks]
     return "\n".join(lines)
-
-
-def fraction(*, counts: Mapping[str, int], finished: Sequence[str], phase: str, done: int) -> float:
-    """Return how far a run is, 0..1: tasks of the phases that ended, and `done` of the present one."""
-    total = sum(counts.values()) or 1
-    before = sum(counts[name] for name in finished if name in counts)
-    return min(1.0, (before + min(done, counts.get(phase, 0))) / total)
 
 
 def _skipped(phase: Phase, answers: Answers, only: Sequence[str]) -> str:

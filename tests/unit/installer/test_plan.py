@@ -10,7 +10,7 @@ import yaml
 
 from appliance.kernel.errors import IntegrityFailure, NotFound
 from installer.answers import Answers, check_answers
-from installer.plan import Plan, fraction, make_plan, plan_document, plan_text
+from installer.plan import Plan, make_plan, plan_document, plan_text
 from installer.playbooks import digest_playbooks, read_book
 from tests.quality.sources import ROOT
 from tests.unit.installer.complete_answers import complete_answers
@@ -92,17 +92,6 @@ def test_plan_for_people_and_programs(answers: Answers) -> None:
     assert len(short.splitlines()) < len(text.splitlines()) / 2
     document = plan_document(plan)
     assert sum(len(role["tasks"]) for phase in document["phases"] for role in phase["roles"]) > 100
-
-
-def test_fraction_is_bounded_and_rises() -> None:
-    counts = {"a": 10, "b": 30}
-    way = [
-        fraction(counts=counts, finished=[], phase="a", done=0),
-        fraction(counts=counts, finished=[], phase="a", done=99),
-        fraction(counts=counts, finished=["a"], phase="b", done=15),
-        fraction(counts=counts, finished=["a", "b"], phase="", done=0),
-    ]
-    assert way == [0.0, 0.25, 0.625, 1.0]
 
 
 @pytest.mark.parametrize(
