@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ _PREFIX = "xccdf_org.ssgproject.content_"
 _XCCDF = "{http://checklists.nist.gov/xccdf/1.2}"
 _LARGEST = 256 << 20
 _TIMEOUT = 3600.0
+_ATTEMPTS = 3
+"""oscap looks at a system with threads, of which one crashes now and then; a crash says nothing about the system."""
 _PROGRESS = re.compile(rf"^{_PREFIX}rule_(\S+):(\w+)$")
 
 Progress = Callable[[str, int, str, str], None]
@@ -35,7 +38,8 @@ Progress = Callable[[str, int, str, str], None]
 
 
 def scan(profile: str, work: Path, *, on_progress: Progress, datastream: Path = DATASTREAM) -> bytes:
-    """Evaluate one profile and return the XCCDF results. Raises NotFound or Unavailable."""
+    """Evaluate one profile and return the XCCDF results; a scanner that crashes is started again. Raises NotFound or
+    Unavailable."""
     if not datastream.is_file():
         raise NotFound(
             "evidence.no_datastream",
@@ -43,21 +47,32 @@ def scan(profile: str, work: Path, *, on_progress: Progress, datastream: Path = 
             hint="Install ssg-debian 0.1.82 from the bundle's referees; Debian 12's own version has no content for it.",
         )
     results, log = work / f"{profile}.xml", work / f"{profile}.log"
-    log.touch()
     argv = ["oscap", "xccdf", "eval", "--progress", "--profile", f"{_PREFIX}profile_{profile}"]
+    status, done = 0, 0
+    for _ in range(_ATTEMPTS):
+        results.unlink(missing_ok=True)
+        log.write_bytes(b"")
+        status, done = _evaluate([*argv, "--results", str(results), str(datastream)], log, profile, on_progress)
+        if status >= 0 or status == -signal.SIGKILL:  # killed: by us after an hour, or because memory ran out
+            break
+    # 0: every rule passed; 2: at least one did not. Everything else is no result at all.
+    if status not in {0, 2} or not results.is_file() or not done:
+        tail = " ".join(log.read_text(encoding="utf-8", errors="replace").split("\n")[-4:]).strip()
+        raise Unavailable("evidence.openscap_failed", f"oscap ended with {status}: {tail}")
+    return results.read_bytes()
+
+
+def _evaluate(argv: list[str], log: Path, profile: str, on_progress: Progress) -> tuple[int, int]:
+    """Run the scanner once; return its exit status, a signal as a negative number, and how many rules it told of."""
     try:
-        child = process.start([*argv, "--results", str(results), str(datastream)], log=log)
+        child = process.start(argv, log=log)
     except FileNotFoundError as error:
         raise NotFound(
             "evidence.no_openscap", "OpenSCAP is not installed.", hint="Install openscap-scanner from the bundle."
         ) from error
     with log.open(encoding="utf-8", errors="replace") as lines:
         done = _follow(child, lines, profile, on_progress)
-    # 0: every rule passed; 2: at least one did not. Everything else is no result at all.
-    if child.returncode not in {0, 2} or not results.is_file() or not done:
-        tail = " ".join(log.read_text(encoding="utf-8", errors="replace").split("\n")[-4:]).strip()
-        raise Unavailable("evidence.openscap_failed", f"oscap ended with {child.returncode}: {tail}")
-    return results.read_bytes()
+    return child.returncode, done
 
 
 def _follow(child: subprocess.Popen[bytes], lines: io.TextIOBase, profile: str, on_progress: Progress) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
 from pathlib import Path
 
 import pytest
 
-from appliance.kernel.errors import BadInput, IntegrityFailure, NotFound
+from appliance.kernel.errors import BadInput, IntegrityFailure, NotFound, Unavailable
 from installer.evidence.catalogue import load_rules
 from installer.evidence.collect import Collected
 from installer.evidence.control import Status
@@ -178,3 +179,37 @@ def test_a_damaged_scan_is_named(tmp_path: Path) -> None:
     (tmp_path / "scan" / "scan.json").write_text("{")
     with pytest.raises(IntegrityFailure, match="evidence scan"):
         kept_scan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("crashes", "signal_name", "succeeds"), [(2, "SEGV", True), (3, "SEGV", False), (1, "KILL", False)]
+)
+def test_scanner_that_crashes_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crashes: int, signal_name: str, succeeds: bool
+) -> None:
+    """A stand-in for oscap: it writes a result at once, and dies by a signal until it has been started often enough."""
+    script, started = tmp_path / "oscap", tmp_path / "started"
+    script.write_text(
+        f"""#!/bin/sh
+echo once >> {started}
+echo xccdf_org.ssgproject.content_rule_one:pass
+for file; do [ "$before" = --results ] && echo "<of attempt $(wc -l < {started})/>" > "$file"; before=$file; done
+[ "$(wc -l < {started})" -gt {crashes} ] || kill -{signal_name} $$
+"""
+    )
+    script.chmod(0o755)
+    datastream = tmp_path / "content.xml"
+    datastream.touch()
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    told: list[int] = []
+
+    def scanned() -> bytes:
+        return openscap.scan("p", tmp_path, on_progress=lambda _p, done, *_: told.append(done), datastream=datastream)
+
+    if succeeds:
+        assert scanned() == b"<of attempt 3/>\n"
+        assert told == [1, 1, 1]
+    else:
+        with pytest.raises(Unavailable, match="oscap ended with -"):
+            scanned()
+        assert len(started.read_text().splitlines()) == crashes
