@@ -105,7 +105,7 @@ fi
 if grep -q '\(^\|/\)\.\.\(/\|$\)' "$scratch/listed"; then refuse bundle.path "the list has a name that leaves the medium"; fi
 twin=$(tr A-Z a-z < "$scratch/listed" | sort | uniq -d | head -n 1)
 [ -z "$twin" ] || refuse bundle.case_twin "$twin is there twice, in upper and in lower case"
-find . -type f | cut -c3- | grep -v -x -e bootstrap/SHA256SUMS -e bootstrap/SHA256SUMS.gpg | sort > "$scratch/present"
+find . -type f | cut -c3- | grep -v -x -F -e bootstrap/SHA256SUMS -e bootstrap/SHA256SUMS.gpg | sort > "$scratch/present"
 missing=$(comm -23 "$scratch/listed" "$scratch/present" | head -n 1)
 [ -z "$missing" ] || refuse bundle.missing "$missing is not on the medium"
 unlisted=$(comm -13 "$scratch/listed" "$scratch/present" | head -n 1)

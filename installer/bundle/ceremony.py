@@ -14,7 +14,7 @@ from pathlib import Path
 
 from securesystemslib.signer import CryptoSigner
 
-from appliance.kernel.durable import write_file
+from appliance.kernel.durable import fsync_directory, write_file
 from appliance.kernel.errors import BadInput, Conflict
 from installer.bundle.keys import RELEASE, ROOT_NAMES, ROOT_THRESHOLD, KeyFolder, load_key, make_key
 from installer.bundle.openpgp import make_publisher_key
@@ -85,6 +85,12 @@ def rotate(
             hint="Name those on other media with --root-key FILE.",
         )
     leaving = {_keyid_of(keys, name, passphrase) for name in replace if name in ROOT_NAMES}
+    if not leaving <= held:
+        raise Conflict(
+            "bundle.rotation_cut",
+            f"Keys in {keys.folder} are not those of root version {old.version}: a rotation was cut off.",
+            hint=f"Move the keys in {_retired(keys, old.version)} back in place of the new ones, and repeat it.",
+        )
     fresh: dict[str, CryptoSigner] = {}
     staged = keys.folder / ".next"
     shutil.rmtree(staged, ignore_errors=True)
@@ -100,16 +106,22 @@ def rotate(
         signers=[*old_signers, *(fresh[name] for name in replace if name in ROOT_NAMES)],
         now=now,
     )
-    # The old keys are set aside before the root that no longer names them counts; each step may be repeated by hand.
-    retired = keys.folder / f"retired-by-root-{old.version + 1}"
+    # The old keys are set aside before the root that no longer names them counts; what may fill a disk comes first.
+    write_file(staged / "root.json", root)
+    retired = _retired(keys, old.version)
     for name in replace:
         if keys.private(name).exists():
             retired.mkdir(mode=0o700, exist_ok=True)
             keys.private(name).rename(retired / f"{name}.pem")
         (staged / f"{name}.pem").rename(keys.private(name))
-    write_file(keys.metadata / f"{old.version + 1}.root.json", root)
+    (staged / "root.json").rename(keys.metadata / f"{old.version + 1}.root.json")
+    fsync_directory(keys.metadata)
     staged.rmdir()
     return identity(keys)
+
+
+def _retired(keys: KeyFolder, version: int) -> Path:
+    return keys.folder / f"retired-by-root-{version + 1}"
 
 
 def _keyid_of(keys: KeyFolder, name: str, passphrase: bytes) -> str:

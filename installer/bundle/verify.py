@@ -16,7 +16,7 @@ from packaging.version import Version
 
 from appliance.kernel.canonical import sha256_hex
 from appliance.kernel.clock import Clock, utc_now
-from appliance.kernel.errors import IntegrityFailure, IntramurosError, NotFound
+from appliance.kernel.errors import Conflict, IntegrityFailure, IntramurosError, NotFound
 from installer.bundle import layout, openpgp, receipts, sums
 from installer.bundle.clock import effective_time
 from installer.bundle.hashing import check_size, hash_file, hash_files
@@ -58,10 +58,9 @@ def verify_bundle(root: Path, policy: Policy | None = None, *, report: Report = 
     chosen = policy or Policy()
     try:
         signed, manifest = _check(root, chosen, report)
-    except IntramurosError as error:
+    except (IntramurosError, OSError) as error:
         if chosen.remember:
-            refusal = {"verdict": "refused", "medium": str(root), "code": error.code, "reason": error.message}
-            receipts.write_receipt(chosen.receipts, refusal, at=chosen.clock())
+            _keep_refusal(root, error, chosen)
         raise
     digest = sha256_hex(signed.data)
     receipt = None
@@ -91,6 +90,32 @@ def verify_bundle(root: Path, policy: Policy | None = None, *, report: Report = 
     )
 
 
+def _keep_refusal(root: Path, error: IntramurosError | OSError, policy: Policy) -> None:
+    """Write the receipt of a refusal. A disk that is too full for it does not hide why the bundle was refused."""
+    code, reason = (
+        (error.code, error.message) if isinstance(error, IntramurosError) else ("bundle.unreadable", str(error))
+    )
+    refusal = {"verdict": "refused", "medium": str(root), "code": code, "reason": reason}
+    try:
+        receipts.write_receipt(policy.receipts, refusal, at=policy.clock())
+    except OSError as failure:
+        error.add_note(f"No receipt was written: {failure}")
+
+
+def _trusted_root(root: Path, policy: Policy) -> bytes:
+    """Return the root that this machine trusts, or for a machine that trusts none yet the one of the fingerprint."""
+    if not policy.root_fingerprint:
+        return policy.trust.root()
+    found = find_root(root, policy.root_fingerprint)
+    if policy.trust.root_file.is_file() and policy.trust.root() != found:
+        raise Conflict(
+            "bundle.root_known",
+            f"This machine trusts another root already, in {policy.trust.folder}.",
+            hint="Leave --root-fingerprint out: a newer root is taken over when the trusted one signs it.",
+        )
+    return found
+
+
 def _check(root: Path, policy: Policy, report: Report) -> tuple[SignedManifest, Manifest]:
     if root.is_dir() and not any((root / name).is_file() for name in layout.SIGNED_APART):
         inner = next((one for one in sorted(root.iterdir()) if (one / layout.MANIFEST).is_file()), None)
@@ -101,7 +126,7 @@ def _check(root: Path, policy: Policy, report: Report) -> tuple[SignedManifest, 
         )
     present = scan(root)
     now = effective_time(policy.clock(), policy.trust.signed_times())
-    trusted = find_root(root, policy.root_fingerprint) if policy.root_fingerprint else policy.trust.root()
+    trusted = _trusted_root(root, policy)
     signed = read_signed_manifest(root, root=trusted, timestamp=policy.trust.timestamp(), now=now)
     manifest = decode_manifest(signed.data)
     _check_identity(manifest, signed, policy.trust)

@@ -100,6 +100,29 @@ def test_rotation_of_a_root_key_is_followed(own: Publisher, inputs: Path, machin
     assert verify_bundle(medium, machine.policy(fingerprint=first)).sequence == 6
 
 
+def test_rotation_that_was_cut_off_keeps_no_key_that_was_to_go(own: Publisher) -> None:
+    rotate(own.keys, PASSPHRASE, replace=["root2"], elsewhere=[], now=LATER)
+    own.keys.roots()[-1].unlink()  # the power went before the root that no longer names the old key was there
+    with pytest.raises(Conflict) as refused:
+        rotate(own.keys, PASSPHRASE, replace=["root2"], elsewhere=[], now=LATER)
+    assert refused.value.code == "bundle.rotation_cut"
+    shutil.copyfile(KeyFolder(own.folder / "retired-by-root-2").private("root2"), own.keys.private("root2"))
+    assert rotate(own.keys, PASSPHRASE, replace=["root2"], elsewhere=[], now=LATER).root_version == 2
+    assert len(read_root(own.keys.roots()[-1].read_bytes()).signed.roles["root"].keyids) == 3
+
+
+def test_fingerprint_of_a_root_that_was_replaced_undoes_nothing(
+    own: Publisher, pristine: Path, inputs: Path, machine: Machine, tmp_path: Path
+) -> None:
+    first = own.root_fingerprint
+    verify_bundle(pristine, machine.policy(fingerprint=first))
+    rotate(own.keys, PASSPHRASE, replace=[RELEASE], elsewhere=[], now=LATER)
+    verify_bundle(own.build(inputs, tmp_path / "rotated", sequence=6), machine.policy())
+    with pytest.raises(Conflict) as refused:
+        verify_bundle(pristine, machine.policy(fingerprint=first))
+    assert refused.value.code == "bundle.root_known"
+
+
 def test_root_rotated_with_one_signature_is_refused(
     own: Publisher, inputs: Path, machine: Machine, tmp_path: Path
 ) -> None:

@@ -120,6 +120,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "swapped": (_swap, "bundle.altered"),
     "missing": (lambda medium: (medium / DEB).unlink(), "bundle.missing"),
     "unlisted": (_write("apt/extra.deb"), "bundle.unlisted"),
+    "unlisted and named almost as the signature": (_write("bootstrap/SHA256SUMS-gpg"), "bundle.unlisted"),
     "unlisted and hidden": (_write("playbooks/.hidden"), "bundle.unlisted"),
     "unlisted with a line break": (_write("apt/wanted_1.0-1_all.deb\nextra"), "bundle.unlisted"),
     "unlisted with a blank": (_write("apt/a b"), "bundle.unlisted"),

@@ -147,6 +147,18 @@ def test_refused_by_name(name: str, medium: Path, machine: Machine, publisher: P
     assert (receipt["verdict"], receipt["code"]) == ("refused", code)
 
 
+def test_refusal_is_told_although_its_receipt_cannot_be_written(
+    medium: Path, machine: Machine, publisher: Publisher
+) -> None:
+    policy = machine.policy(fingerprint=publisher.root_fingerprint)
+    policy.receipts.parent.mkdir(parents=True, exist_ok=True)
+    policy.receipts.write_text("a file where the folder would be")
+    (medium / DEB).write_bytes(b"altered")
+    with pytest.raises(IntegrityFailure) as refused:
+        verify_bundle(medium, policy)
+    assert "No receipt was written" in refused.value.__notes__[0]
+
+
 def test_whole_medium_is_accepted_and_remembered(pristine: Path, machine: Machine, publisher: Publisher) -> None:
     found = verify_bundle(pristine, machine.policy(fingerprint=publisher.root_fingerprint))
     assert (found.version, found.sequence, found.built) == ("0.1.0", 5, BUILT)
