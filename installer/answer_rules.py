@@ -24,17 +24,16 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
-_KEY_TYPES = frozenset(
-    {
-        "ssh-ed25519",
-        "ssh-rsa",
-        "ecdsa-sha2-nistp256",
-        "ecdsa-sha2-nistp384",
-        "ecdsa-sha2-nistp521",
-        "sk-ssh-ed25519@openssh.com",
-        "sk-ecdsa-sha2-nistp256@openssh.com",
-    }
-)
+_KEY_TYPES = {
+    "ssh-ed25519": 2,
+    "ssh-rsa": 3,
+    "ecdsa-sha2-nistp256": 3,
+    "ecdsa-sha2-nistp384": 3,
+    "ecdsa-sha2-nistp521": 3,
+    "sk-ssh-ed25519@openssh.com": 3,
+    "sk-ecdsa-sha2-nistp256@openssh.com": 4,
+}
+"""Types of public keys, and of how many fields each consists (RFC 4253 6.6, RFC 5656 3.1, OpenSSH's PROTOCOL.u2f)."""
 _TEMPLATE = re.compile(r"\{[{%#]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RSA_LEAST_BITS = 2048
@@ -112,26 +111,25 @@ def _key_fault(line: str) -> str:
     if len(words) < 2 or words[0] not in _KEY_TYPES:
         return f"does not begin with a known key type ({', '.join(sorted(_KEY_TYPES))})"
     try:
-        blob = base64.b64decode(words[1], validate=True)
-        (length,) = struct.unpack(">I", blob[:4])
-        inner = blob[4 : 4 + length].decode("ascii")
-    except (binascii.Error, struct.error, UnicodeDecodeError):
-        return "is damaged: its second word is not the key's base64"
-    if inner != words[0] or len(blob) <= 4 + length:
+        fields = _fields(base64.b64decode(words[1], validate=True))
+    except (binascii.Error, struct.error):
+        return "is damaged: its second word is not the whole key in base64"
+    if fields[0] != words[0].encode() or len(fields) != _KEY_TYPES[words[0]] or not all(fields):
         return "is damaged: the key does not match its type"
-    if words[0] == "ssh-rsa" and (bits := _rsa_bits(blob)) < _RSA_LEAST_BITS:
+    if words[0] == "ssh-rsa" and (bits := int.from_bytes(fields[2]).bit_length()) < _RSA_LEAST_BITS:
         return f"is an RSA key of {bits} bits; {_RSA_LEAST_BITS} are the least"
     return ""
 
 
-def _rsa_bits(blob: bytes) -> int:
-    rest, number = blob, b""
-    for _ in range(3):  # type, exponent, modulus
-        if len(rest) < 4:
-            return 0
-        (length,) = struct.unpack(">I", rest[:4])
-        number, rest = rest[4 : 4 + length], rest[4 + length :]
-    return int.from_bytes(number).bit_length()
+def _fields(blob: bytes) -> list[bytes]:
+    """Take a key apart (RFC 4251 section 5, `string`). Raises struct.error when it was cut off anywhere."""
+    fields: list[bytes] = []
+    while blob or not fields:
+        (length,) = struct.unpack(">I", blob[:4])
+        (field,) = struct.unpack(f"{length}s", blob[4 : 4 + length])
+        fields.append(field)
+        blob = blob[4 + length :]
+    return fields
 
 
 def _networks(answers: Answers) -> Iterator[Fault]:

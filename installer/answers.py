@@ -61,8 +61,8 @@ class TangServer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     url: Annotated[str, msgspec.Meta(pattern=r"^http://[^\s/@?#]+/?\Z")]
     """Address of the server, such as `http://192.0.2.9:7500`; Tang needs no TLS."""
-    thumbprint: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{27,86}\Z")]
-    """Thumbprint of its signing key, as `tang-show-keys` prints it."""
+    thumbprint: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}\Z")]
+    """SHA-256 thumbprint of its signing key, as `tang-show-keys` prints it."""
 
 
 class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -204,7 +204,7 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Version of this form."""
     profile: Literal["baseline", "strict"] = "baseline"
     """How far hardening goes; `strict` costs convenience."""
-    timezone: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_+/-]{1,64}\Z")] = "Etc/UTC"
+    timezone: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*\Z", max_length=64)] = "Etc/UTC"
     """Time zone, as in `timedatectl list-timezones`."""
     storage: Storage = Storage()
     tls: Tls = Tls()
@@ -220,6 +220,11 @@ class Answers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def read_answers(file: Path) -> Answers:
     """Read an answer file. Raises NotFound, or BadInput that names the file and every key at fault."""
+    return parse_answers(read_text_of(file), name=str(file))
+
+
+def read_text_of(file: Path) -> bytes:
+    """Return the bytes of an answer file, which may be a pipe. Raises NotFound, BadInput or StorageFailure."""
     try:
         with file.open("rb") as stream:
             data = stream.read(_LIMIT + 1)
@@ -229,7 +234,7 @@ def read_answers(file: Path) -> Answers:
         raise storage_failure(error, doing=f"reading {file}") from error
     if len(data) > _LIMIT:
         raise BadInput("answers.size", f"{file} is larger than {_LIMIT} bytes, so it is no answer file.")
-    return parse_answers(data, name=str(file))
+    return data
 
 
 def parse_answers(data: bytes, *, name: str) -> Answers:

@@ -37,6 +37,9 @@ from installer.secrets import STORAGE_RECOVERY_KEY, laid, lay, secrets_directory
 _LEFTOVER_GRACE = 30.0
 """What a killed installer left may be apt in the middle of a package: it gets the time to end in order."""
 
+_OF_THE_MEDIUM = "packages"
+"""The phase that tells apt where the medium is: it may be mounted elsewhere when a run goes on."""
+
 
 class Hooks(Protocol):
     """Whoever looks on, and is asked."""
@@ -68,10 +71,12 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to carry out. `secrets` are laid on tmpfs for the run: name -> content."""
+    """What to carry out. `secrets` are laid on tmpfs for the run: name -> content. `answers_text` is kept as the box's
+    answers, unless it is empty."""
 
     plan: Plan
     answers: Answers
+    answers_text: bytes = b""
     bundle_root: Path | None = None
     secrets: Mapping[str, bytes] = field(default_factory=dict)
     check: bool = False
@@ -96,6 +101,8 @@ def apply(
         _end_leftovers(places, hooks)
         if not request.check and package_state.mend(places.root):
             hooks.event(Note(text="Set up the packages that an interruption had left half set up."))
+        if request.answers_text and not request.check:
+            _keep_answers(request.answers_text, places)
         directory, finished = _open(request, hooks, places, clock)
         journal = Journal(directory)
         walk = _Walk(request, hooks, places, watchers, clock, directory, journal, finished)
@@ -111,8 +118,8 @@ def apply(
 
 def unfinished(places: Places, *, digest: str) -> Run | None:
     """Return the newest run when it did not end well and had the same plan: the one that would go on."""
-    newest = run_journal.latest(places.runs)
-    if newest is None or newest.state == "done" or newest.head.check or newest.head.digest != digest:
+    newest = run_journal.latest_that_changed(places.runs)
+    if newest is None or newest.state == "done" or newest.taken_back or newest.head.digest != digest:
         return None
     return newest
 
@@ -133,9 +140,9 @@ def _open(request: Request, hooks: Hooks, places: Places, clock: Clock) -> tuple
         Journal(before.directory).note(clock(), "resumed")
         done = ", ".join(before.finished) or "none"
         hooks.event(Note(text=f"Going on with the unfinished run {before.head.run}; phases that ended before: {done}."))
-        return before.directory, before.finished
-    newest = run_journal.latest(places.runs)
-    if newest is not None and newest.state == "unfinished" and not newest.head.check and not request.check:
+        return before.directory, tuple(name for name in before.finished if name != _OF_THE_MEDIUM)
+    newest = run_journal.latest_that_changed(places.runs)
+    if newest is not None and newest.state == "unfinished" and not newest.taken_back and not request.check:
         hooks.event(Note(text=f"Run {newest.head.run} never ended; this is another plan, so it begins anew."))
     now = clock()
     head = Head(
@@ -293,7 +300,7 @@ class _Walk:
         self._hooks.event(event)
 
 
-def keep_answers(text: bytes, places: Places) -> None:
+def _keep_answers(text: bytes, places: Places) -> None:
     """Keep the answers of this installation; they carry no secrets. Raises StorageFailure."""
     with storage_errors(f"writing {places.answers}"):
         places.config.mkdir(parents=True, exist_ok=True, mode=0o755)

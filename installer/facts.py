@@ -95,6 +95,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     data_disk: Disk | None = None
     admin_has_password: bool | None = None
     timezone_known: bool | None = None
+    schedule_known: bool | None = None
     tang_silent: tuple[str, ...] = ()
     files_missing: tuple[str, ...] = ()
     secret_faults: tuple[tuple[str, str], ...] = ()
@@ -138,6 +139,7 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
         data_disk=_disk(answers.storage.device, places) if answers.storage.mode == "luks" else None,
         admin_has_password=has_password(answers.admin.user),
         timezone_known=knows_zone(Path("/usr/share/zoneinfo"), answers.timezone),
+        schedule_known=_knows_schedule(answers.backup.schedule),
         tang_silent=tuple(server.url for server in answers.storage.tang_servers if not _tang_answers(server.url)),
         files_missing=tuple(
             path
@@ -249,6 +251,14 @@ def knows_zone(zones: Path, name: str) -> bool | None:
     return (zones / name).is_file() if (zones / "tzdata.zi").is_file() else None
 
 
+def _knows_schedule(text: str) -> bool | None:
+    """Tell whether systemd takes a time of its calendar; None where it cannot be asked."""
+    try:
+        return process.run(("systemd-analyze", "calendar", "--", text), timeout=_PATIENCE).status == 0
+    except IntramurosError:
+        return None
+
+
 def _client() -> str:
     """Return the address that the caller is logged in from, over sudo too; empty on the box's own console."""
     from installer.harden.probe_source import session_of_caller
@@ -283,7 +293,7 @@ def _disk(path: str, places: Places) -> Disk:
         mounted=mounted,
         parts=parts,
         holds=kinds.get("TYPE") or kinds.get("PTTYPE", ""),
-        ours=_is_ours(real, places),
+        ours=_is_ours(kinds.get("UUID", ""), places),
     )
 
 
@@ -301,12 +311,12 @@ def _below(tree: dict[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(sorted(mounts)), tuple(sorted(parts))
 
 
-def _is_ours(device: Path, places: Places) -> bool:
-    """Tell whether the device holds the data volume of an earlier installation of this box."""
+def _is_ours(uuid: str, places: Places) -> bool:
+    """Tell whether a UUID is that of this box's data volume; a disk's name may be another disk's after a boot."""
     from installer.storage.table import read_table
 
     try:
-        return Path(read_table(places.volume_table).device).resolve() == device
+        return read_table(places.volume_table).uuid == uuid
     except IntramurosError:
         return False
 

@@ -1,13 +1,14 @@
-"""The administrator's password: what it must be, and the hash of it that /etc/shadow holds.
+"""What a person types in secret: the administrator's password with the hash that /etc/shadow holds, and a passphrase.
 
-It must be what the installed box wants of every later one (role `base`, pwquality.conf), except for the dictionary,
-which a bare Debian has not. The hash is the system's own crypt(3): yescrypt with the library's default cost, as
-Debian 12's `passwd` makes them (crypt(5), libcrypt 4.4.33).
+The password must be what the installed box wants of every later one (role `base`, pwquality.conf), except for the
+dictionary, which a bare Debian has not. The hash is the system's own crypt(3): yescrypt with the library's default
+cost, as Debian 12's `passwd` makes them (crypt(5), libcrypt 4.4.33).
 """
 
 from __future__ import annotations
 
 import ctypes
+import re
 from itertools import groupby, pairwise
 
 from appliance.kernel.errors import InternalError
@@ -18,7 +19,11 @@ KINDS = "upper and lower case, digits and others"
 """`minclass`, `ucredit`, `lcredit`, `dcredit`, `ocredit`: of each at least one."""
 LONGEST_RUN = 3
 """`maxrepeat`, `maxsequence`: characters that are the same, or count up or down."""
+PASSPHRASE_LEAST = 14
+"""Characters: what opens a stolen disk must outlast whoever took it; words and spaces make it easy."""
 _METHOD = b"$y$"
+_HASH = re.compile(r"\$(y|gy|7|2b|6|5)\$[^:\s]+")
+"""The methods that Debian 12's crypt(5) calls strong enough for new hashes, and the two SHA-2 ones of older systems."""
 
 
 def weakness(password: str) -> str:
@@ -33,6 +38,20 @@ def weakness(password: str) -> str:
     if any(abs(step) <= 1 and len(list(same)) >= LONGEST_RUN for step, same in groupby(steps)):
         return f"repeats a character or counts on for more than {LONGEST_RUN} characters"
     return ""
+
+
+def passphrase_weakness(passphrase: str) -> str:
+    """Return why a passphrase is no good, to be read after its name; empty when it is."""
+    if len(passphrase) < PASSPHRASE_LEAST:
+        return f"is shorter than {PASSPHRASE_LEAST} characters"
+    if not passphrase.isprintable():
+        return "is not one line of what a keyboard at the boot prompt has"
+    return ""
+
+
+def is_hash(text: str) -> bool:
+    """Tell whether a text can be the password field of /etc/shadow: what else stands there lets nobody in."""
+    return _HASH.fullmatch(text) is not None
 
 
 def hash_password(password: str) -> str:

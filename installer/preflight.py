@@ -159,6 +159,12 @@ def _reachability(facts: Facts, answers: Answers, *, force_admin: bool) -> Itera
             )
     if facts.timezone_known is False:
         yield _fail("timezone", f"there is no {answers.timezone}", "List the names with: timedatectl list-timezones")
+    if facts.schedule_known is False:
+        yield _fail(
+            "backup.schedule",
+            f"systemd knows no {answers.backup.schedule!r}",
+            "Try one with: systemd-analyze calendar daily",
+        )
 
 
 def _admin(facts: Facts, answers: Answers) -> Iterator[Finding]:
@@ -199,7 +205,7 @@ def _storage(facts: Facts, answers: Answers) -> Iterator[Finding]:
     if storage.mode != "luks":
         return
     if facts.data_disk is not None:
-        yield from _data_disk(facts.data_disk)
+        yield from _data_disk(facts.data_disk, wipe=storage.wipe == storage.device)
     if not facts.device_mapper:
         yield _fail(
             "device mapper",
@@ -227,7 +233,7 @@ def _storage(facts: Facts, answers: Answers) -> Iterator[Finding]:
             yield _ok("Tang", f"{server.url} answers")
 
 
-def _data_disk(disk: Disk) -> Iterator[Finding]:
+def _data_disk(disk: Disk, *, wipe: bool) -> Iterator[Finding]:
     what = "storage.device"
     if not disk.exists:
         yield _fail(what, f"there is no {disk.path}", "See the devices with: lsblk -o PATH,SIZE,MODEL")
@@ -239,7 +245,11 @@ def _data_disk(disk: Disk) -> Iterator[Finding]:
         yield _fail(what, f"{disk.path} is in use at {', '.join(disk.mounted)}", "Unmount it, or name another device.")
     elif disk.parts or disk.holds:
         holds = ", ".join((*disk.parts, disk.holds) if disk.holds else disk.parts)
-        yield _fail(what, f"{disk.path} is not empty: {holds}", f"If nothing on it is needed: wipefs --all {disk.path}")
+        if wipe:
+            yield _warn(what, f"{disk.path} is not empty: {holds}", "All of it is lost, as storage.wipe says.")
+        else:
+            hint = "If nothing on it is needed, name it once more: storage.wipe"
+            yield _fail(what, f"{disk.path} is not empty: {holds}", hint)
     elif disk.read_only:
         yield _fail(what, f"{disk.path} is read-only", "Name another device.")
     elif disk.size < _DATA_LEAST:
@@ -254,7 +264,8 @@ def _files(facts: Facts) -> Iterator[Finding]:
     for path in facts.files_missing:
         yield _fail("file", f"there is no {path}", "Put it there, or correct the answers.")
     for path, text in facts.secret_faults:
-        yield _fail("secret", text if path in text else f"{path} {text}", f"It must be root's, mode 0600: {path}")
+        found = text if path in text else f"{path} {text}"
+        yield _fail("secret", found, f"It must be root's, mode 0600, and hold the secret alone: {path}")
 
 
 def _ok(what: str, found: str, hint: str = "") -> Finding:

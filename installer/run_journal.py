@@ -27,6 +27,7 @@ _JOURNAL = "journal.jsonl"
 _EVENTS = "events.jsonl"
 _PLAN = "plan.json"
 _RESULT = "result.json"
+_TAKEN_BACK = Path("changes", "taken-back")
 
 Kind = Literal["begun", "resumed", "phase_begun", "phase_done", "phase_failed", "done", "failed"]
 
@@ -92,6 +93,11 @@ class Run:
     def finished(self) -> tuple[str, ...]:
         """Return the phases whose end is known, in order."""
         return tuple(dict.fromkeys(entry.phase for entry in self.entries if entry.kind == "phase_done"))
+
+    @property
+    def taken_back(self) -> bool:
+        """Tell whether what it changed was taken back."""
+        return (self.directory / _TAKEN_BACK).exists()
 
     @property
     def state(self) -> str:
@@ -163,6 +169,17 @@ def list_runs(runs: Path) -> list[Run]:
 def latest(runs: Path) -> Run | None:
     """Return the newest run."""
     return next(reversed(list_runs(runs)), None)
+
+
+def latest_that_changed(runs: Path) -> Run | None:
+    """Return the newest run that was no mere check."""
+    return next((run for run in reversed(list_runs(runs)) if not run.head.check), None)
+
+
+def note_taken_back(run: Run, now: datetime) -> None:
+    """Write down that what a run changed was taken back: nothing goes on with it any more. Raises StorageFailure."""
+    with storage_errors(f"writing {run.directory / _TAKEN_BACK}"):
+        write_file(run.directory / _TAKEN_BACK, f"{to_text(now)}\n".encode(), mode=0o600)
 
 
 def get(runs: Path, name: str) -> Run:

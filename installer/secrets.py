@@ -16,6 +16,7 @@ from pathlib import Path
 from appliance.kernel.errors import Conflict, Forbidden, NotFound, storage_errors
 from appliance.kernel.private import read_private, write_private
 from installer.answers import Answers
+from installer.password import is_hash, passphrase_weakness
 
 ADMIN_PASSWORD_HASH = "admin_password_hash"  # noqa: S105 (the name of a file)
 STORAGE_PASSPHRASE = "storage_passphrase"  # noqa: S105 (the name of a file)
@@ -96,15 +97,26 @@ def read_sources(answers: Answers, *, in_effect: Collection[str] = ()) -> dict[s
 def source_faults(answers: Answers, *, in_effect: Collection[str] = ()) -> list[tuple[str, str]]:
     """Return (file, what is wrong) for each named secret that cannot be used."""
     faults = []
-    for path in sources(answers, in_effect=in_effect).values():
+    for name, path in sources(answers, in_effect=in_effect).items():
         try:
-            if not read_private(path).strip():
-                faults.append((str(path), "is empty"))
+            if fault := _content_fault(name, read_private(path)):
+                faults.append((str(path), fault))
         except (NotFound, Forbidden) as error:
             faults.append((str(path), error.message))
         except OSError as error:
             faults.append((str(path), error.strerror or str(error)))
     return faults
+
+
+def _content_fault(name: str, content: bytes) -> str:
+    text = content.decode(errors="replace").removesuffix("\n")
+    if not text.strip():
+        return "is empty"
+    if name == ADMIN_PASSWORD_HASH and not is_hash(text):
+        return "holds no hash of a password; make one with: intramuros answers password FILE"
+    if name == STORAGE_PASSPHRASE and (fault := passphrase_weakness(text)):
+        return f"holds a passphrase that {fault}"
+    return ""
 
 
 def require_memory(folder: Path) -> None:

@@ -20,6 +20,7 @@ from installer.harden.changes import PhaseChanges, merge
 from installer.harden.guard import account_to_prove, guarded
 from installer.harden.recorder import ChangeRecorder, first_snapshot, recorded
 from installer.in_effect import secrets_in_effect
+from installer.lock import one_installer
 from installer.places import Places
 
 
@@ -78,8 +79,7 @@ def runs(as_json: bool) -> None:
     places = Places()
     found = [run for run in run_journal.list_runs(places.runs) if first_snapshot(run.directory) is not None]
     rows = [
-        (run.head.run, run.head.book, when(run.head.at), run.state, "yes" if _taken_back(run.directory) else "")
-        for run in found
+        (run.head.run, run.head.book, when(run.head.at), run.state, "yes" if run.taken_back else "") for run in found
     ]
     document = [
         {"run": row[0], "book": row[1], "at": row[2], "state": row[3], "taken_back": bool(row[4])} for row in rows
@@ -118,11 +118,29 @@ def rollback_(
     places = Places()
     found = run_journal.get(places.runs, run)
     changes = merge(_phases(found, places))
-    plan = rollback.plan_rollback(changes, rollback.present())
     if check:
+        plan = rollback.plan_rollback(changes, rollback.present())
         show(plan, lambda: "\n".join(_plan_lines(plan)), as_json=as_json)
         return
-    _refuse_later_runs(found, places)
+    with one_installer(places):  # whose run would change what is taken back, and whose lifeline is not ours to disarm
+        _refuse_later_runs(found, places)
+        outcome = _take_back(
+            found, changes, places, force=force, keep_packages=keep_packages, seconds=seconds, source=source
+        )
+    show(outcome, lambda: "\n".join(_outcome_lines(found.head.run, outcome)), as_json=as_json)
+
+
+def _take_back(
+    found: run_journal.Run,
+    changes: PhaseChanges,
+    places: Places,
+    *,
+    force: bool,
+    keep_packages: bool,
+    seconds: int,
+    source: str,
+) -> rollback.Outcome:
+    plan = rollback.plan_rollback(changes, rollback.present())
     rollback.require_unchanged(plan, force=force)
     kept = found.directory / "changes" / f"kept-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     left: list[str] = []
@@ -139,14 +157,13 @@ def rollback_(
         rollback.restore_files(again, objects=objects_of(places), kept=kept)
         left += rollback.restore_runtime(again)
         left += rollback.verify(changes, rollback.present())
-    lifeline.write_note(found.directory / "changes" / "taken-back", datetime.now(UTC))
-    outcome = rollback.Outcome(
+    run_journal.note_taken_back(found, datetime.now(UTC))
+    return rollback.Outcome(
         restored=restored,
         purged=purged,
         kept=kept if kept.exists() else None,
         left=tuple(dict.fromkeys(left)),
     )
-    show(outcome, lambda: "\n".join(_outcome_lines(found.head.run, outcome)), as_json=as_json)
 
 
 def objects_of(places: Places) -> Path:
@@ -172,7 +189,7 @@ def _refuse_later_runs(run: run_journal.Run, places: Places) -> None:
         for other in run_journal.list_runs(places.runs)
         if other.head.run > run.head.run
         and first_snapshot(other.directory) is not None
-        and not _taken_back(other.directory)
+        and not other.taken_back
         and any(each.files for each in recorded(other.directory, objects=objects_of(places)))
     ]
     if later:
@@ -181,10 +198,6 @@ def _refuse_later_runs(run: run_journal.Run, places: Places) -> None:
             f"Later runs changed something too: {', '.join(later)}.",
             hint=f"Take the newest back first: intramuros harden rollback {later[-1]}",
         )
-
-
-def _taken_back(directory: Path) -> bool:
-    return (directory / "changes" / "taken-back").exists()
 
 
 def _lines(phases: list[PhaseChanges]) -> list[str]:

@@ -11,7 +11,7 @@ from appliance.kernel.errors import BadInput
 from appliance.kernel.terminal import harmless, table
 from installer import handover, secrets
 from installer.answers import Answers
-from installer.apply import Request, apply, keep_answers, unfinished
+from installer.apply import Request, apply, unfinished
 from installer.cli.bundle_option import bundle_option, open_bundle
 from installer.cli.harden import objects_of
 from installer.cli.hooks import TerminalHooks
@@ -19,6 +19,7 @@ from installer.cli.output import Narrator, duration, json_option, require_root, 
 from installer.cli.prepare import Prepared, force_admin_option, prepare, refuse_unless_ready
 from installer.harden.recorder import ChangeRecorder
 from installer.in_effect import secrets_in_effect, volume_is_ready
+from installer.password import passphrase_weakness
 from installer.places import Places
 from installer.plan import plan_text
 
@@ -63,14 +64,13 @@ def install(
     given = _collect_secrets(prepared.answers, places, check=check)
     if not (yes or check):
         _ask_first(prepared, places)
-    if not check:
-        keep_answers(answers_file.read_bytes(), places)
     hooks = TerminalHooks(Narrator(as_json=as_json), recovery_key_out=recovery_key_out)
     hooks.listen()
     result = apply(
         Request(
             plan=prepared.plan,
             answers=prepared.answers,
+            answers_text=prepared.text,
             bundle_root=prepared.bundle.root if prepared.bundle else None,
             secrets=given,
             check=check,
@@ -127,6 +127,8 @@ def _collect_secrets(answers: Answers, places: Places, *, check: bool) -> dict[s
                 hint="Name its file in the answers: storage.passphrase_file",
             )
         text: str = click.prompt(name.replace("_", " "), hide_input=True, confirmation_prompt=True, err=True)
+        if fault := passphrase_weakness(text):
+            raise BadInput("storage.passphrase_weak", f"The passphrase {fault}.", hint="Five words are good.")
         given[name] = text.encode() + b"\n"
     return given
 

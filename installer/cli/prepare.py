@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from appliance.kernel.errors import Conflict, NotFound
-from installer.answers import Answers, read_answers
+from installer.answers import Answers, parse_answers, read_text_of
 from installer.cli.output import findings_table, say
 from installer.findings import failures, in_the_way
 from installer.plan import Plan, make_plan
@@ -35,6 +35,8 @@ class Prepared:
     """Answers, plan and bundle that belong together."""
 
     answers: Answers
+    text: bytes
+    """What the answers were read from."""
     plan: Plan
     bundle: OpenedBundle | None
 
@@ -48,7 +50,8 @@ def prepare(
     only: Sequence[str] = (),
 ) -> Prepared:
     """Read the answers and plan. Raises what reading raises; nothing is changed."""
-    answers = read_answers(answers_file)
+    text = read_text_of(answers_file)
+    answers = parse_answers(text, name=str(answers_file))
     folder = playbooks if playbooks is not None else find_playbooks(bundle)
     plan = make_plan(
         book=book,
@@ -58,7 +61,7 @@ def prepare(
         playbooks_digest=digest_playbooks(folder),
         only=only,
     )
-    return Prepared(answers=answers, plan=plan, bundle=bundle)
+    return Prepared(answers=answers, text=text, plan=plan, bundle=bundle)
 
 
 def refuse_unless_ready(prepared: Prepared, *, force_admin: bool, as_json: bool, hardening_only: bool = False) -> None:

@@ -21,6 +21,7 @@ from appliance.kernel.errors import BadInput, Conflict, Forbidden
 from appliance.kernel.private import write_private
 from appliance.kernel.terminal import harmless, table
 from installer import secrets as laid
+from installer.password import passphrase_weakness
 from installer.storage import header_backup, journal, recovery_key, rotation, setup, tang
 from installer.storage.header import Purpose, read_header
 from installer.storage.keyfiles import KeyFiles, given_secret, key_files
@@ -257,10 +258,8 @@ def _secret(prompt: str, file: Path | None, *, twice: bool = False) -> str:
 
 def _new_passphrase(file: Path | None) -> str:
     secret = _secret("New passphrase", file, twice=True)
-    if len(secret) < 12:
-        raise BadInput(
-            "storage.passphrase_short", "A passphrase needs 12 characters at least.", hint="Five words are good."
-        )
+    if fault := passphrase_weakness(secret):
+        raise BadInput("storage.passphrase_weak", f"The passphrase {fault}.", hint="Five words are good.")
     return secret
 
 

@@ -186,12 +186,6 @@ def restore(*, root: Path = ROOT, run: Run = run_command) -> Lifeline:
     return after
 
 
-def write_note(path: Path, now: datetime) -> None:
-    """Leave a durable note of when something was done. Raises StorageFailure."""
-    with storage_errors(f"writing {path}"):
-        write_file(path, f"{now.isoformat(timespec='seconds')}\n".encode(), mode=0o600)
-
-
 def require_armed(*, root: Path = ROOT) -> Lifeline:
     """Return the armed lifeline. Raises NotFound or Conflict."""
     lifeline = latest(root=root)

@@ -52,8 +52,8 @@ def format_and_open(
         done.append(f"adopted the volume {header.uuid} on {volume.device}")
     if table is not None and table.ready:
         _require_same(volume, table, header)
-    elif header is None or table is None or table.uuid != header.uuid or not _can_go_on(volume, places, header, given):
-        _format(volume, request, places, resumed=table, images=images)
+    elif header is None or not _same(table, header) or not _can_go_on(volume, places, header, given):
+        _format(volume, request, places, ours=_same(table, header), images=images)
         done.append(f"formatted {volume.device}")
     mapping = volume.mapping(places)
     if not mapping.exists():
@@ -103,7 +103,7 @@ def foresee(volume: Volume, request: StorageRequest, places: Places, *, images: 
     steps: list[str] = []
     if table is not None and table.ready:
         _require_same(volume, table, header)
-    elif table is None:
+    elif not _same(table, header):
         findings = device.inspect(volume.device, images=images)
         device.require_usable(volume.device, findings, wipe=request.wipe, named=request.device)
         header = None
@@ -113,12 +113,12 @@ def foresee(volume: Volume, request: StorageRequest, places: Places, *, images: 
     return tuple(steps)
 
 
-def _format(volume: Volume, request: StorageRequest, places: Places, *, resumed: Table | None, images: bool) -> None:
+def _format(volume: Volume, request: StorageRequest, places: Places, *, ours: bool, images: bool) -> None:
     if volume.mapping(places).exists():
         raise Conflict("storage.open", f"{volume.mapping(places)} is open; it is not formatted under somebody's feet.")
     findings = device.inspect(volume.device, images=images)
-    # An interrupted set-up of ours had permission, and wrote what is there now.
-    ours = resumed is not None and resumed.device == str(volume.device)
+    # An interrupted set-up of ours had permission, and wrote what is there now. A disk's name proves nothing: after a
+    # boot it may be another disk's.
     wipe = request.device if ours else request.wipe
     device.require_usable(volume.device, findings, wipe=wipe, named=request.device)
     memory_folder(places.run)
@@ -131,6 +131,10 @@ def _format(volume: Volume, request: StorageRequest, places: Places, *, resumed:
     if findings.signatures:
         device.wipe_signatures(volume.device)
     cryptsetup.format_volume(volume, uuid=number, key_file=places.bootstrap_key)
+
+
+def _same(table: Table | None, header: Header | None) -> bool:
+    return table is not None and header is not None and table.uuid == header.uuid
 
 
 def _can_go_on(volume: Volume, places: Places, header: Header, given: Secrets) -> bool:

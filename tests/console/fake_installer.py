@@ -10,7 +10,7 @@ from pathlib import Path
 
 from appliance.kernel.errors import IntramurosError
 from installer import handover
-from installer.answers import Answers, check_answers, read_answers
+from installer.answers import Answers, check_answers, parse_answers
 from installer.events import (
     Failed,
     Note,
@@ -132,10 +132,10 @@ class FakeInstaller:
     def unfinished(self) -> Unfinished | None:
         return self.before
 
-    def begin(self, answers: Answers, file: Path) -> None:
+    def begin(self, answers: Answers, text: str) -> None:
         self._fail("begin")
-        assert read_answers(file) == answers
-        self.begun.append((answers, file.read_text()))
+        assert parse_answers(text.encode(), name="answers") == answers
+        self.begun.append((answers, text))
 
     def follow(self) -> Iterator[StepEvent]:
         for number, (name, title) in enumerate(PHASES, 1):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.kernel.errors import BadInput, StorageFailure
+from appliance.kernel.errors import BadInput, IntramurosError, StorageFailure
 from installer.answer_rules import contradictions
 from installer.answers import Answers, check_answers
 from installer.events import Failed, Note, PhaseDone, PhaseSkipped, PhaseStarted, Progress, TaskDone
@@ -209,6 +209,32 @@ def test_offers_are_read_from_the_systems_own_words() -> None:
     }
     assert empty_disks(disks, {"/dev/vdb": "/dev/disk/by-id/data"}) == ("/dev/disk/by-id/data",)
     assert empty_disks(None, {}) == ()
+
+
+def test_leaving_before_the_first_look_keeps_what_was_typed_before(tmp_path: Path) -> None:
+    draft = tmp_path / "draft.toml"
+    first = Visit(FakeInstaller(), draft)
+    first.look()
+    first.set("hostname", "box-9")
+    first.save()
+    Visit(FakeInstaller(), draft).save()
+    again = Visit(FakeInstaller(), draft)
+    again.look()
+    assert again.texts["hostname"] == "box-9"
+
+
+def test_damaged_draft_is_looked_at_again(tmp_path: Path) -> None:
+    draft = tmp_path / "draft.toml"
+    draft.write_text("= [")
+    visit = Visit(FakeInstaller(), draft)
+    with pytest.raises(IntramurosError):
+        visit.look()
+    hosts = [visit.machine.host]
+    draft.unlink()
+    visit.look()
+    hosts.append(visit.machine.host)
+    assert [bool(host) for host in hosts] == [False, True]  # the checks look again while they know no machine
+    visit.set("hostname", "box-9")
 
 
 def test_certificate_is_for_the_name_that_the_box_gets(tmp_path: Path) -> None:

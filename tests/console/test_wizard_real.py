@@ -15,6 +15,7 @@ import pytest
 from appliance.kernel.errors import BadInput
 from appliance.kernel.problem import Problem
 from installer import run_journal
+from installer.cli.prepare import OpenedBundle
 from installer.events import Note
 from installer.places import Places
 from installer.run_journal import Head, Journal, Result
@@ -66,6 +67,22 @@ def test_secrets_lie_in_memory_for_root_alone(places: Places) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
     assert (places.secrets / "storage_passphrase").read_text() == "correct horse battery\n"
     assert (places.secrets / "admin_password_hash").read_text().startswith("$y$")
+
+
+def test_installer_gets_the_answers_that_its_own_person_agreed_to(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two consoles share the folder of drafts; what one starts is not what the other has planned meanwhile."""
+    started: list[list[str]] = []
+    monkeypatch.setattr("tui.install.real.process.start", lambda words, **_: started.append(words))
+    box, answers = ThisBox(None, places=places), judge(LUKS).answers
+    assert answers is not None
+    box._bundle = OpenedBundle(root=Path("/media/stick"), version="1", digest="d")
+    (places.state / "wizard").mkdir(parents=True)
+    box.begin(answers, "of this console")
+    (places.state / "wizard" / "answers.toml").write_text("of the other console")
+    (words,) = started
+    assert Path(words[words.index("--answers") + 1]).read_text() == "of this console"
 
 
 def test_recovery_key_is_made_until_one_was_confirmed(places: Places) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from installer.answers import Answers
@@ -98,7 +97,7 @@ class Backend(Protocol):
     def unfinished(self) -> Unfinished | None:
         """A run to go on with."""
 
-    def begin(self, answers: Answers, file: Path) -> None:
+    def begin(self, answers: Answers, text: str) -> None:
         """Start the run with an answer file that holds these answers. Returns at once."""
 
     def follow(self) -> Iterator[StepEvent]:

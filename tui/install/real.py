@@ -39,6 +39,7 @@ from installer.plan import make_plan
 from installer.playbooks import digest_playbooks, read_book
 from installer.preflight import preflight
 from installer.storage import recovery_key
+from tui.install.answer_file import save_answers
 from tui.install.backend import Machine, PlannedStep, Problem, Report, Unfinished
 from tui.install.offers import offers
 
@@ -143,15 +144,17 @@ class ThisBox:
 
     def unfinished(self) -> Unfinished | None:
         """The newest run, when it goes on or did not end well."""
-        run = run_journal.latest(self._places.runs)
+        run = run_journal.latest_that_changed(self._places.runs)
         alive = holder(self._places.lock) is not None
-        if run is None or run.head.check or run.head.book != _BOOK or (run.state == "done" and not alive):
+        if run is None or run.head.book != _BOOK or ((run.state == "done" or run.taken_back) and not alive):
             return None
         phase = next((entry.phase for entry in reversed(run.entries) if entry.phase), "the beginning")
         return Unfinished(run=run.head.run, since=run.head.at, phase=phase, alive=alive)
 
-    def begin(self, answers: Answers, file: Path) -> None:
-        """Start the installer in a session of its own."""
+    def begin(self, answers: Answers, text: str) -> None:
+        """Start the installer in a session of its own, with a file that no other wizard writes to."""
+        file = self._places.memory / f"answers-of-{os.getpid()}.toml"
+        save_answers(file, text)
         run = run_journal.latest(self._places.runs)
         self._before = (run.head.run, len(run.entries)) if run else ("", 0)
         assert self._bundle is not None
@@ -215,8 +218,8 @@ class ThisBox:
     # Private.
 
     def _installed(self) -> str:
-        run = run_journal.latest(self._places.runs)
-        done = run is not None and run.head.book == _BOOK and not run.head.check and run.state == "done"
+        run = run_journal.latest_that_changed(self._places.runs)
+        done = run is not None and run.head.book == _BOOK and run.state == "done" and not run.taken_back
         return run.entries[-1].at if run is not None and done else ""
 
     def _has(self, answers: Answers) -> bool:

@@ -39,15 +39,12 @@ class Secret:
     """What it has to be, as a sentence."""
 
 
-PASSPHRASE_LEAST = 14
-"""Characters: what opens a stolen disk must outlast whoever took it; spaces and words make it easy."""
-
 SECRET_TEXTS = {
     "storage_passphrase": Secret(
         name="storage_passphrase",
         label="Disk passphrase",
         help="Opens the data volume by hand. Write it down: nobody can read it out of the box.",
-        must=f"At least {PASSPHRASE_LEAST} characters.",
+        must=f"At least {password.PASSPHRASE_LEAST} characters.",
     ),
     "admin_password_hash": Secret(
         name="admin_password_hash",
@@ -81,9 +78,10 @@ class Visit:
 
     def look(self) -> None:
         """Look at the box and at what an earlier visit left. Raises IntramurosError."""
-        self.machine = self.backend.machine()
+        machine = self.backend.machine()
         self.unfinished = self.backend.unfinished()
         earlier = load(self.draft)
+        self.machine = machine
         self.resumed = earlier is not None
         if earlier is None:
             self.texts = {key: self.first_text(field) for key, field in fields().items()}
@@ -105,8 +103,9 @@ class Visit:
         self.touched.add(key)
 
     def save(self) -> None:
-        """Keep what was typed. Raises StorageFailure."""
-        save(self.draft, dict(self.texts))
+        """Keep what was typed; before the first look nothing was. Raises StorageFailure."""
+        if self.texts:
+            save(self.draft, dict(self.texts))
 
     @property
     def verdict(self) -> Verdict:
@@ -167,12 +166,9 @@ class Visit:
 
     def keep_secret(self, name: str, first: str, second: str) -> str:
         """Hand a secret to the backend; return what is wrong with it, or nothing."""
-        if name == "admin_password_hash" and (fault := password.weakness(first)):
+        judge_secret = password.weakness if name == "admin_password_hash" else password.passphrase_weakness
+        if fault := judge_secret(first):
             return fault
-        if len(first) < PASSPHRASE_LEAST:
-            return f"is shorter than {PASSPHRASE_LEAST} characters"
-        if not first.isprintable():
-            return "contains a character that no keyboard at the boot prompt has"
         if first != second:
             return "was not typed the same twice"
         self.backend.keep_secret(name, first)
@@ -210,7 +206,9 @@ class Visit:
     def begin(self) -> None:
         """Start the run, with everything that was planned still to be done."""
         self.running = self._planned()
-        self.backend.begin(self.answers(), self.answers_file)
+        text = self.answer_text()
+        save_answers(self.answers_file, text)
+        self.backend.begin(self.answers(), text)
 
     def take_up(self) -> None:
         """Before a run is followed that goes on already: name its phases, where the kept answers tell them."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,17 @@ def test_faults_of_one_key_name_it(sections: dict[str, Any], said: str) -> None:
     assert said in error.message
 
 
+@pytest.mark.parametrize("kind", [["ed25519"], ["rsa", "-b", "2048"], ["ecdsa", "-b", "256"], ["ecdsa", "-b", "521"]])
+def test_keys_that_openssh_makes_are_taken_and_not_those_that_were_cut_off(tmp_path: Path, kind: list[str]) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-N", "", "-f", str(tmp_path / "key"), "-t", *kind], check=True)
+    public = (tmp_path / "key.pub").read_text().strip()
+    check_answers(complete_answers(admin={"authorized_keys": [public]}), name="a")
+    name, blob, *_ = public.split()
+    for cut in range(4, len(blob) - 4, 4):
+        with pytest.raises(BadInput, match="damaged"):
+            check_answers(complete_answers(admin={"authorized_keys": [f"{name} {blob[:cut]}"]}), name="a")
+
+
 @pytest.mark.parametrize(
     ("sections", "key", "said"),
     [
@@ -91,6 +103,10 @@ def test_faults_of_one_key_name_it(sections: dict[str, Any], said: str) -> None:
         ({"admin": {"user": "intramuros"}}, "admin.user", "account of the system"),
         ({"admin": {"authorized_keys": []}}, "admin.authorized_keys", "nobody could log in"),
         ({"admin": {"authorized_keys": ["ssh-ed25519 AAAA"]}}, "admin.authorized_keys[0]", "damaged"),
+        *(
+            ({"admin": {"authorized_keys": [PUBLIC_KEY[:cut]]}}, "admin.authorized_keys[0]", "damaged")
+            for cut in (36, 44, 52, 76)
+        ),
         ({"admin": {"authorized_keys": ["ssh-dss AAAA"]}}, "admin.authorized_keys[0]", "known key type"),
         ({"admin": {"authorized_keys": ['command="x" ' + PUBLIC_KEY]}}, "admin.authorized_keys[0]", "known key type"),
         ({"admin": {"authorized_keys": [PUBLIC_KEY + "\n" + PUBLIC_KEY]}}, "admin.authorized_keys[0]", "one line"),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from appliance.kernel.errors import InternalError, StorageFailure
+from appliance.kernel.clock import utc_now
+from appliance.kernel.errors import Conflict, InternalError, StorageFailure
 from installer import run_journal, secrets
 from installer.answers import Answers, check_answers
 from installer.apply import Request, apply, unfinished
 from installer.events import Failed, PhaseDone, PhaseSkipped, PhaseStarted, StepEvent
+from installer.lock import one_installer
 from installer.places import Places
 from installer.plan import Plan, make_plan
 from installer.playbooks import read_book
@@ -151,6 +154,59 @@ def test_failure_is_journaled_and_can_go_on(plan: Make, answers: Answers, out: P
     assert (run.state, result.outcome, result.problem.code) == ("failed", "failed", "run.failed")
     assert unfinished(places, digest=request.plan.digest) is not None
     assert unfinished(places, digest="another") is None
+
+
+def test_check_in_between_keeps_a_failed_run_resumable(plan: Make, answers: Answers, out: Path, memory: Path) -> None:
+    hooks, places = Hooks(), Places(root=memory)
+    request = Request(plan=plan(answers), answers=answers)
+    (out / "broken-record").touch()
+    with pytest.raises(InternalError):
+        apply(request, hooks, places=places)
+    (out / "broken-record").unlink()
+    failed = run_journal.get(places.runs, "last").head.run
+    apply(replace(request, check=True), hooks, places=places)
+    assert apply(request, hooks, places=places).run == failed
+
+
+def test_run_that_was_taken_back_is_begun_anew(plan: Make, answers: Answers, out: Path, memory: Path) -> None:
+    hooks, places = Hooks(), Places(root=memory)
+    request = Request(plan=plan(answers), answers=answers)
+    (out / "broken-record").touch()
+    with pytest.raises(InternalError):
+        apply(request, hooks, places=places)
+    failed = run_journal.get(places.runs, "last")
+    (failed.directory / "changes").mkdir()
+    run_journal.note_taken_back(failed, utc_now())
+    (out / "broken-record").unlink()
+    result = apply(request, hooks, places=places)
+    assert (result.run != failed.head.run, result.resumed_after) == (True, ())
+
+
+def test_answers_are_kept_by_the_installer_that_is_at_work_alone(plan: Make, answers: Answers, memory: Path) -> None:
+    places = Places(root=memory)
+    mine, other = (Request(plan=plan(answers), answers=answers, answers_text=text) for text in (b"mine", b"other"))
+    apply(mine, Hooks(), places=places)
+    with one_installer(places), pytest.raises(Conflict):
+        apply(other, Hooks(), places=places)
+    apply(replace(other, check=True), Hooks(), places=places)
+    assert places.answers.read_bytes() == b"mine"
+
+
+def test_phase_that_tells_apt_of_the_medium_is_run_again_when_a_run_goes_on(
+    answers: Answers, tmp_path: Path, out: Path, memory: Path
+) -> None:
+    """The medium may be mounted elsewhere by now."""
+    folder, places = tmp_path / "playbooks", Places(root=memory)
+    write_playbooks(folder, {name: _PHASE.format(name=name, out=out) for name in ("packages", "ground", "record")})
+    plan = make_plan(book="site", phases=read_book(folder, "site"), answers=answers, bundle="", playbooks_digest="")
+    request = Request(plan=plan, answers=answers)
+    (out / "broken-record").touch()
+    with pytest.raises(InternalError):
+        apply(request, Hooks(), places=places)
+    (out / "broken-record").unlink()
+    hooks = Hooks()
+    apply(request, hooks, places=places)
+    assert [event.phase for event in hooks.events if isinstance(event, PhaseDone)] == ["packages", "record"]
 
 
 def test_watcher_that_cannot_write_stops_the_run(plan: Make, answers: Answers, memory: Path) -> None:

@@ -142,6 +142,18 @@ def test_silent_tang_stops_only_the_first_run(name: str, level: Level) -> None:
     assert [finding.level for finding in findings if finding.what == "Tang"] == [level]
 
 
+def test_disk_that_is_not_empty_is_wiped_only_when_it_is_named_once_more() -> None:
+    facts = machine("used_disk")
+    for wipe, levels in (("", [Level.FAIL]), (_LUKS["device"], [Level.WARN])):
+        findings = preflight(facts, answered(storage={**_LUKS, "wipe": wipe}))
+        assert [finding.level for finding in findings if finding.what == "storage.device"] == levels
+
+
+def test_schedule_that_systemd_does_not_know_is_refused() -> None:
+    findings = preflight(machine("smallest", schedule_known=False), answered(backup={"schedule": "every night"}))
+    assert "'every night'" in failed(findings)["backup.schedule"]
+
+
 def test_graphics_cards_are_named_and_not_used() -> None:
     (line,) = [finding for finding in preflight(machine("gpu_server")) if finding.what == "graphics"]
     assert line.level is Level.OK

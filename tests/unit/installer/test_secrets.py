@@ -62,16 +62,44 @@ def test_a_folder_on_disk_is_refused(tmp_path: Path) -> None:
 
 def test_secret_files_must_be_private(tmp_path: Path, memory: Path) -> None:
     file = tmp_path / "pass"
-    file.write_text("correct horse\n")
+    file.write_text("correct horse battery\n")
     file.chmod(0o644)
     answers = check_answers(complete_answers(storage={**_LUKS, "passphrase_file": str(file)}), name="a")
     with pytest.raises(Forbidden, match="0644"):
         secrets.read_sources(answers)
     assert "0644" in secrets.source_faults(answers)[0][1]
     file.chmod(0o600)
-    assert secrets.read_sources(answers) == {STORAGE_PASSPHRASE: b"correct horse\n"}
+    assert secrets.read_sources(answers) == {STORAGE_PASSPHRASE: b"correct horse battery\n"}
     assert secrets.source_faults(answers) == []
     assert secrets.missing(answers, memory) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("hash", "Correct-Horse-7-Battery", "holds no hash"),
+        ("hash", "$y$j9T$x$y\n$y$j9T$x$z", "holds no hash"),
+        ("hash", "$6$rounds=5000$abc$def", ""),
+        ("hash", "!", "holds no hash"),
+        ("passphrase", "correct horse", "shorter than 14"),
+        ("passphrase", "correct horse\nbattery staple", "not one line"),
+        ("passphrase", " \n", "is empty"),
+        ("passphrase", "correct horse battery\n", ""),
+    ],
+)
+def test_secret_that_would_lock_people_out_is_told_beforehand(
+    tmp_path: Path, name: str, content: str, fault: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(content)
+    file.chmod(0o600)
+    named = (
+        {"admin": {"password_hash_file": str(file)}}
+        if name == "hash"
+        else {"storage": {**_LUKS, "passphrase_file": str(file)}}
+    )
+    found = secrets.source_faults(check_answers(complete_answers(**named), name="a"))
+    assert [fault in text for _, text in found] == ([True] if fault else [])
 
 
 def test_file_of_a_secret_that_the_box_has_taken_over_may_be_gone(tmp_path: Path) -> None:

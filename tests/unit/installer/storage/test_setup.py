@@ -70,6 +70,38 @@ def test_a_set_up_whose_key_was_lost_begins_anew(blank: Image) -> None:
     assert read_table(blank.places.table).ready
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        ["mkfs.ext4", "-q", "-F"],
+        [
+            "cryptsetup",
+            "--batch-mode",
+            "luksFormat",
+            "--pbkdf-force-iterations",
+            "4",
+            "--pbkdf-memory",
+            "32",
+            "--key-file",
+            "/etc/hostname",
+        ],
+    ],
+)
+def test_disk_that_took_the_name_of_an_interrupted_set_ups_one_is_refused(blank: Image, foreign: list[str]) -> None:
+    blank.format()
+    with blank.device.open("r+b") as stream:
+        stream.write(b"\0" * (16 << 20))
+    subprocess.run([*foreign, str(blank.device)], check=True)
+    before = blank.device.read_bytes()
+    with pytest.raises(Conflict) as caught:
+        blank.format()
+    assert caught.value.code == "storage.device_not_empty"
+    with pytest.raises(Conflict) as caught:
+        setup.foresee(blank.volume, blank.request(), blank.places, images=True)
+    assert caught.value.code == "storage.device_not_empty"
+    assert blank.device.read_bytes() == before
+
+
 def test_what_an_interrupted_set_up_left_is_cleared(blank: Image) -> None:
     blank.format()
     unlock = blank.places.bootstrap_key
