@@ -15,7 +15,7 @@ from pathlib import Path
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import Conflict, InternalError, storage_errors
 from installer.harden.changes import Change, PhaseChanges
-from installer.harden.snapshot import TABLE, Entry, Run, entry_of, read_object, run_command
+from installer.harden.snapshot import TABLE, Entry, Run, entry_of, read_object, run_command, to_name
 
 # Rewritten by tools whenever anything near them changes; nobody edits them, so they never stand in the way.
 DERIVED = (
@@ -98,10 +98,10 @@ def restore_files(plan: Plan, *, objects: Path, kept: Path, root: Path = Path("/
         existed = [change for change in everything if change.before is not None]
         for change in sorted(existed, key=lambda each: each.path):
             assert change.before is not None
-            _put(root / change.path.lstrip("/"), change.before, objects)
+            _put(_file(root, change.path), change.before, objects)
         for change in sorted(everything, key=lambda each: each.path, reverse=True):
             if change.before is None:
-                _remove(root / change.path.lstrip("/"))
+                _remove(_file(root, change.path))
     return len(everything)
 
 
@@ -147,7 +147,11 @@ def verify(changes: PhaseChanges, now: Callable[[str], Entry | None]) -> list[st
 
 def present(root: Path = Path("/")) -> Callable[[str], Entry | None]:
     """Return what tells what is at a path now."""
-    return lambda path: entry_of(root / path.lstrip("/"))
+    return lambda path: entry_of(_file(root, path))
+
+
+def _file(root: Path, path: str) -> Path:
+    return root / to_name(path).lstrip("/")
 
 
 def _put(file: Path, entry: Entry, objects: Path) -> None:
@@ -166,7 +170,7 @@ def _put(file: Path, entry: Entry, objects: Path) -> None:
     temporary = file.with_name(f".{file.name}.intramuros-rollback")
     temporary.unlink(missing_ok=True)
     if entry.kind == "link":
-        temporary.symlink_to(entry.target)
+        temporary.symlink_to(to_name(entry.target))
         os.chown(temporary, entry.uid, entry.gid, follow_symlinks=False)
     else:
         write_file(temporary, read_object(objects, entry.digest), mode=0o600)
@@ -185,10 +189,10 @@ def _remove(file: Path) -> None:
 
 
 def _keep_copy(root: Path, path: str, kept: Path) -> None:
-    source = root / path.lstrip("/")
+    source = _file(root, path)
     if not source.exists() and not source.is_symlink():
         return
-    target = kept / path.lstrip("/")
+    target = _file(kept, path)
     target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if source.is_dir() and not source.is_symlink():
         target.mkdir(exist_ok=True, mode=0o700)

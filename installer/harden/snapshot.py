@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,9 @@ IGNORED = (
 PARAMETERS = ("dev/tty", "fs", "kernel", "net/core", "net/ipv4", "net/ipv6", "vm")
 TABLE = ("inet", "intramuros")
 
+_STRAY = re.compile("[\udc80-\udcff]")
+_MARKED = re.compile("\0([0-9a-f]{2})")
+
 Kind = Literal["file", "folder", "link"]
 Run = Callable[[Sequence[str]], process.Outcome]
 
@@ -58,7 +62,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What was there. `table` is the listing of our nftables table, or None when it did not exist."""
+    """What was there. Paths are as `to_text` writes them; `table` is the listing of our nftables table, None without."""
 
     entries: dict[str, Entry]
     packages: dict[str, str]
@@ -88,6 +92,16 @@ def entry_of(file: Path) -> Entry | None:
         return _entry(file, None)
     except FileNotFoundError:
         return None
+
+
+def to_text(name: str) -> str:
+    """Return a name as JSON can hold it: a byte that is no UTF-8 becomes NUL, which no name has, and two digits."""
+    return _STRAY.sub(lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", name)
+
+
+def to_name(text: str) -> str:
+    """Return the name that `to_text` wrote, as Python's functions of files take it."""
+    return _MARKED.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text)
 
 
 def read_object(objects: Path, digest: str) -> bytes:
@@ -146,14 +160,14 @@ def _named(root: Path, file: Path) -> Iterator[tuple[str, Path]]:
     path = "/" + str(file.relative_to(root))
     kind = stat.S_IFMT(file.lstat().st_mode)
     if kind in {stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK} and not path.startswith(IGNORED):
-        yield path, file
+        yield to_text(path), file
 
 
 def _entry(file: Path, objects: Path | None) -> Entry:
     status = file.lstat()
     mode, uid, gid = f"{stat.S_IMODE(status.st_mode):04o}", status.st_uid, status.st_gid
     if stat.S_ISLNK(status.st_mode):
-        return Entry(kind="link", mode="0777", uid=uid, gid=gid, target=str(file.readlink()))
+        return Entry(kind="link", mode="0777", uid=uid, gid=gid, target=to_text(str(file.readlink())))
     if stat.S_ISDIR(status.st_mode):
         return Entry(kind="folder", mode=mode, uid=uid, gid=gid)
     data = file.read_bytes()

@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from appliance.kernel.errors import Conflict, IntegrityFailure
 from appliance.kernel.process import Outcome
 from installer.harden import rollback
 from installer.harden.changes import PhaseChanges, compare
-from installer.harden.snapshot import Snapshot, read_object, take
+from installer.harden.snapshot import Snapshot, read_object, read_snapshot, take, write_snapshot
 
 
 def _run(argv: Sequence[str]) -> Outcome:
@@ -94,6 +95,25 @@ def test_force_keeps_a_copy_of_what_somebody_changed(machine: Machine) -> None:
     machine.roll_back(changes, force=True)
     assert (machine.root / "etc/ssh/sshd_config").read_text() == "Port 22\n"
     assert (machine.kept / "etc/ssh/sshd_config").read_text() == "Port 2222\n"
+
+
+def test_name_that_is_no_text_is_kept_and_comes_back(machine: Machine, tmp_path: Path) -> None:
+    """A file of another encoding, as an old system leaves it, must not end the installation."""
+    name = os.fsdecode(b"caf\xe9.conf")
+    odd, link = machine.root / "etc" / name, machine.root / "etc/odd"
+    odd.write_text("before\n")
+    link.symlink_to(name)
+    before = machine.snapshot()
+    write_snapshot(tmp_path / "before.json", before)
+    assert read_snapshot(tmp_path / "before.json") == before
+    odd.write_text("after\n")
+    link.unlink()
+    changes = compare(before, machine.snapshot(), phase="ground", at="", succeeded=True)
+    changes = msgspec.json.decode(msgspec.json.encode(changes), type=PhaseChanges)
+    assert machine.roll_back(changes) == 2
+    assert odd.read_text() == "before\n"
+    assert link.readlink() == Path(name)
+    assert rollback.verify(changes, rollback.present(machine.root)) == []
 
 
 def test_killed_rollback_is_called_again(machine: Machine) -> None:
