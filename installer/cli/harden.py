@@ -18,7 +18,7 @@ from installer.cli.prepare import force_admin_option, prepare, refuse_unless_rea
 from installer.harden import lifeline, probe, rollback
 from installer.harden.changes import PhaseChanges, merge
 from installer.harden.guard import account_to_prove, guarded
-from installer.harden.recorder import ChangeRecorder, first_snapshot, recorded
+from installer.harden.recorder import ChangeRecorder, first_snapshot, installs, recorded, require_hardening_alone
 from installer.in_effect import secrets_in_effect
 from installer.lock import one_installer
 from installer.places import Places
@@ -74,15 +74,30 @@ def harden(
 @harden.command()
 @json_option
 def runs(as_json: bool) -> None:
-    """List the runs that can be taken back."""
+    """List the runs that hardened this machine, and which of them can be taken back."""
     require_root("read the journals of runs")
     places = Places()
     found = [run for run in run_journal.list_runs(places.runs) if first_snapshot(run.directory) is not None]
-    rows = [
-        (run.head.run, run.head.book, when(run.head.at), run.state, "yes" if run.taken_back else "") for run in found
-    ]
     document = [
-        {"run": row[0], "book": row[1], "at": row[2], "state": row[3], "taken_back": bool(row[4])} for row in rows
+        {
+            "run": run.head.run,
+            "book": run.head.book,
+            "at": when(run.head.at),
+            "state": run.state,
+            "taken_back": run.taken_back,
+            "can_be_taken_back": not installs(run),
+        }
+        for run in found
+    ]
+    rows = [
+        (
+            run.head.run,
+            run.head.book,
+            when(run.head.at),
+            run.state,
+            _back_word(run.taken_back, installs(run)),
+        )
+        for run in found
     ]
     show(
         document,
@@ -113,10 +128,11 @@ def show_(run: str, as_json: bool) -> None:
 def rollback_(
     run: str, check: bool, force: bool, keep_packages: bool, seconds: int, source: str, as_json: bool
 ) -> None:
-    """Take a run back: exactly what it changed. A login is proven before it is final."""
+    """Take a run of hardening alone back: exactly what it changed. A login is proven before it is final."""
     require_root("take a run back")
     places = Places()
     found = run_journal.get(places.runs, run)
+    require_hardening_alone(found)
     changes = merge(_phases(found, places))
     if check:
         plan = rollback.plan_rollback(changes, rollback.present())
@@ -185,19 +201,25 @@ def _phases(run: run_journal.Run, places: Places) -> list[PhaseChanges]:
 def _refuse_later_runs(run: run_journal.Run, places: Places) -> None:
     """A run is taken back from the newest on, like a stack: an older one may be what the newer stands on."""
     later = [
-        other.head.run
+        other
         for other in run_journal.list_runs(places.runs)
         if other.head.run > run.head.run
         and first_snapshot(other.directory) is not None
         and not other.taken_back
         and any(each.files for each in recorded(other.directory, objects=objects_of(places)))
     ]
+    for other in later:
+        require_hardening_alone(other)
     if later:
         raise Conflict(
             "harden.later_runs",
-            f"Later runs changed something too: {', '.join(later)}.",
-            hint=f"Take the newest back first: intramuros harden rollback {later[-1]}",
+            f"Later runs changed something too: {', '.join(other.head.run for other in later)}.",
+            hint=f"Take the newest back first: intramuros harden rollback {later[-1].head.run}",
         )
+
+
+def _back_word(taken_back: bool, installed: bool) -> str:
+    return "yes" if taken_back else "cannot be" if installed else ""
 
 
 def _lines(phases: list[PhaseChanges]) -> list[str]:

@@ -14,14 +14,16 @@ import msgspec
 
 from appliance.kernel.clock import Clock, to_text, utc_now
 from appliance.kernel.durable import write_file
-from appliance.kernel.errors import IntegrityFailure, storage_errors
+from appliance.kernel.errors import Conflict, IntegrityFailure, storage_errors
 from installer import run_journal
 from installer.harden.changes import PhaseChanges, changed_tasks, compare
 from installer.harden.snapshot import Run, Snapshot, read_snapshot, run_command, take, write_snapshot
 from installer.playbooks import Phase
 
 PHASES = ("ground", "hardening", "access", "record", "closing")
-"""The phases that harden; what the appliance itself installs has other ways to be removed."""
+"""The phases that harden."""
+_INSTALLING = frozenset({"storage", "appliance"})
+"""Phases that are not recorded, and write into the same files: accounts, groups, mounts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,21 @@ def recorded(directory: Path, *, objects: Path, root: Path = Path("/"), run: Run
             before = read_snapshot(_before(directory, phase))
             found.append(compare(before, now, phase=phase, at="", succeeded=False))
     return found
+
+
+def installs(run: run_journal.Run) -> bool:
+    """Tell whether a run set up more than hardening, so that the state before it would miss accounts and mounts."""
+    return any(entry.kind == "phase_begun" and entry.phase in _INSTALLING for entry in run.entries)
+
+
+def require_hardening_alone(run: run_journal.Run) -> None:
+    """Refuse to take an installation back. Raises Conflict that says what to do instead."""
+    if installs(run):
+        raise Conflict(
+            "harden.installation",
+            f"The run {run.head.run} is an installation: accounts and mounts stand in the files that it hardened.",
+            hint="Change the answers and install again, or set the machine up anew; hardening alone can be taken back.",
+        )
 
 
 def first_snapshot(directory: Path) -> Snapshot | None:

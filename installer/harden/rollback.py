@@ -161,22 +161,29 @@ def _put(file: Path, entry: Entry, objects: Path) -> None:
         return
     if there is not None and there.kind != entry.kind:
         _remove(file)
+    elif there is not None and (there.digest, there.target) == (entry.digest, entry.target):
+        _give(file, entry)  # the same file: its hard links, access lists and extended attributes stay
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     if entry.kind == "folder":
         file.mkdir(exist_ok=True)
-        os.chown(file, entry.uid, entry.gid)
-        file.chmod(int(entry.mode, 8))
+        _give(file, entry)
         return
     temporary = file.with_name(f".{file.name}.intramuros-rollback")
     temporary.unlink(missing_ok=True)
     if entry.kind == "link":
         temporary.symlink_to(to_name(entry.target))
-        os.chown(temporary, entry.uid, entry.gid, follow_symlinks=False)
     else:
         write_file(temporary, read_object(objects, entry.digest), mode=0o600)
-        os.chown(temporary, entry.uid, entry.gid)
-        temporary.chmod(int(entry.mode, 8))
+    _give(temporary, entry)
     temporary.replace(file)
+
+
+def _give(file: Path, entry: Entry) -> None:
+    """Set owner, then mode: a new owner takes the set-user bit away."""
+    os.chown(file, entry.uid, entry.gid, follow_symlinks=False)
+    if entry.kind != "link":
+        file.chmod(int(entry.mode, 8))
 
 
 def _remove(file: Path) -> None:

@@ -62,7 +62,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What was there. Paths are as `to_text` writes them; `table` is the listing of our nftables table, None without."""
+    """What was there. Paths are as `to_text` writes them; `table` is the listing of our nftables table, or None."""
 
     entries: dict[str, Entry]
     packages: dict[str, str]

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from appliance.kernel.errors import Conflict
 from appliance.kernel.process import Outcome
 from installer import run_journal
 from installer.events import TaskDone
 from installer.harden import rollback
 from installer.harden.changes import merge
-from installer.harden.recorder import ChangeRecorder, first_snapshot, recorded
+from installer.harden.recorder import ChangeRecorder, first_snapshot, recorded, require_hardening_alone
 from installer.harden.snapshot import take
 from installer.playbooks import Phase, RoleLine, TaskLine
 from installer.run_journal import Head, Journal
@@ -87,6 +88,19 @@ def test_phases_that_do_not_harden_are_not_recorded(recorder: ChangeRecorder, di
     recorder.after("appliance", directory, succeeded=True)
     assert recorded(directory, objects=recorder.objects, root=root, run=_run) == []
     assert first_snapshot(directory) is None
+
+
+@pytest.mark.parametrize("phase", ["storage", "appliance"])
+def test_installation_is_not_taken_back_once_it_wrote_accounts_or_mounts(directory: Path, phase: str) -> None:
+    """/etc/passwd as it was before would have no accounts for the services that stay."""
+    now = datetime(2026, 11, 25, tzinfo=UTC)
+    journal = Journal(directory)
+    journal.note(now, "phase_begun", phase="ground")
+    require_hardening_alone(run_journal.get(directory.parent, directory.name))
+    journal.note(now, "phase_begun", phase=phase)
+    with pytest.raises(Conflict, match="is an installation") as refused:
+        require_hardening_alone(run_journal.get(directory.parent, directory.name))
+    assert "install again" in refused.value.hint
 
 
 def test_first_snapshot_is_the_state_before_the_run(recorder: ChangeRecorder, directory: Path, root: Path) -> None:

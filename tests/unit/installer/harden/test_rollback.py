@@ -162,6 +162,18 @@ def test_owner_and_mode_are_part_of_the_change(machine: Machine) -> None:
     assert (status.st_mode & 0o777, status.st_uid) == (0o644, os.getuid())
 
 
+def test_same_content_keeps_its_hard_links_and_attributes(machine: Machine) -> None:
+    """Where a run set mode and owner alone, the file itself stays: it may have an access list."""
+    file, twin = machine.root / "etc/ssh/sshd_config", machine.root / "etc/ssh/twin"
+    twin.hardlink_to(file)
+    before = machine.snapshot()
+    file.chmod(0o600)
+    number = file.stat().st_ino
+    machine.roll_back(compare(before, machine.snapshot(), phase="ground", at="", succeeded=True))
+    assert machine.snapshot() == before
+    assert (file.stat().st_ino, file.stat().st_nlink) == (number, 2)
+
+
 def test_runtime_that_cannot_go_back_is_named(machine: Machine) -> None:
     changes = machine.harden()
     plan = rollback.plan_rollback(changes, rollback.present(machine.root))
