@@ -187,8 +187,8 @@ class Console(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Lifeline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The timer that restores firewall, SSH and PAM unless a new login was proven."""
 
-    seconds: Annotated[int, msgspec.Meta(ge=30, le=3600)] = 180
-    """How long the box waits for the proof."""
+    seconds: Annotated[int, msgspec.Meta(ge=120, le=3600)] = 180
+    """How long the box waits for the proof; the roles' own work has to fit between two of its starts."""
     probe_from: str = ""
     """Address the proof comes from; empty means yours, or else one of the first admin network."""
 

@@ -141,7 +141,15 @@ def arm(
 
 
 def extend(*, root: Path = ROOT, run: Run = run_command) -> Lifeline:
-    """Start the armed lifeline's seconds anew. Raises Conflict when it is not armed (any more)."""
+    """Start the armed lifeline's seconds anew. Raises Conflict when it is not armed (any more).
+
+    When its time ran out, whoever calls this was still changing something while the old state came back: it is brought
+    back once more before the refusal, because nothing else will do it.
+    """
+    present = latest(root=root)
+    if present is not None and present.state in {State.RESTORING, State.RESTORED}:
+        run(["systemctl", "start", SERVICE])  # waits for the timer's own to end; none is left once it did
+        restore(root=root, run=run)
     lifeline = require_armed(root=root)
     outcome = run(["systemctl", "restart", TIMER])
     if outcome.status != 0:

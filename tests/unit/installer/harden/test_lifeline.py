@@ -142,6 +142,19 @@ def test_extending_needs_an_armed_lifeline(root: Path, system: FakeSystem) -> No
         lifeline.extend(root=root, run=system)
 
 
+@pytest.mark.parametrize("state", ["restored", "restoring"])
+def test_what_was_changed_while_the_timer_restored_is_taken_back_too(
+    root: Path, system: FakeSystem, state: str
+) -> None:
+    """A role that outlasts the timer goes on writing; its end is the first moment at which somebody notices."""
+    armed = _arm(root, system)
+    (armed.directory / "state").write_text(f"{state}\n")
+    system.ran.clear()
+    with pytest.raises(Conflict, match="restored, not armed"):
+        lifeline.extend(root=root, run=system)
+    assert system.names() == [f"systemctl start {SERVICE}", "sh restore"]
+
+
 def test_restoring_works_again_after_the_timer_did(root: Path, system: FakeSystem) -> None:
     armed = _arm(root, system)
     assert lifeline.restore(root=root, run=system).state is State.RESTORED
