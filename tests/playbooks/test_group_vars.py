@@ -1,0 +1,41 @@
+"""What the answers become for the roles, as Ansible itself evaluates it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.parsing.dataloader import DataLoader  # type: ignore[import-untyped]
+from ansible.template import Templar  # type: ignore[import-untyped]
+
+from installer.answers import as_document, check_answers
+from tests.quality.sources import ROOT
+from tests.unit.installer.complete_answers import complete_answers
+
+_THUMBPRINT = "Vuz2KD0aRg2Rpz2dQ7oFPuN1dHYg2D8HJxj8ZPVM0Wk"
+
+
+@pytest.mark.parametrize(
+    ("servers", "ports"),
+    [
+        ((), [80, 7500]),
+        (("http://192.0.2.9",), [80]),
+        (("http://192.0.2.9:7500",), [7500]),
+        (("http://192.0.2.9:9090", "http://[2001:db8::9]", "http://192.0.2.8:9090/"), [80, 9090]),
+    ],
+)
+def test_firewall_lets_the_box_reach_the_ports_that_tang_is_at(servers: tuple[str, ...], ports: list[int]) -> None:
+    """Whatever port it is: the first unlocking happens before the firewall stands, the next after a restart."""
+    storage: dict[str, Any] = {"mode": "luks", "device": "/dev/disk/by-id/data", "unlock": ["tang"]}
+    tang = {
+        "storage": storage | {"tang_servers": [{"url": url, "thumbprint": _THUMBPRINT} for url in servers]},
+        "network": {"tang": ["192.0.2.0/24", "2001:db8::/64"]},
+    }
+    assert _evaluated("firewall_tang_ports", tang if servers else {}) == ports
+
+
+def _evaluated(name: str, sections: dict[str, Any]) -> Any:
+    loader = DataLoader()
+    variables = loader.load_from_file(str(ROOT / "playbooks" / "group_vars" / "all.yml"), trusted_as_template=True)
+    answers = as_document(check_answers(complete_answers(**sections), name="answers.toml"))
+    return Templar(loader=loader, variables={**variables, "answers": answers}).template(variables[name])
