@@ -35,6 +35,8 @@ _SITE = {
     "firewall_ntp": ["10.0.9.123"],
     "firewall_egress": [{"to": "10.0.9.22", "port": 22, "protocol": "tcp", "user": "root"}],
 }
+_LINK = {"prefix": {"addr": "fe80::", "len": 10}}
+_DHCP = {(None, 68), (json.dumps(_LINK), 546)}
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("nft") is None, reason="needs root and nft to load a ruleset"
@@ -75,7 +77,30 @@ def test_ports_open_to_declared_zones_alone(ruleset: list[dict[str, Any]]) -> No
         ("@admin6", 22),
         *((f"@{zone}{family}", 8443) for zone in ("admin", "clients", "fleet") for family in "46"),
     }
-    assert _accepted(ruleset, "input", "udp") == {(None, 68)}  # DHCP's answers
+    assert _accepted(ruleset, "input", "udp") == _DHCP  # its answers
+
+
+def test_dhcp_of_both_families_begins_and_renews(ruleset: list[dict[str, Any]]) -> None:
+    out = {
+        (json.dumps(_match(rule, "saddr")), _match(rule, "sport"), _match(rule, "dport"))
+        for rule in _rules(ruleset, "output")
+        if _verdict(rule) == "accept" and _match(rule, "dport") in [67, 547]
+    }
+    assert out == {("null", 68, 67), (json.dumps(_LINK), 546, 547)}
+
+
+def test_without_dhcp_neither_family_has_it(tmp_path: Path) -> None:
+    ruleset = _load(_render(_SITE | {"firewall_dhcp": False}), tmp_path)
+    assert _accepted(ruleset, "input", "udp") == set()
+    assert not [rule for rule in _rules(ruleset, "output") if _match(rule, "dport") in [67, 547]]
+
+
+def test_switches_learn_which_groups_the_box_listens_to(ruleset: list[dict[str, Any]]) -> None:
+    """Neighbour discovery is multicast: a switch that hears no reports stops passing it on (RFC 4890, 4.4.1)."""
+    (query,) = [rule for rule in _rules(ruleset, "input") if "mld-listener-query" in json.dumps(rule)]
+    assert (_match(query, "saddr"), _match(query, "hoplimit"), _verdict(query)) == (_LINK, 1, "accept")
+    (said,) = [_match(rule, "type") for rule in _rules(ruleset, "output") if "listener" in json.dumps(rule)]
+    assert set(said["set"]) == {"mld-listener-report", "mld-listener-done", "mld2-listener-report"}
 
 
 def test_answers_go_out_before_the_silent_accounts_are_stopped(ruleset: list[dict[str, Any]]) -> None:
@@ -135,7 +160,7 @@ def test_without_the_gateway_ssh_alone_is_open(tmp_path: Path) -> None:
 
 def test_the_fleet_s_port_is_open_to_other_boxes_alone(tmp_path: Path) -> None:
     ruleset = _load(_render(_SITE | {"firewall_fleet_port": 51820}), tmp_path)
-    assert _accepted(ruleset, "input", "udp") == {(None, 68), ("@fleet4", 51820), ("@fleet6", 51820)}
+    assert _accepted(ruleset, "input", "udp") == _DHCP | {("@fleet4", 51820), ("@fleet6", 51820)}
     out = {
         (_match(rule, "daddr"), _match(rule, "sport"), _match(rule, "dport"))
         for rule in _rules(ruleset, "output")
@@ -221,5 +246,6 @@ def _accepted(ruleset: list[dict[str, Any]], chain: str, protocol: str) -> set[t
             if expression.get("match", {}).get("left", {}).get("payload") == port
         ]
         if ports and _verdict(rule) == "accept":
-            found.add((_match(rule, "saddr"), ports[0]))
+            source = _match(rule, "saddr")
+            found.add((source if isinstance(source, str) else source and json.dumps(source), ports[0]))
     return found
