@@ -24,6 +24,7 @@ from appliance.kernel import process
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import Conflict, InternalError, IntramurosError, NotFound, storage_errors
 from installer.harden.pam_probe import prove_passwords
+from installer.harden.way_back import require_way_back
 
 NAMESPACE = "intramuros-probe"
 OUTER = "im-probe0"
@@ -87,6 +88,7 @@ def prove(
 ) -> Proof:
     """Log in anew from the administrator's address and become root. Raises Conflict that says which part failed."""
     account = _account(probe.admin)
+    require_way_back(probe.source, probe.server, run)
     with ExitStack() as undo:
         folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="intramuros-probe.", dir="/run")))
         key = folder / "key"
@@ -262,7 +264,7 @@ def _network(probe: Probe, run: Run) -> Iterator[None]:
         _must(run, ["ip", "netns", "add", NAMESPACE])
         peer = ["peer", "name", INNER, "address", INNER_MAC, "netns", NAMESPACE]
         _must(run, ["ip", "link", "add", OUTER, "address", OUTER_MAC, "type", "veth", *peer])
-        if probe.family == "-4":  # the way back to the administrator is another interface: strict would drop the probe
+        if probe.family == "-4":  # the way back is another interface here; `require_way_back` looked at the real one
             _must(run, ["sysctl", "-q", "-w", f"net.ipv4.conf.{OUTER}.rp_filter=2"])
         _must(run, [*inside, "sysctl", "-q", "-w", f"net.ipv4.ip_local_port_range={low} {high}"])
         _must(run, ["ip", "link", "set", OUTER, "up"])

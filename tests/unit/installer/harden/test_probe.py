@@ -120,6 +120,20 @@ def test_refused_login_is_not_proven_and_everything_is_removed(home: Path) -> No
     assert not any("chpasswd" in line for line in system.ran)
 
 
+def test_way_back_that_the_kernel_drops_is_not_proven_and_nothing_is_made(home: Path) -> None:
+    system = FakeSystem()
+    address = {"ifname": "eth1", "addr_info": [{"local": _PROBE.server, "prefixlen": 24}]}
+    said = {"address": json.dumps([address]), "route": json.dumps([{"dev": "eth0"}]), "sysctl": "1"}
+
+    def multi_homed(argv: Sequence[str]) -> Outcome:
+        system(argv)
+        return Outcome(status=0, stdout=next((said[word] for word in said if word in argv), ""), stderr="")
+
+    with pytest.raises(Conflict, match="comes in by eth1"):
+        probe.prove(_PROBE, now=_NOW, run=multi_homed)
+    assert not any("netns" in line or "ssh-keygen" in line for line in system.ran)
+
+
 def test_login_that_says_nothing_is_not_proven(home: Path) -> None:
     system = FakeSystem()
     system.login = Outcome(status=0, stdout="This account is currently not available.\n", stderr="")
