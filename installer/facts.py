@@ -20,6 +20,9 @@ from appliance.kernel import process
 from appliance.kernel.errors import IntramurosError
 from installer import secrets
 from installer.answers import Answers
+from installer.harden import stakes
+from installer.harden.probe_source import session_of_caller
+from installer.harden.way_back import WayBack
 from installer.in_effect import has_password, secrets_in_effect
 from installer.places import Places
 
@@ -48,6 +51,7 @@ class Disk(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[str, ...] = ()
     holds: str = ""
     ours: bool = False
+    usb: bool = False
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,10 +94,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     interfaces: tuple[str, ...] = ()
     gpus: tuple[Gpu, ...] = ()
     client: str = ""
+    way_back: WayBack | None = None
+    advertised: tuple[str, ...] = ()
+    on_usb: tuple[str, ...] = ()
     programs_missing: tuple[str, ...] = ()
     appliance_installed: bool = False
     data_disk: Disk | None = None
     admin_has_password: bool | None = None
+    admin_password_age: int | None = None
     timezone_known: bool | None = None
     schedule_known: bool | None = None
     tang_silent: tuple[str, ...] = ()
@@ -106,6 +114,7 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
     """Read the facts. With answers, also those of the devices, files and servers that they name."""
     places = places if places is not None else Places()
     release = _os_release()
+    session = session_of_caller(os.getpid())
     general = Facts(
         os_id=release.get("ID", ""),
         os_version=release.get("VERSION_ID", ""),
@@ -127,7 +136,10 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
         listeners=_listeners(),
         interfaces=tuple(sorted(path.name for path in Path("/sys/class/net").iterdir())),
         gpus=_gpus(Path("/sys/bus/pci/devices")),
-        client=_client(),
+        client=session.client if session is not None else "",
+        way_back=stakes.way_back(session),
+        advertised=stakes.advertised(),
+        on_usb=stakes.mounts_on_usb(),
         programs_missing=tuple(name for name in ("apt-get", "dpkg", "systemctl", "ip") if shutil.which(name) is None),
         appliance_installed=Path("/opt/intramuros/current").exists(),
         secrets_laid=tuple(secrets.laid(places.secrets)) if os.access(places.memory, os.X_OK) else (),
@@ -138,6 +150,7 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
         general,
         data_disk=_disk(answers.storage.device, places) if answers.storage.mode == "luks" else None,
         admin_has_password=has_password(answers.admin.user),
+        admin_password_age=stakes.password_age(answers.admin.user, today=datetime.now(UTC).date()),
         timezone_known=knows_zone(Path("/usr/share/zoneinfo"), answers.timezone),
         schedule_known=_knows_schedule(answers.backup.schedule),
         tang_silent=tuple(server.url for server in answers.storage.tang_servers if not _tang_answers(server.url)),
@@ -259,14 +272,6 @@ def _knows_schedule(text: str) -> bool | None:
         return None
 
 
-def _client() -> str:
-    """Return the address that the caller is logged in from, over sudo too; empty on the box's own console."""
-    from installer.harden.probe_source import session_of_caller
-
-    session = session_of_caller(os.getpid())
-    return str(session.client) if session is not None else ""
-
-
 def _disk(path: str, places: Places) -> Disk:
     real = Path(path).resolve()
     if not real.exists():
@@ -294,6 +299,7 @@ def _disk(path: str, places: Places) -> Disk:
         parts=parts,
         holds=kinds.get("TYPE") or kinds.get("PTTYPE", ""),
         ours=_is_ours(kinds.get("UUID", ""), places),
+        usb=stakes.is_on_usb(real),
     )
 
 

@@ -26,6 +26,7 @@ _DISK_APPLIANCE = 8 << 30
 _DISK_HARDENING = 1 << 30
 _DATA_LEAST = 2 << 30
 _DATA_LITTLE = 20 << 30
+_PASSWORD_DAYS = 365
 _EARLIEST, _LATEST = 2026, 2080
 _VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
 
@@ -51,6 +52,8 @@ def preflight(
     if answers is not None:
         found += [
             *_reachability(facts, answers, force_admin=force_admin),
+            *_way_back(facts, answers),
+            *_usb(facts, hardening_only=hardening_only),
             *_admin(facts, answers),
             *_ssh_port(facts, answers),
             *(() if hardening_only else (*_gateway_port(facts, answers), *_storage(facts, answers))),
@@ -167,6 +170,29 @@ def _reachability(facts: Facts, answers: Answers, *, force_admin: bool) -> Itera
         )
 
 
+def _way_back(facts: Facts, answers: Answers) -> Iterator[Finding]:
+    """Judge what hardening makes of the network: strict reverse paths, quiet ARP, no addresses by a router."""
+    way = facts.way_back
+    if way is not None and (way.elsewhere or not way.knows_neighbour):
+        yield _warn("your way back", f"{way.text}; the hardened kernel drops that", way.hint)
+    for name in facts.advertised:
+        by_ipv6_alone = all(":" in network for network in answers.network.admin)
+        depends = ":" in facts.client if facts.client else by_ipv6_alone
+        yield (_fail if depends else _warn)(
+            "IPv6",
+            f"{name} has its address or default route from a router, and loses it after the next boot",
+            "Hardened, no router is believed. Give it a fixed address and gateway, or DHCPv6 and a fixed gateway.",
+        )
+
+
+def _usb(facts: Facts, *, hardening_only: bool) -> Iterator[Finding]:
+    hint = "Hardening forbids usb-storage: the box would not find it at the next boot. Use an internal disk."
+    if facts.on_usb:
+        yield _fail("USB", f"{', '.join(facts.on_usb)} on a disk at USB", hint)
+    if not hardening_only and facts.data_disk is not None and facts.data_disk.usb:
+        yield _fail("USB", f"storage.device {facts.data_disk.path} is a disk at USB", hint)
+
+
 def _admin(facts: Facts, answers: Answers) -> Iterator[Finding]:
     admin = answers.admin
     comes = bool(admin.password_hash_file) or secrets.ADMIN_PASSWORD_HASH in facts.secrets_laid
@@ -175,6 +201,13 @@ def _admin(facts: Facts, answers: Answers) -> Iterator[Finding]:
             "admin.password_hash_file",
             f"{admin.user} has no password, and sudo asks for it",
             'Let the wizard ask for it, make a hash (intramuros answers password), or set admin.sudo = "nopasswd".',
+        )
+    age = facts.admin_password_age
+    if not comes and age is not None and age > _PASSWORD_DAYS:
+        yield _warn(
+            "admin.user",
+            f"{admin.user}'s password is {age} days old",
+            f"Hardened, a login by password and sudo ask for a new one. Set it before: sudo passwd {admin.user}",
         )
 
 

@@ -14,6 +14,7 @@ import pytest
 from installer.answers import Answers, check_answers
 from installer.facts import Facts, Listener, gather, knows_zone, pam_profiles_waiting
 from installer.findings import Finding, Level, failures
+from installer.harden.way_back import WayBack
 from installer.places import Places
 from installer.preflight import preflight
 from tests.quality.sources import ROOT
@@ -30,6 +31,10 @@ def machine(name: str, **changed: Any) -> Facts:
 
 def answered(**sections: Any) -> Answers:
     return check_answers(complete_answers(**sections), name="answers.toml")
+
+
+def _of(what: str, facts: Facts, answers: Answers) -> list[Finding]:
+    return [finding for finding in preflight(facts, answers) if finding.what == what]
 
 
 def failed(findings: list[Finding]) -> dict[str, str]:
@@ -106,6 +111,55 @@ def test_every_refusal_says_what_to_do(finding: Finding) -> None:
 )
 def test_one_fault_is_named(name: str, sections: dict[str, Any], what: str, said: str) -> None:
     assert said in failed(preflight(machine(name), answered(**sections)))[what]
+
+
+_IPV6_ADMINS = {"network": {"admin": ["2001:db8:1::/64"]}}
+
+
+@pytest.mark.parametrize(
+    ("changed", "sections", "level"),
+    [
+        ({"client": "2001:db8:1::5"}, _IPV6_ADMINS, Level.FAIL),
+        ({"client": ""}, _IPV6_ADMINS, Level.FAIL),
+        ({}, {}, Level.WARN),
+    ],
+    ids=["logged in over it", "no other way in", "IPv4 is the way in"],
+)
+def test_address_by_a_router_is_lost_and_told_before(
+    changed: dict[str, Any], sections: dict[str, Any], level: Level
+) -> None:
+    (found,) = _of("IPv6", machine("rack_server", advertised=("eth0",), **changed), answered(**sections))
+    assert (found.level, "eth0" in found.found) == (level, True)
+
+
+def test_way_back_by_another_interface_is_a_warning() -> None:
+    way = WayBack(source="192.0.2.5", server="10.0.0.2", arrives="eth1", leaves="eth0", next_hop="192.0.2.5")
+    (found,) = _of("your way back", machine("rack_server", way_back=way), answered())
+    assert (found.level, "answers leave by eth0" in found.found) == (Level.WARN, True)
+    good = msgspec.structs.replace(way, leaves="eth1")
+    assert not _of("your way back", machine("rack_server", way_back=good), answered())
+    beside = msgspec.structs.replace(good, next_hop="10.9.9.9", knows_neighbour=False)
+    (found,) = _of("your way back", machine("rack_server", way_back=beside), answered())
+    assert "10.9.9.9" in found.found
+
+
+def test_disks_at_usb_are_refused_since_hardening_forbids_them() -> None:
+    facts = machine("rack_server")
+    assert facts.data_disk is not None
+    at_usb = msgspec.structs.replace(facts.data_disk, usb=True)
+    (found,) = _of("USB", machine("rack_server", data_disk=at_usb), answered(storage=_LUKS))
+    assert (found.level, "/dev/disk/by-id/data" in found.found) == (Level.FAIL, True)
+    (found,) = _of("USB", machine("rack_server", on_usb=("/", "/boot")), answered())
+    assert (found.level, "/, /boot" in found.found) == (Level.FAIL, True)
+
+
+@pytest.mark.parametrize(("age", "warned"), [(None, False), (365, False), (366, True)])
+def test_old_password_of_the_administrator_is_told(age: int | None, warned: bool) -> None:
+    found = _of("admin.user", machine("rack_server", admin_password_age=age), answered())
+    assert [each.level for each in found] == ([Level.WARN] if warned else [])
+    assert not _of(
+        "admin.user", machine("rack_server", admin_password_age=age, secrets_laid=("admin_password_hash",)), answered()
+    )
 
 
 def test_own_address_outside_is_only_a_warning_when_forced() -> None:
