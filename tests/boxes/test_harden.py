@@ -86,6 +86,13 @@ def test_administrator_with_a_password_breaks_no_control(rig: Rig, bundle: Bundl
     write(box, "/var/lib/judge.py", _JUDGE)
     judged = box.sh(f"python3 /var/lib/judge.py {shlex.quote(json.dumps(list(JUDGED)))}").out
     assert json.loads(judged) == JUDGED
+    # Years later: the key still lets in, in a batch too, and sudo asks for a new password instead of refusing.
+    box.sh(f"chage --lastday 2020-01-01 {ADMINISTRATOR}")
+    assert run([*rig.ssh(box.address, ADMINISTRATOR), "true"], timeout=60).ok
+    renewed = "Fresh-Stapler-9-Voltage"
+    answers_to_sudo = f"{secret}\n{renewed}\n{renewed}\n".encode()
+    assert run(with_password, stdin=answers_to_sudo, timeout=60).out == "0\n"
+    assert run(with_password, stdin=f"{renewed}\n".encode(), timeout=60).out == "0\n"
 
 
 def _harden(box: NspawnBox, *words: str) -> Outcome:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader  # type: ignore[import-untyped]
+from ansible.template import Templar, trust_as_template  # type: ignore[import-untyped]
 
 from tests.quality.sources import ROOT
 
@@ -67,6 +69,45 @@ def test_risky_roles_run_between_arming_and_proof() -> None:
     assert entries[-1] == ("lifeline", "prove")
     between = [entry for entry in entries[1:-1] if entry != ("lifeline", "extend")]
     assert between == [("kernel", "main"), ("base", "access"), ("ssh", "main"), ("firewall", "main")]
+
+
+def test_age_of_a_password_never_turns_a_key_away() -> None:
+    """pam_unix(8): without the option sshd refuses a key, in a batch, as soon as the account's password is old."""
+    profile = (_ROLES / "base" / "files" / "pam-configs" / "intramuros-unix").read_text()
+    account = profile.partition("Account-Type:")[2].partition("Session-Type:")[0]
+    lines = [line for line in account.splitlines() if "pam_unix.so" in line]
+    assert len(lines) == 2
+    assert all(line.endswith("pam_unix.so no_pass_expiry") for line in lines)
+
+
+def test_passwords_age_after_the_proof_alone() -> None:
+    ageing = "password_expire"
+    files = [path for path in _ROLES.glob("*/tasks/*.yml") if ageing in path.read_text()]
+    assert [path.relative_to(_ROLES) for path in files] == [Path("base/tasks/ageing.yml")]
+    books = [path.name for path in (ROOT / "playbooks").glob("*.yml") if "tasks_from: ageing" in path.read_text()]
+    assert books == ["phase-record.yml"]
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("Let the present passwords age too", ["root", "ada", "eve", "soon"]),
+        ("Let present accounts lapse too", ["eve"]),
+    ],
+)
+def test_administrator_and_root_never_lapse(task: str, expected: list[str]) -> None:
+    (loop,) = [each["loop"] for each in _tasks("base") if each["name"] == task]
+    day, year, none = "20000", "365", ""
+    shadow = {
+        "root": ["$y$", day, "1", year, "7", none, none, none],
+        "ada": ["$y$", day, "1", year, "7", none, none, none],
+        "eve": ["$y$", day, "1", year, "7", none, none, none],
+        "soon": ["$y$", day, "1", year, "7", "14", none, none],
+        "locked": ["!", day, "1", year, "7", none, none, none],
+    }
+    variables = {"ansible_facts": {"getent_shadow": shadow}, "base_admin_user": "ada"}
+    templar = Templar(loader=DataLoader(), variables=variables)
+    assert [each["key"] for each in templar.template(trust_as_template(loop))] == expected
 
 
 def test_no_task_edits_the_pam_stacks_by_hand() -> None:

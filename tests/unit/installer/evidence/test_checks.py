@@ -260,6 +260,25 @@ _TUNNEL = "/etc/intramuros/fleet/wireguard.conf"
 
 
 @pytest.mark.parametrize(
+    ("inactive", "group", "observed"),
+    [
+        ("", "intramuros-admin:x:990:ada\n", "none"),
+        ("60", "intramuros-admin:x:990:ada\n", "ada: inactive 60"),
+        ("", "ops:x:990:ada\n", "ada: inactive not set"),
+    ],
+)
+def test_administrators_need_not_lapse_and_everybody_else_does(inactive: str, group: str, observed: str) -> None:
+    recorded = RecordedMachine(
+        texts={
+            "/etc/passwd": "ada:x:1000:1000::/home/ada:/bin/bash\n",
+            "/etc/shadow": f"ada:$y$j9T$x:20000:1:365:7:{inactive}::\n",
+            "/etc/group": group,
+        }
+    )
+    assert examine(Accounts(rule="passwords-lapse"), recorded).observed == observed
+
+
+@pytest.mark.parametrize(
     ("line", "ok"),
     [
         ("udp UNCONN 0 0 0.0.0.0:51820 0.0.0.0:*", True),
