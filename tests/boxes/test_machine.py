@@ -53,6 +53,14 @@ def test_expired_certificate_is_renewed_at_the_next_start(
     assert read(box.machine, AUTHORITY) == machine_installed.report["authority"]
 
 
+def test_storage_at_usb_comes_by_one_command_alone(box: EncryptedBox) -> None:
+    """As the pages say it; what is loaded is gone again after the test, for the evidence."""
+    assert not box.sh("modprobe usb-storage", check=False).ok
+    box.sh("modprobe --ignore-install usb-storage")
+    box.sh("test -d /sys/module/usb_storage")
+    box.sh("modprobe --remove usb-storage")
+
+
 @pytest.mark.parametrize("clock", ["1970-01-02T00:00:00", "2099-01-01T00:00:00"])
 def test_wrong_clock_locks_nobody_out_and_makes_no_new_authority(
     box: EncryptedBox, machine_installed: InstalledMachine, clock: str
