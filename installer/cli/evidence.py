@@ -36,6 +36,7 @@ from installer.evidence.summary import changes, find_verdicts, headline, with_st
 from installer.evidence.verify_evidence import Unreadable, describe, read_public_key
 
 _OVERDUE = timedelta(hours=49)
+_AHEAD = timedelta(minutes=5)
 
 archive_option = click.option(
     "--archive", type=click.Path(path_type=Path), default=ROOT, show_default=True, help="Folder of all evidences."
@@ -172,6 +173,7 @@ def status(archive: Path, as_json: bool) -> None:
             ["the last collection is older than two days: see `systemctl status intramuros-evidence`"]
             * (age > _OVERDUE)
         ),
+        *(["the last collection is dated in the future: see `timedatectl`"] * (age < -_AHEAD)),
         *(f"{each.id} {each.title}: {each.status}" for each in with_status(newest, Status.FAIL, Status.ERROR)),
         *(f"the waiver of {each} has expired" for each in newest.expired_waivers),
     ]

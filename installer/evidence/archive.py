@@ -2,6 +2,7 @@
 
     /var/lib/intramuros/evidence/20261125T120000Z/{evidence.json,evidence.sig,attachments/}
 
+A folder's name is the time that the clock showed. Clocks are wrong at times, so the order is that of the numbers inside.
 A collection that is cut off leaves a folder whose name starts with a dot; the next one removes it.
 """
 
@@ -38,6 +39,12 @@ ROOT = Path("/var/lib/intramuros/evidence")
 _ID = re.compile(r"\d{8}T\d{6}Z")
 
 
+class _Numbered(msgspec.Struct, frozen=True, kw_only=True):
+    """The one field that the order needs; the others are skipped, not decoded."""
+
+    sequence: int
+
+
 @dataclass(frozen=True, slots=True)
 class Archive:
     """The folder of all evidences."""
@@ -45,11 +52,18 @@ class Archive:
     root: Path
 
     def ids(self) -> list[str]:
-        """Return the ids, oldest first."""
+        """Return the ids, oldest first. One that cannot be read keeps the place of its name."""
+        numbered: list[tuple[int, str]] = []
+        for name in sorted(self._names()):
+            before = numbered[-1][0] if numbered else 0
+            numbered.append((_number(self.root / name / DOCUMENT) or before, name))
+        return [name for _, name in sorted(numbered)]
+
+    def _names(self) -> set[str]:
         try:
-            return sorted(child.name for child in self.root.iterdir() if _ID.fullmatch(child.name))
+            return {child.name for child in self.root.iterdir() if _ID.fullmatch(child.name)}
         except FileNotFoundError:
-            return []
+            return set()
         except PermissionError as error:
             raise Forbidden(
                 "evidence.forbidden",
@@ -59,7 +73,7 @@ class Archive:
 
     def folder(self, identifier: str) -> Path:
         """Return an evidence's folder. Raises NotFound."""
-        if identifier not in self.ids():
+        if identifier not in self._names():
             raise NotFound(
                 "evidence.unknown",
                 f"There is no evidence {identifier} in {self.root}.",
@@ -145,6 +159,13 @@ class Archive:
             yield
         finally:
             os.close(descriptor)
+
+
+def _number(document: Path) -> int | None:
+    try:
+        return msgspec.json.decode(document.read_bytes(), type=_Numbered).sequence
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def described(name: str, data: bytes, *, media_type: str, description: str) -> Attachment:

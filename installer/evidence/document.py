@@ -139,8 +139,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     format: str
     id: str
-    """time of the collection, also the folder's name"""
+    """time of the collection as the clock showed it, also the folder's name"""
     sequence: int
+    """1, 2, 3 …: the order, whatever the clock showed"""
     collected_at: str
     label: str
     profile: str

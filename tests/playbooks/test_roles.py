@@ -115,6 +115,11 @@ def test_no_task_edits_the_pam_stacks_by_hand() -> None:
         assert "/etc/pam.d/common-" not in str({key: value for key, value in task.items() if key != "loop"})
 
 
+def test_evidence_waits_for_the_time() -> None:
+    unit = (_ROLES / "evidence" / "templates" / "intramuros-evidence.service.j2").read_text()
+    assert "\nAfter=time-sync.target\n" in unit
+
+
 def test_audit_never_halts_the_box() -> None:
     text = (_ROLES / "audit" / "tasks" / "daemon.yml").read_text()
     assert not re.search(r"_action: (HALT|SINGLE|SUSPEND)", text, re.IGNORECASE)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from appliance.cli.main import main
+from appliance.kernel.clock import utc_now
 from installer.evidence.report_oscal import check
 from tests.factories.evidence import NOW, collected, hardened, owned, waiver_file
 
@@ -59,6 +60,12 @@ def test_status_names_every_problem(archive: list[str], capsys: pytest.CaptureFi
     assert found["newly_failing"] == ["IM-FILE-05"]
     assert any("IM-FILE-05" in problem for problem in found["problems"])
     assert any("waiver of IM-SSH-01 (until 2026-11-25) has expired" in problem for problem in found["problems"])
+
+
+def test_status_tells_a_collection_dated_in_the_future(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    collected(tmp_path, at=utc_now() + timedelta(days=365))
+    found = answer(capsys, "status", "--archive", str(tmp_path / "evidence"), status=9)
+    assert found["problems"] == ["the last collection is dated in the future: see `timedatectl`"]
 
 
 def test_verify(archive: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from appliance.kernel.errors import BadInput, Conflict, Forbidden
+from appliance.kernel.errors import BadInput, Conflict, Forbidden, IntegrityFailure
 from installer.evidence.archive import Archive
 from installer.evidence.control import Status
 from installer.evidence.summary import changes, find_verdicts, headline
@@ -95,6 +95,28 @@ def test_evidences_are_chained_and_attached(tmp_path: Path) -> None:
     assert (first.evidence.sequence, second.evidence.sequence) == (1, 2)
     assert [each.name for each in first.evidence.attachments] == ["nft-ruleset.json", "sshd.txt"]
     assert Archive(tmp_path / "evidence").verify().ok
+
+
+@pytest.mark.parametrize("wrong", [NOW - timedelta(days=400), NOW + timedelta(days=365 * 54)], ids=["2025", "2080"])
+def test_one_wrong_clock_leaves_order_and_chain_whole(tmp_path: Path, wrong: datetime) -> None:
+    times = (NOW, wrong, NOW + timedelta(days=1), NOW + timedelta(days=2))
+    made = [collected(tmp_path, at=at).evidence for at in times]
+    archive = Archive(tmp_path / "evidence")
+    assert [each.sequence for each in made] == [1, 2, 3, 4]
+    assert archive.ids() == [each.id for each in made]
+    assert archive.newest() == made[-1].id
+    assert archive.verify().ok
+
+
+def test_evidence_that_cannot_be_read_keeps_its_place_and_is_named(tmp_path: Path) -> None:
+    made = [collected(tmp_path, at=NOW + timedelta(days=number)) for number in range(3)]
+    archive = Archive(tmp_path / "evidence")
+    (made[1].folder / "evidence.json").write_bytes(b"")
+    assert archive.ids() == [each.evidence.id for each in made]
+    (made[2].folder / "evidence.json").write_bytes(b"")
+    assert archive.newest() == made[2].evidence.id
+    with pytest.raises(IntegrityFailure, match=made[2].evidence.id):
+        collected(tmp_path, at=NOW + timedelta(days=3))
 
 
 def test_the_key_is_private_and_refused_when_it_is_not(tmp_path: Path) -> None:
