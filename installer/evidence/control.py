@@ -167,7 +167,7 @@ class Packages(_Check, tag="packages", frozen=True, kw_only=True):
 
 
 class Firewall(_Check, tag="firewall", frozen=True, kw_only=True):
-    """A base chain of nftables: hook and policy, and whether it has a rule on these words."""
+    """A base chain of our table: hook and policy, no rule that accepts everything, and one for the loopback."""
 
     hook: str
     policy: str = "drop"
@@ -218,7 +218,7 @@ class Command(_Check, tag="command", frozen=True, kw_only=True):
     lacks: tuple[str, ...] = ()
     status: int = 0
     any_status: bool = False
-    """find(1) ends with 1 when a file vanished meanwhile"""
+    """find(1) ends with 1 when a file vanished meanwhile, findmnt(8) when there is none; any other failure is told"""
 
 
 Check = (

@@ -1,4 +1,7 @@
-"""The firewall as the kernel has it, parsed from nft's JSON."""
+"""The firewall as the kernel has it, parsed from nft's JSON.
+
+Only our table counts: a drop in any base chain is final, so what other tables accept opens nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from installer.evidence.checks.finding import Finding, finding, listed
 from installer.evidence.control import Firewall
 from installer.evidence.machine import CannotTell, Machine
 
+TABLE = ("inet", "intramuros")
 _ARGV = ("nft", "-j", "list", "ruleset")
 
 
 def firewall(check: Firewall, machine: Machine) -> Finding:
-    """Look for a base chain of this hook with this policy, and for the loopback's rule in it."""
+    """Look for our base chain of this hook with this policy, no rule that undoes it, and the loopback's rule in it."""
     answer = machine.run(*_ARGV)
     if answer.status != 0:
         raise CannotTell(f"nft: {answer.stderr.strip()}")
@@ -22,23 +26,50 @@ def firewall(check: Firewall, machine: Machine) -> Finding:
     except (ValueError, KeyError) as error:
         raise CannotTell("nft printed no JSON") from error
     chains = [each["chain"] for each in objects if "chain" in each]
+    rules = [each["rule"] for each in objects if "rule" in each and _is_ours(each["rule"])]
     base = [each for each in chains if each.get("type") == "filter" and each.get("hook") == check.hook]
-    fine = [each for each in base if each.get("policy") == check.policy and each.get("family") == "inet"]
-    expected = f"a filter chain of family inet on {check.hook} with policy {check.policy}"
+    ours = [each for each in base if _is_ours(each)]
+    fine = [each for each in ours if each.get("policy") == check.policy]
+    open_to_all = [each["name"] for each in ours if _accepts_all(each["name"], rules)]
+    expected = f"a filter chain of the table {' '.join(TABLE)} on {check.hook} with policy {check.policy}"
+    expected += " and no rule that accepts everything"
     if check.interface:
-        expected += f" that accepts {check.interface}"
-        rules = [each["rule"] for each in objects if "rule" in each]
-        fine = [chain for chain in fine if any(_accepts(rule, chain, check.interface) for rule in rules)]
-    seen = listed(f"{each['family']} {each['table']} {each['name']} policy {each.get('policy')}" for each in base)
-    return finding(ok=bool(fine), observed=seen or "no such chain", expected=expected, source=_ARGV)
+        expected += f", that accepts {check.interface}"
+        fine = [chain for chain in fine if any(_accepts(rule, chain["name"], check.interface) for rule in rules)]
+    seen = listed(
+        [
+            *(f"{name} has a rule that accepts everything" for name in open_to_all),
+            *(f"{each['family']} {each['table']} {each['name']} policy {each.get('policy')}" for each in base),
+        ]
+    )
+    return finding(
+        ok=bool(fine) and not open_to_all, observed=seen or "no such chain", expected=expected, source=_ARGV
+    )
 
 
-def _accepts(rule: dict[str, Any], chain: dict[str, Any], interface: str) -> bool:
-    same = all(rule.get(key) == chain.get(key) for key in ("family", "table")) and rule.get("chain") == chain["name"]
+def _is_ours(named: dict[str, Any]) -> bool:
+    return (named.get("family"), named.get("table")) == TABLE
+
+
+def _accepts_all(chain: str, rules: list[dict[str, Any]], seen: tuple[str, ...] = ()) -> bool:
+    """Tell whether a rule of the chain accepts without asking for anything, itself or by the chain that it leads to."""
+    for rule in rules:
+        expression = rule.get("expr", [])
+        if rule.get("chain") != chain or any("match" in each or "vmap" in each for each in expression):
+            continue
+        if any("accept" in each for each in expression):
+            return True
+        led = [each[verb]["target"] for each in expression for verb in ("jump", "goto") if verb in each]
+        if any(_accepts_all(name, rules, (*seen, chain)) for name in led if name not in {*seen, chain}):
+            return True
+    return False
+
+
+def _accepts(rule: dict[str, Any], chain: str, interface: str) -> bool:
     expression = rule.get("expr", [])
     names = [
         each["match"].get("right")
         for each in expression
         if "match" in each and str(each["match"].get("left", {}).get("meta", {}).get("key", ""))[1:].startswith("if")
     ]
-    return same and names == [interface] and any("accept" in each for each in expression)
+    return rule.get("chain") == chain and names == [interface] and any("accept" in each for each in expression)

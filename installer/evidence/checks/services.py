@@ -18,16 +18,19 @@ _ENABLED = {"enabled", "enabled-runtime", "static", "alias", "indirect", "genera
 def unit(check: Unit, machine: Machine) -> Finding:
     """Compare whether a unit is enabled and whether it runs."""
     argv = ("systemctl", "show", "--property=LoadState,ActiveState,UnitFileState", check.name)
-    state = dict(line.split("=", 1) for line in machine.run(*argv).stdout.splitlines() if "=" in line)
+    answer = machine.run(*argv)
+    state = dict(line.split("=", 1) for line in answer.stdout.splitlines() if "=" in line)
     wanted = [
         "" if check.enabled is None else "enabled" if check.enabled else "not enabled",
         "" if check.active is None else "active" if check.active else "not active",
     ]
     expected = ", ".join(word for word in wanted if word)
     load, file_state, active = state.get("LoadState", ""), state.get("UnitFileState", ""), state.get("ActiveState", "")
-    if load in {"not-found", "masked", ""}:
+    if not load:
+        raise CannotTell(f"systemctl: {answer.stderr.strip() or 'no answer'}")
+    if load in {"not-found", "masked"}:
         off = check.absent_is_fine or (not check.enabled and not check.active)
-        return finding(ok=off, observed=load or "unknown", expected=expected, source=argv)
+        return finding(ok=off, observed=load, expected=expected, source=argv)
     ok = (check.enabled is None or (file_state in _ENABLED) is check.enabled) and (
         check.active is None or (active in {"active", "reloading"}) is check.active
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from appliance.kernel.process import Outcome
 from installer.evidence.checks.finding import Finding, finding, listed
 from installer.evidence.control import Command, Packages
 from installer.evidence.machine import CannotTell, Machine
@@ -45,11 +46,11 @@ def packages(check: Packages, machine: Machine) -> Finding:
 def command(check: Command, machine: Machine) -> Finding:
     """Compare what a program prints with patterns, line by line."""
     answer = machine.run(*check.argv)
-    if not check.any_status and answer.status != check.status:
+    lines = answer.stdout.splitlines()
+    if _says_nothing(answer) if check.any_status else answer.status != check.status:
         raise CannotTell(
             f"{check.argv[0]} ended with {answer.status}: {answer.stderr.strip() or answer.stdout.strip()}"
         )
-    lines = answer.stdout.splitlines()
     missing = [each for each in check.has if not any(re.search(each, line) for line in lines)]
     bad = [line for each in check.lacks for line in lines if re.search(each, line)]
     shown = [line for each in check.has for line in lines if re.search(each, line)]
@@ -59,3 +60,14 @@ def command(check: Command, machine: Machine) -> Finding:
         expected="; ".join([*(f"a line {each}" for each in check.has), *(f"no line {each}" for each in check.lacks)]),
         source=check.argv,
     )
+
+
+def _says_nothing(answer: Outcome) -> bool:
+    """Tell whether a program failed and printed nothing, so that its silence is no finding.
+
+    1 without a word is findmnt's "none"; a file that vanished while find(1) looked is not there, which is fine.
+    """
+    if answer.status == 0 or answer.stdout.strip():
+        return False
+    told = [line for line in answer.stderr.splitlines() if not line.endswith(": No such file or directory")]
+    return bool(told) or answer.status != 1

@@ -46,7 +46,7 @@ _RULESET = {
         {
             "chain": {
                 "family": "inet",
-                "table": "t",
+                "table": "intramuros",
                 "name": "input",
                 "type": "filter",
                 "hook": "input",
@@ -56,7 +56,7 @@ _RULESET = {
         {
             "chain": {
                 "family": "inet",
-                "table": "t",
+                "table": "intramuros",
                 "name": "out",
                 "type": "filter",
                 "hook": "output",
@@ -66,7 +66,7 @@ _RULESET = {
         {
             "rule": {
                 "family": "inet",
-                "table": "t",
+                "table": "intramuros",
                 "chain": "input",
                 "expr": [{"match": {"op": "==", "left": {"meta": {"key": "iif"}}, "right": "lo"}}, {"accept": None}],
             }
@@ -294,6 +294,72 @@ def test_the_kernel_holds_the_tunnel_s_port_and_no_other(line: str, ok: bool) ->
     made.texts[_TUNNEL] = "[Interface]\nListenPort = 51820\n"
     assert examine(Listeners(programs=("ssh.service",), tunnel=_TUNNEL), made).ok is ok
     assert examine(Listeners(programs=("ssh.service",)), made).ok is False
+
+
+def test_a_firewall_of_somebody_else_is_not_ours() -> None:
+    made = machine()
+    text = json.dumps(_RULESET).replace('"table": "intramuros"', '"table": "other"')
+    made.programs["nft", "-j", "list", "ruleset"] = said(text)
+    found = examine(Firewall(hook="input"), made)
+    assert (found.ok, found.observed) == (False, "inet other input policy drop")
+
+
+_ACCEPT = [{"counter": {"packets": 0, "bytes": 0}}, {"accept": None}]
+
+
+@pytest.mark.parametrize(
+    ("added", "ok"),
+    [
+        ({"input": [_ACCEPT]}, False),
+        ({"input": [[{"limit": {"rate": 9, "per": "second"}}, {"accept": None}]]}, False),
+        ({"input": [[{"jump": {"target": "open"}}]], "open": [_ACCEPT]}, False),
+        ({"input": [[{"goto": {"target": "a"}}]], "a": [[{"jump": {"target": "b"}}]], "b": [_ACCEPT]}, False),
+        ({"input": [[{"jump": {"target": "a"}}]], "a": [[{"jump": {"target": "a"}}]]}, True),
+        ({"input": [[{"counter": {}}, {"drop": None}]], "unused": [_ACCEPT]}, True),
+        ({"input": [[{"match": {"op": "==", "left": {"ct": {"key": "state"}}, "right": "new"}}, *_ACCEPT]]}, True),
+    ],
+    ids=["accept", "limited", "jump", "goto", "circle", "not-reached", "matches"],
+)
+def test_a_rule_that_accepts_everything_undoes_the_policy(added: dict[str, list[object]], ok: bool) -> None:
+    made = machine()
+    rules = [
+        {"rule": {"family": "inet", "table": "intramuros", "chain": chain, "expr": expression}}
+        for chain, expressions in added.items()
+        for expression in expressions
+    ]
+    made.programs["nft", "-j", "list", "ruleset"] = said(json.dumps({"nftables": [*_RULESET["nftables"], *rules]}))
+    for interface in ("", "lo"):
+        assert examine(Firewall(hook="input", interface=interface), made).ok is ok
+
+
+_MATCHLESS = Command(argv=("find", "/x"), lacks=(".",), any_status=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr"),
+    [(0, ""), (1, ""), (1, "find: '/x/gone': No such file or directory\n")],
+)
+def test_silence_of_a_program_that_looked_is_a_pass(status: int, stderr: str) -> None:
+    made = machine()
+    made.programs["find", "/x"] = said("", status=status, stderr=stderr)
+    assert examine(_MATCHLESS, made).ok
+
+
+@pytest.mark.parametrize(("status", "stderr"), [(1, "find: unknown predicate '-nouser'\n"), (137, ""), (-9, "")])
+def test_silence_of_a_program_that_failed_is_none(status: int, stderr: str) -> None:
+    made = machine()
+    made.programs["find", "/x"] = said("", status=status, stderr=stderr)
+    with pytest.raises(CannotTell, match="find ended with"):
+        examine(_MATCHLESS, made)
+
+
+@pytest.mark.parametrize("wanted", [Unit(name="gone.service", enabled=False), Unit(name="gone.service", active=True)])
+def test_a_systemctl_that_says_nothing_is_no_verdict(wanted: Unit) -> None:
+    made = machine()
+    argv = ("systemctl", "show", "--property=LoadState,ActiveState,UnitFileState", "gone.service")
+    made.programs[argv] = said("", status=1, stderr="Failed to connect to bus\n")
+    with pytest.raises(CannotTell, match="Failed to connect to bus"):
+        examine(wanted, made)
 
 
 @pytest.mark.parametrize(
