@@ -211,7 +211,7 @@ def _referees(verdicts: list[Verdict], scan: Scan | None, waivers: Waivers) -> R
             profile,
             results=tuple(
                 msgspec.structs.replace(each, waiver=note(found))
-                if each.result == "fail" and (found := waivers.covering(each.rule))
+                if each.result == "fail" and (found := waivers.of(each.rule))
                 else each
                 for each in profile.results
             ),

@@ -26,7 +26,7 @@ def judge(control: Control, machine: Machine, *, profile: Profile, waivers: Waiv
         return _verdict(control, Status.ERROR, reason=str(stop))
     if found.ok:
         return _verdict(control, Status.PASS, found=found)
-    waiver = waivers.covering(control.id, *control.refs.ssg)
+    waiver = waivers.covering(control.id, control.refs.ssg)
     if waiver is None:
         return _verdict(control, Status.FAIL, found=found)
     return _verdict(control, Status.WAIVED, found=found, waiver=waiver)

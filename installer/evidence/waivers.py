@@ -7,7 +7,7 @@ expired waives nothing and is reported. A waiver never changes what was seen: th
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -45,9 +45,17 @@ class Waivers:
     valid: tuple[Waiver, ...]
     expired: tuple[Waiver, ...]
 
-    def covering(self, *names: str) -> Waiver | None:
-        """Return the first valid waiver of a control or of one of its rules."""
-        return next((each for each in self.valid if each.control in names), None)
+    def of(self, name: str) -> Waiver | None:
+        """Return the valid waiver of exactly this control or rule."""
+        return next((each for each in self.valid if each.control == name), None)
+
+    def covering(self, control: str, rules: Sequence[str]) -> Waiver | None:
+        """Return the waiver of a control: its own, or the first of its rules' when every one of them is waived.
+
+        A control that stands for several rules fails for any of them; a waiver of one must not hide the others.
+        """
+        found = [self.of(rule) for rule in rules]
+        return self.of(control) or (found[0] if found and all(found) else None)
 
 
 def load_waivers(path: Path, *, today: date, known: frozenset[str]) -> Waivers:

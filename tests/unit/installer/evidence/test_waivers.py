@@ -13,6 +13,7 @@ from appliance.kernel.errors import BadInput, NotFound
 from installer.evidence.waivers import (
     LONGEST_DAYS,
     Waiver,
+    Waivers,
     add_waiver,
     load_waivers,
     remove_waiver,
@@ -77,19 +78,36 @@ def test_add_replace_remove(tmp_path: Path) -> None:
         ("IM-SSH-01", "Grace"),
         ("partition_for_home", "Ada"),
     ]
-    assert found.covering("IM-SSH-99", "partition_for_home") is not None
+    assert found.of("partition_for_home") is not None
     remove_waiver(path, "IM-SSH-01")
     with pytest.raises(NotFound):
         remove_waiver(path, "IM-SSH-01")
+
+
+@pytest.mark.parametrize(
+    ("waived", "covered"),
+    [
+        ({"rule_a"}, False),
+        ({"rule_b"}, False),
+        ({"rule_a", "rule_b"}, True),
+        ({"IM-SSH-01"}, True),
+        (set(), False),
+    ],
+    ids=["one-rule", "other-rule", "every-rule", "itself", "none"],
+)
+def test_a_control_is_waived_by_its_name_or_by_all_of_its_rules(waived: set[str], covered: bool) -> None:
+    found = Waivers(valid=tuple(waiver(name) for name in waived), expired=())
+    assert (found.covering("IM-SSH-01", ("rule_a", "rule_b")) is not None) is covered
+    assert found.covering("IM-SSH-02", ()) is None
 
 
 def test_it_ends_after_its_last_day(tmp_path: Path) -> None:
     path = tmp_path / "waivers.toml"
     last = TODAY + timedelta(days=3)
     add_waiver(path, waiver(expiry=last), today=TODAY, known=KNOWN)
-    assert load_waivers(path, today=last, known=KNOWN).covering("IM-SSH-01") is not None
+    assert load_waivers(path, today=last, known=KNOWN).of("IM-SSH-01") is not None
     after = load_waivers(path, today=last + timedelta(days=1), known=KNOWN)
-    assert after.covering("IM-SSH-01") is None
+    assert after.of("IM-SSH-01") is None
     assert [each.control for each in after.expired] == ["IM-SSH-01"]
 
 
