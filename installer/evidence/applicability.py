@@ -5,11 +5,15 @@ A condition is about what the machine is (a container, no TPM), never about what
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 
 from installer.evidence.checks.kernel import is_mounted
 from installer.evidence.checks.software import installed
 from installer.evidence.machine import CannotTell, Machine
+from installer.places import Places
+
+DAEMON = "intramurosd.service"
 
 
 def reason_against(conditions: tuple[str, ...], machine: Machine) -> str:
@@ -52,6 +56,14 @@ def _no_apparmor(machine: Machine) -> bool:
 
 
 def _no_log_server(machine: Machine) -> bool:
+    """Ask the kept answers first, so that a deleted setting is no excuse; `harden` alone keeps none."""
+    answers = machine.read(str(Places().answers))
+    try:
+        named = tomllib.loads(answers)["network"].get("syslog") if answers is not None else ()
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise CannotTell(f"{Places().answers} says nothing about log servers: {error}") from error
+    if named:
+        return False
     names = machine.find("/etc/rsyslog.d/*.conf")
     return not any("omfwd" in (machine.read(name) or "") for name in names)
 
@@ -61,8 +73,8 @@ _CONDITIONS: dict[str, tuple[Callable[[Machine], bool], str]] = {
     "no-grub": (_no("/boot/grub/grub.cfg"), "GRUB does not boot this machine"),
     "no-ipv6": (_no("/proc/sys/net/ipv6"), "this kernel has no IPv6"),
     "no-apparmor": (_no_apparmor, "the running kernel has no AppArmor"),
-    "no-appliance": (_no("/etc/systemd/system/intramuros.service"), "the appliance is not installed on this box"),
-    "no-encrypted-storage": (_no("/etc/intramuros/storage.json"), "no encrypted volume was asked for"),
+    "no-appliance": (_no(f"/etc/systemd/system/{DAEMON}"), "the appliance is not installed on this box"),
+    "no-encrypted-storage": (_no(str(Places().volume_table)), "no encrypted volume was asked for"),
     "no-log-server": (_no_log_server, "the answers name no log server"),
     "no-sudo": (_without_package("sudo"), "sudo is not installed"),
     "no-mail": (_without_package("postfix"), "no mail server is installed"),

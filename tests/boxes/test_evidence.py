@@ -41,6 +41,18 @@ def test_each_broken_setting_is_the_one_that_fails(rig: Rig, installed: Installe
 
 @pytest.mark.boxes
 @pytest.mark.timeout(1200)
+def test_controls_of_the_appliance_apply_where_it_is_installed(rig: Rig, installed: Installed) -> None:
+    box = rig.box(layers=installed.layers)
+    box.sh("systemctl start intramuros-evidence.service")
+    document = json.loads(box.sh("intramuros evidence show --json").out)
+    of_ours = {each["id"]: each["status"] for each in document["controls"] if each["id"].startswith("IM-APP-")}
+    assert of_ours == dict.fromkeys(of_ours, "pass"), of_ours
+    assert "IM-APP-02" in of_ours
+    assert _failing(box) == set()
+
+
+@pytest.mark.boxes
+@pytest.mark.timeout(1200)
 def test_drift_fails_the_daily_check_and_is_seen(rig: Rig, installed: Installed) -> None:
     box = rig.box(layers=installed.layers)
     box.sh("systemctl start intramuros-evidence.service")

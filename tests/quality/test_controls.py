@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from installer.evidence.applicability import condition_names
+from installer.evidence.applicability import DAEMON, condition_names
 from installer.evidence.catalogue import load_catalogue, load_rules
 from installer.evidence.checks import accounts
 from installer.evidence.checks.finding import meets
-from installer.evidence.control import Accounts, Command, Content, Control, Profile, Sysctl
+from installer.evidence.checks.network import TABLE
+from installer.evidence.control import Accounts, Command, Content, Control, Profile, Sysctl, Unit
+from installer.evidence.examine import examine
 from installer.evidence.referees import lynis
 from installer.evidence.referees.compare import explanations
 from installer.evidence.waivers import shipped_waivers
-from tests.factories.evidence import NOW
+from installer.places import Places
+from installer.storage.volume import NAME, places_below
+from tests.factories.evidence import NOW, RecordedMachine
 from tools import write_controls_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +61,31 @@ def test_kernel_parameters_are_what_the_role_sets(profile: Profile) -> None:
         if isinstance(check, Sysctl) and not meets(declared.get(check.key), check.value)
     ]
     assert not wrong
+
+
+def test_units_and_paths_are_those_that_the_roles_write() -> None:
+    tasks = "".join(path.read_text() for path in sorted((ROOT / "playbooks" / "roles").glob("*/tasks/*.yml")))
+    written = set(re.findall(r"/etc/systemd/system/([\w@.-]+):", tasks))
+    asked = {each.check.name for each in CATALOGUE.controls if isinstance(each.check, Unit)}
+    ours = {name for name in asked if name.startswith(("intramuros", "aidecheck"))}
+    assert len(ours) >= 5
+    assert ours | {DAEMON} <= written
+    assert Places().volume_table == places_below(Path("/")).table
+    firewall = (ROOT / "playbooks" / "roles" / "firewall" / "templates" / "intramuros.nft.j2").read_text()
+    assert f"table {' '.join(TABLE)} {{" in firewall
+
+
+def test_the_data_s_file_system_is_found_by_the_volume_s_name() -> None:
+    line = "27 30 0:25 / /data rw,{} shared:9 - ext4 /dev/mapper/{} rw\n"
+    check = CATALOGUE.by_id()["IM-MNT-19"].check
+    for options, name, ok in (
+        ("nosuid,nodev,noexec", NAME, True),
+        ("nosuid,noexec", NAME, False),
+        ("nodev,noexec", NAME, False),
+        ("nosuid,nodev", "other", False),
+    ):
+        machine = RecordedMachine(texts={"/proc/1/mountinfo": line.format(options, name)})
+        assert examine(check, machine).ok is ok, (options, name)
 
 
 def test_every_condition_and_rule_on_accounts_is_used() -> None:
