@@ -120,6 +120,18 @@ def test_evidence_waits_for_the_time() -> None:
     assert "\nAfter=time-sync.target\n" in unit
 
 
+def test_monitor_sees_every_unit_that_a_role_writes_or_starts() -> None:
+    text = (_ROLES / "monitor" / "vars" / "main.yml").read_text()
+    (expression,) = re.findall(r"--collector\.systemd\.unit-include=(\S+)", text)
+    watched = re.compile(expression.replace("\\\\", "\\"))
+    tasks = "".join(path.read_text() for path in sorted(_ROLES.glob("*/tasks/*.yml")))
+    written = set(re.findall(r"/etc/systemd/system/([\w@.-]+\.(?:service|timer|target)):", tasks))
+    assert {"aidecheck.service", "intramuros-evidence.service", "intramuros-backup.service"} <= written
+    others = {"dailyaidecheck.service", "nftables.service", "auditd.service", "chrony.service", "ssh.service"}
+    assert not sorted(name for name in written | others if not watched.fullmatch(name))
+    assert not watched.fullmatch("cron.service")
+
+
 def test_audit_never_halts_the_box() -> None:
     text = (_ROLES / "audit" / "tasks" / "daemon.yml").read_text()
     assert not re.search(r"_action: (HALT|SINGLE|SUSPEND)", text, re.IGNORECASE)
