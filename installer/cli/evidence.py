@@ -20,9 +20,10 @@ from installer.cli.output import json_option, require_root, show
 from installer.evidence import signing_key
 from installer.evidence.archive import ROOT, Archive
 from installer.evidence.catalogue import load_catalogue, load_rules
-from installer.evidence.collect import Collected, Places, collect, drift
+from installer.evidence.collect import Collected, Places, collect
 from installer.evidence.control import Profile, Status
 from installer.evidence.document import Evidence, Verdict
+from installer.evidence.drift import drift, since_installation
 from installer.evidence.machine import ThisMachine
 from installer.evidence.referees import openscap
 from installer.evidence.referees.compare import uncovered
@@ -59,18 +60,18 @@ for _command in (waive, unwaive, waivers):
 @archive_option
 @profile_option
 @click.option("--label", default="", help="A word for this collection, such as: before.")
-@click.option("--fail-on-drift", is_flag=True, help="End with status 9 when what was in order is not any more.")
+@click.option("--fail-on-drift", is_flag=True, help="End with status 9 while what was in order is not any more.")
 @json_option
 def collect_(archive: Path, profile: str | None, label: str, fail_on_drift: bool, as_json: bool) -> None:
     """Check every control live, and write one signed evidence."""
     require_root("collect evidence")
     collected = _collect(Archive(archive), profile=profile, label=label, scan=kept_scan(archive))
     _show_collected(collected, as_json=as_json)
-    if fail_on_drift and collected.newly_failing:
+    if fail_on_drift and collected.drifted:
         raise GateRefused(
             "evidence.drift",
-            f"Not in order any more: {', '.join(collected.newly_failing)}.",
-            hint="`intramuros evidence diff` shows what was seen; `intramuros harden` puts it right.",
+            f"Not in order any more: {', '.join(collected.drifted)}.",
+            hint="`intramuros evidence show NAME` shows what was seen; `intramuros harden` puts it right.",
         )
 
 
@@ -164,9 +165,9 @@ def verify(archive: Path, public_key: str, expect: str, as_json: bool) -> None:
 def status(archive: Path, as_json: bool) -> None:
     """Say in one look whether this box is in order and watched. Status 9 when it is not."""
     store = Archive(archive)
-    listed = store.ids()
     newest = store.read(store.newest())
-    earlier = store.read(listed[-2]) if len(listed) > 1 else None
+    earlier = store.before(newest.id)
+    drifted = drift(since_installation(earlier), newest)
     age = utc_now() - from_text(newest.collected_at)
     problems = [
         *(
@@ -175,12 +176,18 @@ def status(archive: Path, as_json: bool) -> None:
         ),
         *(["the last collection is dated in the future: see `timedatectl`"] * (age < -_AHEAD)),
         *(f"{each.id} {each.title}: {each.status}" for each in with_status(newest, Status.FAIL, Status.ERROR)),
+        *(
+            f"{each.id} {each.title}: it passed, and does not apply any more"
+            for each in with_status(newest, Status.NOT_APPLICABLE)
+            if each.id in drifted
+        ),
         *(f"the waiver of {each} has expired" for each in newest.expired_waivers),
     ]
     answer = {
         "newest": _row(newest),
         "age_hours": round(age.total_seconds() / 3600, 1),
-        "newly_failing": list(drift(earlier, newest)) if earlier else [],
+        "newly_failing": list(drift(earlier[-1:], newest)),
+        "drifted": list(drifted),
         "problems": problems,
     }
     show(answer, lambda: "\n".join([f"{newest.id}: {headline(newest)}", *problems]), as_json=as_json)
@@ -302,6 +309,7 @@ def _show_collected(collected: Collected, *, as_json: bool) -> None:
         "folder": str(collected.folder),
         "sha256": collected.digest,
         "newly_failing": list(collected.newly_failing),
+        "drifted": list(collected.drifted),
         "public_key": document.public_key,
         "expired_waivers": list(document.expired_waivers),
     }
@@ -332,8 +340,8 @@ def _collected_text(collected: Collected) -> str:
         lines += [f"          without an answer: {', '.join(unanswered(second))}"] if unanswered(second) else []
     if document.referees.openscap:
         lines.append(f"differ    {len(document.referees.disagreements)} verdicts differ from OpenSCAP's")
-    if collected.newly_failing:
-        lines.append(f"DRIFT     not in order any more: {', '.join(collected.newly_failing)}")
+    if collected.drifted:
+        lines.append(f"DRIFT     not in order any more: {', '.join(collected.drifted)}")
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
     /var/lib/intramuros/evidence/20261125T120000Z/{evidence.json,evidence.sig,attachments/}
 
-A folder's name is the time that the clock showed. Clocks are wrong at times, so the order is that of the numbers inside.
+A folder's name is the time that the clock showed. Clocks are wrong at times, so the numbers inside give the order.
 A collection that is cut off leaves a folder whose name starts with a dot; the next one removes it.
 """
 
@@ -24,6 +24,7 @@ from appliance.kernel.durable import publish_directory
 from appliance.kernel.errors import Conflict, Forbidden, IntegrityFailure, NotFound, storage_errors
 from appliance.kernel.signing_key import SigningKey
 from installer.evidence.document import Attachment, Evidence, Previous
+from installer.evidence.drift import Past
 from installer.evidence.verify_evidence import (
     ATTACHMENTS,
     DOCUMENT,
@@ -100,6 +101,16 @@ class Archive:
         except (OSError, msgspec.DecodeError) as error:
             raise IntegrityFailure("evidence.damaged", f"{path} cannot be read as evidence: {error}.") from error
 
+    def before(self, identifier: str) -> list[Past]:
+        """Return what drift asks of the evidences before this one, oldest first; damaged ones, which verify names, not.
+
+        Raises NotFound.
+        """
+        self.folder(identifier)
+        listed = self.ids()
+        found = (_past(self.root / each / DOCUMENT) for each in listed[: listed.index(identifier)])
+        return [each for each in found if each is not None]
+
     def digest_of(self, identifier: str) -> str:
         """Return the digest of an evidence. Raises NotFound."""
         return digest((self.folder(identifier) / DOCUMENT).read_bytes())
@@ -164,6 +175,13 @@ class Archive:
 def _number(document: Path) -> int | None:
     try:
         return msgspec.json.decode(document.read_bytes(), type=_Numbered).sequence
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _past(document: Path) -> Past | None:
+    try:
+        return msgspec.json.decode(document.read_bytes(), type=Past)
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -23,6 +23,7 @@ from installer.evidence.archive import Archive, described
 from installer.evidence.catalogue import Catalogue, RuleTable
 from installer.evidence.control import Profile
 from installer.evidence.document import FORMAT, Attachment, Evidence, Host, Product, Referees, Verdict
+from installer.evidence.drift import drift, since_installation
 from installer.evidence.judge import judge, note
 from installer.evidence.machine import CannotTell, Machine
 from installer.evidence.referees.compare import disagreements
@@ -62,7 +63,9 @@ class Collected:
     key_created: bool
     public_pem: str
     newly_failing: tuple[str, ...]
-    """controls that the previous evidence of the same profile had as passed or waived"""
+    """drift against the evidence before this one alone"""
+    drifted: tuple[str, ...]
+    """drift against every evidence since the installation: drift.py"""
 
 
 def collect(
@@ -89,7 +92,6 @@ def collect(
             on_control(verdicts[-1], len(verdicts), len(catalogue.controls))
         raw, described_raw = _attachments(machine, scan)
         previous, sequence = archive.previous()
-        before = archive.read(previous.id) if previous else None
         evidence = Evidence(
             format=FORMAT,
             id=now.strftime("%Y%m%dT%H%M%SZ"),
@@ -109,21 +111,16 @@ def collect(
             public_key=key.public_base64,
         )
         folder = archive.publish(evidence, raw, key)
+        earlier = archive.before(evidence.id)
     return Collected(
         evidence=evidence,
         folder=folder,
         digest=archive.digest_of(evidence.id),
         key_created=created,
         public_pem=key.public_pem,
-        newly_failing=drift(before, evidence) if before else (),
+        newly_failing=drift(earlier[-1:], evidence),
+        drifted=drift(since_installation(earlier), evidence),
     )
-
-
-def drift(before: Evidence, after: Evidence) -> tuple[str, ...]:
-    """Return the controls that were in order and are not any more. One that asks for something else now is another."""
-    was = {(each.id, each.title) for each in before.controls if each.status in {"pass", "waived"}}
-    failing = (each for each in after.controls if each.status in {"fail", "error"})
-    return tuple(each.id for each in failing if (each.id, each.title) in was)
 
 
 def known_names(catalogue: Catalogue, rules: RuleTable) -> frozenset[str]:

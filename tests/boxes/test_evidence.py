@@ -64,6 +64,9 @@ def test_drift_fails_the_daily_check_and_is_seen(rig: Rig, installed: Installed)
     answer = box.sh("intramuros evidence status --json", check=False)
     assert not answer.ok
     assert json.loads(answer.out)["newly_failing"] == ["IM-FILE-05"]
+    assert not box.sh("systemctl start intramuros-evidence.service", check=False).ok
+    answer = box.sh("intramuros evidence status --json", check=False)
+    assert (json.loads(answer.out)["newly_failing"], json.loads(answer.out)["drifted"]) == ([], ["IM-FILE-05"])
     box.sh("chmod o-r /etc/shadow")
     box.sh("systemctl start intramuros-evidence.service")
 

@@ -42,9 +42,7 @@ def firewall(check: Firewall, machine: Machine) -> Finding:
             *(f"{each['family']} {each['table']} {each['name']} policy {each.get('policy')}" for each in base),
         ]
     )
-    return finding(
-        ok=bool(fine) and not open_to_all, observed=seen or "no such chain", expected=expected, source=_ARGV
-    )
+    return finding(ok=bool(fine) and not open_to_all, observed=seen or "no such chain", expected=expected, source=_ARGV)
 
 
 def _is_ours(named: dict[str, Any]) -> bool:

@@ -62,6 +62,20 @@ def test_status_names_every_problem(archive: list[str], capsys: pytest.CaptureFi
     assert any("waiver of IM-SSH-01 (until 2026-11-25) has expired" in problem for problem in found["problems"])
 
 
+def test_status_tells_what_drifted_days_ago_and_what_does_not_apply_any_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    machine = hardened()
+    machine.files["/etc/shadow"] = owned(0o644, group="shadow")
+    del machine.texts["/proc/sys/net/ipv4/tcp_syncookies"]
+    collected(tmp_path, label="installed")
+    for day in (1, 2):
+        collected(tmp_path, machine, at=NOW + timedelta(days=day), label="daily")
+    found = answer(capsys, "status", "--archive", str(tmp_path / "evidence"), status=9)
+    assert (found["newly_failing"], set(found["drifted"])) == ([], {"IM-FILE-05", "IM-NET-21"})
+    assert any("IM-NET-21" in problem and "does not apply any more" in problem for problem in found["problems"])
+
+
 def test_status_tells_a_collection_dated_in_the_future(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     collected(tmp_path, at=utc_now() + timedelta(days=365))
     found = answer(capsys, "status", "--archive", str(tmp_path / "evidence"), status=9)
