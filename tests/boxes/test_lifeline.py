@@ -170,6 +170,20 @@ def test_timer_restores_without_us(guarded: Guarded) -> None:
 
 
 @slow
+def test_what_a_role_writes_after_the_timer_is_taken_back_too(guarded: Guarded) -> None:
+    """A role that outlasts the timer learns of it at its end, when it asks for more time."""
+    before = guarded.state()
+    guarded.lifeline("arm", "--admin", "ada", "--seconds", "20")
+    _wait_restored(guarded)
+    guarded.nft(_WRONG_NETWORK)
+    assert not guarded.admin_gets_in()
+    extended = guarded.lifeline("extend", check=False)
+    assert "lifeline.not_armed" in extended.err
+    assert guarded.admin_gets_in()
+    assert guarded.state() == before
+
+
+@slow
 def test_lifeline_survives_a_reboot(guarded: Guarded) -> None:
     guarded.lifeline("arm", "--admin", "ada", "--seconds", "30")
     guarded.box.sh("echo 'AllowGroups nobody-at-all' > /etc/ssh/sshd_config.d/1.conf; sync")
