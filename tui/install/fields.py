@@ -193,7 +193,7 @@ _SECTIONS: tuple[tuple[str, str, str, dict[str, _Said]], ...] = (
             "firewall.log": _Said("Log drops"),
             "console.tty1": _Said("Login on tty1"),
             "console.serial": _Said("Serial line", "a name such as ttyS0"),
-            "lifeline.seconds": _Said("Lifeline seconds", "a whole number from 30 to 3600"),
+            "lifeline.seconds": _Said("Lifeline seconds", "a whole number from 120 to 3600"),
             "lifeline.probe_from": _Said("Proof comes from"),
         },
     ),
