@@ -65,7 +65,7 @@ def harden(
         ),
         hooks,
         places=places,
-        watchers=() if check else (recorder,),
+        watchers=() if check else (recorder, lifeline.LateWrites()),
     )
     word = "would change" if check else "changed"
     show(result, lambda: f"run {result.run}: {result.changed} {word} in {duration(result.seconds)}", as_json=as_json)

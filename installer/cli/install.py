@@ -17,6 +17,7 @@ from installer.cli.harden import objects_of
 from installer.cli.hooks import TerminalHooks
 from installer.cli.output import Narrator, duration, json_option, require_root, say, show
 from installer.cli.prepare import Prepared, force_admin_option, prepare, refuse_unless_ready
+from installer.harden.lifeline import LateWrites
 from installer.harden.recorder import ChangeRecorder
 from installer.in_effect import secrets_in_effect, volume_is_ready
 from installer.password import passphrase_weakness
@@ -78,7 +79,7 @@ def install(
         ),
         hooks,
         places=places,
-        watchers=() if check else (_recorder(prepared, places),),
+        watchers=() if check else (_recorder(prepared, places), LateWrites()),
     )
     word = "would change" if check else "changed"
 

@@ -143,13 +143,9 @@ def arm(
 def extend(*, root: Path = ROOT, run: Run = run_command) -> Lifeline:
     """Start the armed lifeline's seconds anew. Raises Conflict when it is not armed (any more).
 
-    When its time ran out, whoever calls this was still changing something while the old state came back: it is brought
-    back once more before the refusal, because nothing else will do it.
+    When its time ran out, whoever calls this was still changing something: that is taken back before the refusal.
     """
-    present = latest(root=root)
-    if present is not None and present.state in {State.RESTORING, State.RESTORED}:
-        run(["systemctl", "start", SERVICE])  # waits for the timer's own to end; none is left once it did
-        restore(root=root, run=run)
+    restore_late(root=root, run=run)
     lifeline = require_armed(root=root)
     outcome = run(["systemctl", "restart", TIMER])
     if outcome.status != 0:
@@ -192,6 +188,39 @@ def restore(*, root: Path = ROOT, run: Run = run_command) -> Lifeline:
             hint=f"See {lifeline.directory}/log; its folder `files` holds the old files.",
         )
     return after
+
+
+def restore_late(*, root: Path = ROOT, run: Run = run_command) -> bool:
+    """Bring the old state back once more when the time ran out before a change ended: nothing else takes back what was
+    written after it. Tell whether that was so. Raises InternalError.
+    """
+    present = latest(root=root)
+    if present is None or present.state not in {State.RESTORING, State.RESTORED}:
+        return False
+    run(["systemctl", "start", SERVICE])  # waits for the timer's own to end; none is left once it did
+    restore(root=root, run=run)
+    return True
+
+
+class LateWrites:
+    """Watches a run: a role that fails after the lifeline fired never comes to extend or prove it."""
+
+    def __init__(self, *, root: Path = ROOT, run: Run = run_command) -> None:
+        self._root, self._run = root, run
+        self._before = ""
+
+    def before(self, _phase: str, _directory: Path) -> None:
+        """Remember the lifeline of an earlier change, which is none of ours."""
+        self._before = self._present()
+
+    def after(self, _phase: str, _directory: Path, *, succeeded: bool) -> None:
+        """After a failure, take back what was written since the lifeline of this phase fired."""
+        if not succeeded and self._present() != self._before:
+            restore_late(root=self._root, run=self._run)
+
+    def _present(self) -> str:
+        found = latest(root=self._root)
+        return found.record.id if found is not None else ""
 
 
 def require_armed(*, root: Path = ROOT) -> Lifeline:

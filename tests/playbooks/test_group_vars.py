@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible.parsing.dataloader import DataLoader  # type: ignore[import-untyped]
-from ansible.template import Templar  # type: ignore[import-untyped]
 
 from installer.answers import as_document, check_answers
+from tests.playbooks.evaluated import evaluated
 from tests.quality.sources import ROOT
 from tests.unit.installer.complete_answers import complete_answers
 
@@ -35,7 +34,5 @@ def test_firewall_lets_the_box_reach_the_ports_that_tang_is_at(servers: tuple[st
 
 
 def _evaluated(name: str, sections: dict[str, Any]) -> Any:
-    loader = DataLoader()
-    variables = loader.load_from_file(str(ROOT / "playbooks" / "group_vars" / "all.yml"), trusted_as_template=True)
     answers = as_document(check_answers(complete_answers(**sections), name="answers.toml"))
-    return Templar(loader=loader, variables={**variables, "answers": answers}).template(variables[name])
+    return evaluated(f"{{{{ {name} }}}}", {"answers": answers}, file=ROOT / "playbooks" / "group_vars" / "all.yml")

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader  # type: ignore[import-untyped]
-from ansible.template import Templar, trust_as_template  # type: ignore[import-untyped]
 
+from tests.playbooks.evaluated import evaluated
 from tests.quality.sources import ROOT
 
 _ROLES = ROOT / "playbooks" / "roles"
@@ -106,8 +105,7 @@ def test_administrator_and_root_never_lapse(task: str, expected: list[str]) -> N
         "locked": ["!", day, "1", year, "7", none, none, none],
     }
     variables = {"ansible_facts": {"getent_shadow": shadow}, "base_admin_user": "ada"}
-    templar = Templar(loader=DataLoader(), variables=variables)
-    assert [each["key"] for each in templar.template(trust_as_template(loop))] == expected
+    assert [each["key"] for each in evaluated(loop, variables)] == expected
 
 
 def test_no_task_edits_the_pam_stacks_by_hand() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,22 @@ def test_what_was_changed_while_the_timer_restored_is_taken_back_too(
     with pytest.raises(Conflict, match="restored, not armed"):
         lifeline.extend(root=root, run=system)
     assert system.names() == [f"systemctl start {SERVICE}", "sh restore"]
+
+
+@pytest.mark.parametrize(("fired", "again"), [(True, True), (False, False)])
+def test_role_that_fails_after_the_lifeline_fired_leaves_nothing_behind(
+    root: Path, system: FakeSystem, fired: bool, again: bool
+) -> None:
+    earlier = _arm(root, system)
+    (earlier.directory / "state").write_text("restored\n")
+    watcher = lifeline.LateWrites(root=root, run=system)
+    watcher.before("access", root)
+    found = _arm(root, system, now=_NOW + timedelta(minutes=1))
+    if fired:
+        (found.directory / "state").write_text("restored\n")
+    system.ran.clear()
+    watcher.after("access", root, succeeded=False)
+    assert ("sh restore" in system.names()) is again
 
 
 def test_restoring_works_again_after_the_timer_did(root: Path, system: FakeSystem) -> None:
