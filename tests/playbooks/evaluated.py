@@ -1,4 +1,4 @@
-"""An expression of a playbook as Ansible evaluates it. In a process of its own: loaded here, it patches the interpreter."""
+"""An expression of a playbook as Ansible evaluates it, in a process of its own: it patches the interpreter it is in."""
 
 from __future__ import annotations
 
