@@ -42,7 +42,7 @@ _PHASE = """---
     - name: Mark the end
       ansible.builtin.import_tasks: tasks/mark_end.yml
 """
-_PHASES = ("packages", "ground", "closing")
+_PHASES = ("accounts", "ground", "closing")
 
 
 class Box:
@@ -148,10 +148,10 @@ def test_goes_on_with_the_first_phase_that_did_not_end(box: Box) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     (run,) = run_journal.list_runs(box.places.runs)
-    assert (run.state, run.finished) == ("unfinished", ("packages",))
+    assert (run.state, run.finished) == ("unfinished", ("accounts",))
     status, result, events = box.install()
-    assert (status, result["resumed_after"]) == (0, ["packages"])
-    assert (box.attempts("packages"), box.attempts("ground"), box.attempts("closing")) == (1, 2, 1)
+    assert (status, result["resumed_after"]) == (0, ["accounts"])
+    assert (box.attempts("accounts"), box.attempts("ground"), box.attempts("closing")) == (1, 2, 1)
     notes = " ".join(event["text"] for event in events if event["type"] == "note")
     assert f"Going on with the unfinished run {run.head.run}" in notes
     assert "had left" in notes
@@ -179,16 +179,16 @@ def test_failed_run_goes_on_once_the_cause_is_gone(box: Box) -> None:
     assert box.install()[0] == 1
     good.touch()
     status, result, _ = box.install()
-    assert (status, result["resumed_after"]) == (0, ["packages"])
+    assert (status, result["resumed_after"]) == (0, ["accounts"])
     assert box.install("--restart")[1]["resumed_after"] == []
 
 
 def test_only_one_installer_at_once(box: Box) -> None:
-    phase = box.playbooks / "phase-packages.yml"
+    phase = box.playbooks / "phase-accounts.yml"
     phase.write_text(phase.read_text().replace("sleep 0.2", "sleep 4"))
     first = box.start()
     deadline = time.monotonic() + 60
-    while not box.attempts("packages"):
+    while not box.attempts("accounts"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     status, problem, _ = box.install()
