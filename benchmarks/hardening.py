@@ -65,7 +65,7 @@ PEERS: Final = images.Recipe(
         *("systemd-journal-remote", "ufw"),
     ),
 )
-_LIFELINE: Final = 60
+_LIFELINE: Final = 120
 """Seconds until our box takes back what nobody has confirmed."""
 _PATIENCE: Final = 180.0
 """Seconds in which a login has to work again."""
