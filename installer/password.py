@@ -11,7 +11,7 @@ import ctypes
 import re
 from itertools import groupby, pairwise
 
-from appliance.kernel.errors import InternalError
+from appliance.kernel.errors import BadInput, InternalError
 
 LEAST = 18
 """Characters; `minlen`: ANSSI-BP-028 2.0 R31 (CIS Debian 12 1.1.0, 5.3.3.2.2, is content with 14)."""
@@ -47,6 +47,12 @@ def passphrase_weakness(passphrase: str) -> str:
     if not passphrase.isprintable():
         return "is not one line of what a keyboard at the boot prompt has"
     return ""
+
+
+def require_passphrase(passphrase: str) -> None:
+    """Refuse a weak passphrase. Raises BadInput."""
+    if fault := passphrase_weakness(passphrase):
+        raise BadInput("storage.passphrase_weak", f"The passphrase {fault}.", hint="Five words are good.")
 
 
 def is_hash(text: str) -> bool:

@@ -20,7 +20,7 @@ from installer.cli.prepare import Prepared, force_admin_option, prepare, refuse_
 from installer.harden.lifeline import LateWrites
 from installer.harden.recorder import ChangeRecorder
 from installer.in_effect import secrets_in_effect, volume_is_ready
-from installer.password import passphrase_weakness
+from installer.password import require_passphrase
 from installer.places import Places
 from installer.plan import plan_text
 
@@ -128,8 +128,7 @@ def _collect_secrets(answers: Answers, places: Places, *, check: bool) -> dict[s
                 hint="Name its file in the answers: storage.passphrase_file",
             )
         text: str = click.prompt(name.replace("_", " "), hide_input=True, confirmation_prompt=True, err=True)
-        if fault := passphrase_weakness(text):
-            raise BadInput("storage.passphrase_weak", f"The passphrase {fault}.", hint="Five words are good.")
+        require_passphrase(text)
         given[name] = text.encode() + b"\n"
     return given
 

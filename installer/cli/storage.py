@@ -21,7 +21,7 @@ from appliance.kernel.errors import BadInput, Conflict, Forbidden
 from appliance.kernel.private import write_private
 from appliance.kernel.terminal import harmless, table
 from installer import secrets as laid
-from installer.password import passphrase_weakness
+from installer.password import require_passphrase
 from installer.storage import header_backup, journal, recovery_key, rotation, setup, tang
 from installer.storage.header import Purpose, read_header
 from installer.storage.keyfiles import KeyFiles, given_secret, key_files
@@ -258,8 +258,7 @@ def _secret(prompt: str, file: Path | None, *, twice: bool = False) -> str:
 
 def _new_passphrase(file: Path | None) -> str:
     secret = _secret("New passphrase", file, twice=True)
-    if fault := passphrase_weakness(secret):
-        raise BadInput("storage.passphrase_weak", f"The passphrase {fault}.", hint="Five words are good.")
+    require_passphrase(secret)
     return secret
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -39,6 +40,8 @@ from installer.evidence.verify_evidence import (
 ROOT = Path("/var/lib/intramuros/evidence")
 _ID = re.compile(r"\d{8}T\d{6}Z")
 
+_Part = TypeVar("_Part")
+
 
 class _Numbered(msgspec.Struct, frozen=True, kw_only=True):
     """The one field that the order needs; the others are skipped, not decoded."""
@@ -56,8 +59,9 @@ class Archive:
         """Return the ids, oldest first. One that cannot be read keeps the place of its name."""
         numbered: list[tuple[int, str]] = []
         for name in sorted(self._names()):
+            found = _part(self.root / name / DOCUMENT, _Numbered)
             before = numbered[-1][0] if numbered else 0
-            numbered.append((_number(self.root / name / DOCUMENT) or before, name))
+            numbered.append(((found.sequence if found else 0) or before, name))
         return [name for _, name in sorted(numbered)]
 
     def _names(self) -> set[str]:
@@ -108,7 +112,7 @@ class Archive:
         """
         self.folder(identifier)
         listed = self.ids()
-        found = (_past(self.root / each / DOCUMENT) for each in listed[: listed.index(identifier)])
+        found = (_part(self.root / each / DOCUMENT, Past) for each in listed[: listed.index(identifier)])
         return [each for each in found if each is not None]
 
     def digest_of(self, identifier: str) -> str:
@@ -172,16 +176,10 @@ class Archive:
             os.close(descriptor)
 
 
-def _number(document: Path) -> int | None:
+def _part(document: Path, kind: type[_Part]) -> _Part | None:
+    """Return the fields of an evidence that `kind` has; None when it cannot be read."""
     try:
-        return msgspec.json.decode(document.read_bytes(), type=_Numbered).sequence
-    except (OSError, msgspec.DecodeError):
-        return None
-
-
-def _past(document: Path) -> Past | None:
-    try:
-        return msgspec.json.decode(document.read_bytes(), type=Past)
+        return msgspec.json.decode(document.read_bytes(), type=kind)
     except (OSError, msgspec.DecodeError):
         return None
 
