@@ -52,6 +52,7 @@ def preflight(
     if answers is not None:
         found += [
             *_reachability(facts, answers, force_admin=force_admin),
+            *_times(facts, answers),
             *_way_back(facts, answers),
             *_usb(facts, hardening_only=hardening_only),
             *_admin(facts, answers),
@@ -160,6 +161,9 @@ def _reachability(facts: Facts, answers: Answers, *, force_admin: bool) -> Itera
                 f"{facts.client} is not in network.admin ({networks})",
                 "You would lock yourself out. Add your network; --force-admin, with --answers, goes on all the same.",
             )
+
+
+def _times(facts: Facts, answers: Answers) -> Iterator[Finding]:
     if facts.timezone_known is False:
         yield _fail("timezone", f"there is no {answers.timezone}", "List the names with: timedatectl list-timezones")
     if facts.schedule_known is False:

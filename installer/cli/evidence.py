@@ -14,7 +14,7 @@ import click
 from appliance.kernel.clock import from_text, utc_now
 from appliance.kernel.durable import write_file
 from appliance.kernel.errors import BadInput, GateRefused, IntegrityFailure, storage_errors
-from appliance.kernel.terminal import harmless, table, when
+from appliance.kernel.terminal import counted, harmless, table, when
 from installer.cli.evidence_waivers import unwaive, waive, waivers
 from installer.cli.output import json_option, require_root, show
 from installer.evidence import signing_key
@@ -192,7 +192,7 @@ def status(archive: Path, as_json: bool) -> None:
     }
     show(answer, lambda: "\n".join([f"{newest.id}: {headline(newest)}", *problems]), as_json=as_json)
     if problems:
-        raise GateRefused("evidence.not_in_order", f"{len(problems)} things are not in order.")
+        raise GateRefused("evidence.not_in_order", f"Not in order: {counted(len(problems), 'thing')}, listed above.")
 
 
 @evidence.command()
