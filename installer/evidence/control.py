@@ -167,7 +167,7 @@ class Packages(_Check, tag="packages", frozen=True, kw_only=True):
 
 
 class Firewall(_Check, tag="firewall", frozen=True, kw_only=True):
-    """A base chain of our table: hook and policy, no rule that accepts everything, and one for the loopback."""
+    """A base chain of our table: hook and policy, no rule that accepts nearly everything, and one for the loopback."""
 
     hook: str
     policy: str = "drop"

@@ -17,6 +17,9 @@ import jinja2
 import pytest
 import yaml
 
+from installer.evidence.control import Firewall
+from installer.evidence.examine import examine
+from tests.factories.evidence import RecordedMachine, said
 from tests.quality.sources import ROOT
 
 _ROLE = ROOT / "playbooks" / "roles" / "firewall"
@@ -172,6 +175,27 @@ def test_the_fleet_s_port_is_open_to_other_boxes_alone(tmp_path: Path) -> None:
 def test_without_a_fleet_nothing_names_it_but_its_set_and_the_gateway(ruleset: list[dict[str, Any]]) -> None:
     named = [rule for chain in ("input", "output") for rule in _rules(ruleset, chain) if "@fleet" in json.dumps(rule)]
     assert [(_match(rule, "saddr"), _match(rule, "dport")) for rule in named] == [("@fleet4", 8443), ("@fleet6", 8443)]
+
+
+@pytest.mark.parametrize(
+    ("added", "ok"),
+    [
+        ("", True),
+        ("tcp dport 9100 accept", True),
+        ("ip saddr 0.0.0.0/0 accept", False),
+        ("ct state { established, new } accept", False),
+        ("meta l4proto tcp accept", False),
+        ("tcp dport 1-65535 accept", False),
+    ],
+)
+def test_the_evidence_passes_what_is_loaded_and_sees_a_hole_in_it(added: str, ok: bool, tmp_path: Path) -> None:
+    chain = "type filter hook input priority filter; policy drop;\n"
+    text = _render(_SITE)
+    assert text.count(chain) == 1
+    loaded = _load(text.replace(chain, f"{chain}{added}\n"), tmp_path)
+    machine = RecordedMachine(programs={("nft", "-j", "list", "ruleset"): said(json.dumps({"nftables": loaded}))})
+    for check in (Firewall(hook="input", interface="lo"), Firewall(hook="output"), Firewall(hook="forward")):
+        assert examine(check, machine).ok is (ok or check.hook != "input"), check
 
 
 def test_loading_twice_over_an_older_version_is_the_same(tmp_path: Path) -> None:

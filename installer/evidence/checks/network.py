@@ -14,6 +14,8 @@ from installer.evidence.machine import CannotTell, Machine
 
 TABLE = ("inet", "intramuros")
 _ARGV = ("nft", "-j", "list", "ruleset")
+_PROTOCOLS = frozenset({"nfproto", "l4proto", "protocol"})
+_ALL_PORTS = ([0, 65535], [1, 65535])
 
 
 def firewall(check: Firewall, machine: Machine) -> Finding:
@@ -32,13 +34,13 @@ def firewall(check: Firewall, machine: Machine) -> Finding:
     fine = [each for each in ours if each.get("policy") == check.policy]
     open_to_all = [each["name"] for each in ours if _accepts_all(each["name"], rules)]
     expected = f"a filter chain of the table {' '.join(TABLE)} on {check.hook} with policy {check.policy}"
-    expected += " and no rule that accepts everything"
+    expected += " and no rule that accepts nearly everything"
     if check.interface:
         expected += f", that accepts {check.interface}"
         fine = [chain for chain in fine if any(_accepts(rule, chain["name"], check.interface) for rule in rules)]
     seen = listed(
         [
-            *(f"{name} has a rule that accepts everything" for name in open_to_all),
+            *(f"{name} has a rule that accepts nearly everything" for name in open_to_all),
             *(f"{each['family']} {each['table']} {each['name']} policy {each.get('policy')}" for each in base),
         ]
     )
@@ -50,10 +52,10 @@ def _is_ours(named: dict[str, Any]) -> bool:
 
 
 def _accepts_all(chain: str, rules: list[dict[str, Any]], seen: tuple[str, ...] = ()) -> bool:
-    """Tell whether a rule of the chain accepts without asking for anything, itself or by the chain that it leads to."""
+    """Tell whether a rule of the chain accepts without asking for much, itself or by the chain that it leads to."""
     for rule in rules:
         expression = rule.get("expr", [])
-        if rule.get("chain") != chain or any("match" in each or "vmap" in each for each in expression):
+        if rule.get("chain") != chain or any("vmap" in each or _is_narrow(each.get("match")) for each in expression):
             continue
         if any("accept" in each for each in expression):
             return True
@@ -61,6 +63,26 @@ def _accepts_all(chain: str, rules: list[dict[str, Any]], seen: tuple[str, ...] 
         if any(_accepts_all(name, rules, (*seen, chain)) for name in led if name not in {*seen, chain}):
             return True
     return False
+
+
+def _is_narrow(match: dict[str, Any] | None) -> bool:
+    """Tell whether a match leaves most packets out: no bare protocol, no network of everybody, no new connection."""
+    if match is None or match["op"] == "!=":
+        return False
+    left, right = match["left"], match["right"]
+    if "meta" in left:
+        return left["meta"].get("key") not in _PROTOCOLS
+    within = right.get("set", right) if isinstance(right, dict) else right
+    values = within if isinstance(within, list) else [within]
+    if left.get("ct", {}).get("key") == "state":
+        return "new" not in values
+    return not any(_is_everything(value) for value in values)
+
+
+def _is_everything(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    return value.get("prefix", {}).get("len") == 0 or value.get("range") in _ALL_PORTS
 
 
 def _accepts(rule: dict[str, Any], chain: str, interface: str) -> bool:
