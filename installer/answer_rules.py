@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import posixpath
 import re
 import struct
 from collections.abc import Iterator
@@ -42,7 +43,15 @@ _DNS_NAME = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _RESERVED_USERS = frozenset(
     {"root", "daemon", "nobody", "intramuros", "intramuros-gw", "intramuros-ranks", "sync", "sshd", "www-data"}
 )
-_SYSTEM_FOLDERS = ("/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/proc", "/root", "/run", "/sbin", "/sys")
+_SYSTEM_FOLDERS = (
+    *("/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run"),
+    *("/sbin", "/sys", "/tmp", "/usr", "/opt/intramuros"),  # noqa: S108  names alone
+    *("/var/backups", "/var/cache", "/var/local", "/var/lock", "/var/log", "/var/mail", "/var/run", "/var/spool"),
+    *("/var/tmp", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/intramuros", "/var/lib/systemd"),  # noqa: S108
+)
+"""No data of the appliance lies in them: they are the system's, other people's, or empty after a boot."""
+_SHARED_FOLDERS = frozenset({"/", "/media", "/mnt", "/opt", "/srv", "/var", "/var/lib"})
+"""Others have their folders in them, which a volume that is mounted there would hide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -357,8 +366,10 @@ def _paths(answers: Answers) -> Iterator[Fault]:
         if path and (not path.startswith("/") or "\0" in path):
             yield Fault(key=key, text=f"{path} is not an absolute path")
     mount = answers.storage.mount
-    if mount.rstrip("/") in {folder.rstrip("/") for folder in _SYSTEM_FOLDERS} or "/../" in f"{mount}/":
-        yield Fault(key="storage.mount", text=f"{mount} belongs to the system")
+    if (plain := posixpath.normpath(f"/{mount.lstrip('/')}")) != mount:
+        yield Fault(key="storage.mount", text=f"{mount} is {plain}; write it so")
+    if plain in _SHARED_FOLDERS or any(f"{plain}/".startswith(f"{folder}/") for folder in _SYSTEM_FOLDERS):
+        yield Fault(key="storage.mount", text=f"{mount} belongs to the system; give a folder of its own")
 
 
 def _texts(answers: Answers) -> Iterator[Fault]:

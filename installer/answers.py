@@ -75,7 +75,7 @@ class Storage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     wipe: str = ""
     """The same name as `device` once more, for one that is not empty; without it such a device is refused."""
     mount: Annotated[str, msgspec.Meta(pattern=r"^/[A-Za-z0-9._/-]+\Z")] = "/srv/intramuros"
-    """Where the data is found."""
+    """Where the data is found: a folder of its own, in none of the system's, such as `/data/intramuros`."""
     unlock: tuple[Literal["passphrase", "tpm2", "tang"], ...] = ()
     """Ways to open the volume, besides the recovery key, which always exists. At least one for `luks`."""
     passphrase_file: str = ""

@@ -18,6 +18,7 @@ import psutil
 
 from appliance.kernel import process
 from appliance.kernel.errors import IntramurosError
+from appliance.kernel.paths import StatePaths, box_state
 from installer import secrets
 from installer.answers import Answers
 from installer.harden import stakes
@@ -99,6 +100,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     on_usb: tuple[str, ...] = ()
     programs_missing: tuple[str, ...] = ()
     appliance_installed: bool = False
+    data_at: str = ""
+    data_unencrypted: bool = False
     data_disk: Disk | None = None
     admin_has_password: bool | None = None
     admin_password_age: int | None = None
@@ -142,6 +145,8 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
         on_usb=stakes.mounts_on_usb(),
         programs_missing=tuple(name for name in ("apt-get", "dpkg", "systemctl", "ip") if shutil.which(name) is None),
         appliance_installed=Path("/opt/intramuros/current").exists(),
+        data_at=str(box_state(places.box_state) or ""),
+        data_unencrypted=_data_unencrypted(places),
         secrets_laid=tuple(secrets.laid(places.secrets)) if os.access(places.memory, os.X_OK) else (),
     )
     if answers is None:
@@ -161,6 +166,12 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
         ),
         secret_faults=tuple(secrets.source_faults(answers, in_effect=secrets_in_effect(answers, places))),
     )
+
+
+def _data_unencrypted(places: Places) -> bool:
+    """Tell whether there is an appliance's data that is in no volume of ours."""
+    state = box_state(places.box_state)
+    return state is not None and StatePaths(state).database.exists() and not places.volume_table.exists()
 
 
 def _os_release() -> dict[str, str]:

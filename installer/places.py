@@ -23,6 +23,11 @@ class Places:
         return self.config / "answers.toml"
 
     @property
+    def box_state(self) -> Path:
+        """Names the folder of the appliance's data."""
+        return self.config / "state"
+
+    @property
     def volume_table(self) -> Path:
         """What is known of the encrypted volume."""
         return self.config / "luks.json"

@@ -49,6 +49,7 @@ def preflight(
         found += _gpus(facts.gpus)
     if bundle_version is not None:
         found.append(_ok("bundle", f"{bundle_version}, every file verified"))
+    of_appliance = () if hardening_only else (_gateway_port, _data, _storage)
     if answers is not None:
         found += [
             *_reachability(facts, answers, force_admin=force_admin),
@@ -57,7 +58,7 @@ def preflight(
             *_usb(facts, hardening_only=hardening_only),
             *_admin(facts, answers),
             *_ssh_port(facts, answers),
-            *(() if hardening_only else (*_gateway_port(facts, answers), *_storage(facts, answers))),
+            *(finding for judge in of_appliance for finding in judge(facts, answers)),
             *_files(facts),
             *(_warn(doubt.key, doubt.text) for doubt in doubts(answers)),
         ]
@@ -235,6 +236,23 @@ def _gateway_port(facts: Facts, answers: Answers) -> Iterator[Finding]:
         )
     else:
         yield _ok("app.port", f"{port} is free" if not taken else f"{port} is the gateway's")
+
+
+def _data(facts: Facts, answers: Answers) -> Iterator[Finding]:
+    """Judge where an earlier installation's data is: a new installation serves it, and never moves it."""
+    storage = answers.storage
+    if facts.data_at not in {"", storage.mount}:
+        yield _fail(
+            "storage.mount",
+            f"this box's data is in {facts.data_at}, not in {storage.mount}",
+            f'Write mount = "{facts.data_at}"; the data is not moved.',
+        )
+    if facts.data_unencrypted and storage.mode == "luks":
+        yield _fail(
+            "storage.mode",
+            f"this box's data is in {facts.data_at}, unencrypted; the volume would hide it",
+            'Write mode = "none", or install a box anew with luks and restore a backup there.',
+        )
 
 
 def _storage(facts: Facts, answers: Answers) -> Iterator[Finding]:

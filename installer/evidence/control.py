@@ -94,7 +94,7 @@ class File(_Check, tag="file", frozen=True, kw_only=True):
     """Owner, group and the most permissions that files may have."""
 
     paths: tuple[str, ...]
-    """names or shell patterns"""
+    """names or shell patterns; `{state}` is the folder of the appliance's data"""
     mode: str
     owner: tuple[str, ...] = ("root",)
     group: tuple[str, ...] = ("root",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import Any
@@ -12,16 +13,17 @@ from tests.boxes.conftest import ADMINISTRATOR, CLIENT, STRANGER, Installed, Rig
 from tests.boxes.rig.box import write
 from tests.boxes.rig.commands import run
 from tests.boxes.rig.installation import ADMINISTRATOR as ADMIN_USER
-from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, Wishes, again, answers, prepare
+from tests.boxes.rig.installation import ANSWERS, MEDIUM, Bundle, Wishes, again, answers, install, prepare
 from tests.boxes.rig.nspawn import NspawnBox
 from tests.boxes.rig.results import at_most, record
-from tests.boxes.rig.second_machine import ask, open_ports
+from tests.boxes.rig.second_machine import ask, hand_over, open_ports
 
 pytestmark = pytest.mark.timeout(3600)
 _CHANGED = re.compile(r"^\s+changed ", re.MULTILINE)
 _FEW_PORTS = (
     "T:1-1024,3000,3128,5432,6379,7500,8000,8080,8443,8444,9090-9100,U:53,67,68,69,111,123,137,161,323,500,514,5353"
 )
+_ELSEWHERE = "/data/intramuros"
 _UNITS = "systemctl list-units --all --plain --no-legend 'intramuros*.service' | cut -d' ' -f1"
 
 _ASK_FOR_CERTIFICATES = r"""set -e
@@ -147,6 +149,24 @@ def test_each_unit_is_sandboxed(box: NspawnBox) -> None:
         worst = max(worst, float(found.group(1)))
     record(at_most("boxes.units.worst_exposure", worst, 2.0, "points"))
     assert worst <= 2.0, box.sh("systemd-analyze security --no-pager").out
+
+
+@pytest.mark.boxes
+def test_data_lies_where_the_answers_put_it(rig: Rig, installed: Installed, bundle: Bundle) -> None:
+    """Another folder than the usual one is served from, watched, left out of the daily comparison, and checked."""
+    box = rig.box(shared=((bundle.medium, MEDIUM),), memory_bytes=4 << 30, cpus=2)
+    more = f'\n[storage]\nmount = "{_ELSEWHERE}"\n'
+    install(box, bundle, Wishes(address=box.address, public_key=rig.public_key, more=more))
+    outsider = rig.outsider(layers=installed.client_layers)
+    hand_over(box, outsider)
+    assert ask(outsider, box.address, "seed").get("tokens", 0) >= 1
+    assert box.sh("find /srv -mindepth 1").out == ""
+    assert f"-w {_ELSEWHERE} -p wa" in box.sh("cat /etc/audit/rules.d/50-intramuros.rules").out
+    assert f"!{_ELSEWHERE}" in box.sh("cat /etc/aide/aide.conf.d/99_intramuros").out.splitlines()
+    (control,) = json.loads(box.sh("intramuros evidence show IM-APP-04 --json").out)
+    assert (control["status"], _ELSEWHERE in control["observed"]) == ("pass", True), control
+    said, _ = again(box)
+    assert _changed(said.out + said.err) == []
 
 
 def test_no_unit_failed(box: NspawnBox) -> None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from appliance.kernel.paths import BOX_FILE
 from installer.evidence.checks.finding import Finding, finding, in_words, listed, meets
 from installer.evidence.control import Absent, Content, File, Setting
 from installer.evidence.machine import DoesNotApply, Machine
+
+_STATE = "{state}"
 
 
 def file(check: File, machine: Machine) -> Finding:
     """Every file that exists belongs to whom it shall, and gives no more permissions than it may."""
     most = int(check.mode, 8)
-    names = _existing(check.paths, machine)
+    paths = [_resolved(path, machine) for path in check.paths]
+    names = _existing(paths, machine)
     expected = f"{'/'.join(check.owner)}:{'/'.join(check.group)} and no more than {check.mode}"
-    source = ["stat", "-c", "%n %U:%G %04a", *check.paths]
+    source = ["stat", "-c", "%n %U:%G %04a", *paths]
     if not names:
         if check.absent_is_fine:
             return finding(ok=True, observed="not there", expected=expected, source=source)
@@ -70,6 +74,15 @@ def setting(check: Setting, machine: Machine) -> Finding:
         expected=f"{check.key} {in_words(check.value)}",
         source=["grep", "-E", rf"^\s*{check.key}\b", *check.paths],
     )
+
+
+def _resolved(path: str, machine: Machine) -> str:
+    """Return a path below the appliance's data as it is on this box, which names that folder in a file."""
+    if _STATE not in path:
+        return path
+    if (state := machine.read(str(BOX_FILE))) is None:
+        raise DoesNotApply(f"{BOX_FILE}: not there")
+    return path.replace(_STATE, state.strip())
 
 
 def _existing(patterns: Iterable[str], machine: Machine) -> list[str]:

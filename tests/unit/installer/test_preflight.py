@@ -277,6 +277,36 @@ def test_block_devices_are_told_apart(tmp_path: Path, memory: Path) -> None:
     assert gather(answered(storage={**_LUKS, "device": "/dev/none"}), places=places).data_disk is not None
 
 
+@pytest.mark.parametrize(
+    ("facts", "storage", "refused"),
+    [
+        ({}, {"mount": "/data/im"}, set()),
+        ({"data_at": "/data/im"}, {"mount": "/data/im"}, set()),
+        ({"data_at": "/srv/intramuros"}, {"mount": "/data/im"}, {"storage.mount"}),
+        ({"data_at": "/srv/intramuros", "data_unencrypted": True}, {}, set()),
+        ({"data_at": "/srv/intramuros", "data_unencrypted": True}, _LUKS, {"storage.mode"}),
+        ({"data_at": "/srv/intramuros"}, _LUKS, set()),
+    ],
+)
+def test_data_of_an_earlier_installation_is_neither_left_behind_nor_hidden(
+    facts: dict[str, Any], storage: dict[str, Any], refused: set[str]
+) -> None:
+    found = preflight(machine("rack_server", **facts), answered(storage=storage))
+    assert set(failed(found)) == refused
+
+
+def test_data_of_an_earlier_installation_is_found(tmp_path: Path, memory: Path) -> None:
+    places = Places(root=memory)
+    assert (gather(None, places=places).data_at, gather(None, places=places).data_unencrypted) == ("", False)
+    places.config.mkdir(parents=True)
+    places.box_state.write_text(f"{tmp_path}\n")
+    assert (gather(None, places=places).data_at, gather(None, places=places).data_unencrypted) == (str(tmp_path), False)
+    (tmp_path / "intramuros.sqlite3").touch()
+    assert gather(None, places=places).data_unencrypted
+    places.volume_table.touch()
+    assert not gather(None, places=places).data_unencrypted
+
+
 def test_profile_of_others_that_a_package_would_switch_on_is_refused() -> None:
     assert set(failed(preflight(machine("smallest", pam_profiles_waiting=("site",))))) == {"PAM"}
 

@@ -304,6 +304,19 @@ def test_a_firewall_of_somebody_else_is_not_ours() -> None:
     assert (found.ok, found.observed) == (False, "inet other input policy drop")
 
 
+@pytest.mark.parametrize(("mode", "ok"), [(0o600, True), (0o640, False)])
+def test_files_of_the_appliance_are_looked_for_where_its_data_is(mode: int, ok: bool) -> None:
+    recorded = RecordedMachine(
+        texts={"/etc/intramuros/state": "/data/im\n"}, files={"/data/im/secrets/audit.key": owned(mode)}
+    )
+    assert examine(File(paths=("{state}/secrets/*",), mode="0600"), recorded).ok is ok
+
+
+def test_without_an_appliance_its_files_are_no_question() -> None:
+    with pytest.raises(DoesNotApply, match="/etc/intramuros/state: not there"):
+        examine(File(paths=("{state}/secrets/*",), mode="0600"), RecordedMachine())
+
+
 _ACCEPT = [{"counter": {"packets": 0, "bytes": 0}}, {"accept": None}]
 
 
