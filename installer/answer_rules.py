@@ -64,7 +64,7 @@ class Fault:
 
 def contradictions(answers: Answers) -> list[Fault]:
     """Return everything that is wrong with the answers."""
-    rules = (_admin, _networks, _storage, _tls, _ports, _fleet, _paths, _texts)
+    rules = (_admin, _networks, _storage, _tls, _ports, _fleet, _paths, _backup, _texts)
     return [fault for rule in rules for fault in rule(answers)]
 
 
@@ -370,6 +370,26 @@ def _paths(answers: Answers) -> Iterator[Fault]:
         yield Fault(key="storage.mount", text=f"{mount} is {plain}; write it so")
     if plain in _SHARED_FOLDERS or any(f"{plain}/".startswith(f"{folder}/") for folder in _SYSTEM_FOLDERS):
         yield Fault(key="storage.mount", text=f"{mount} belongs to the system; give a folder of its own")
+
+
+def _backup(answers: Answers) -> Iterator[Fault]:
+    """Judge the folder of the backups: it is given to the daemon, which may write there and nowhere else outside."""
+    folder, mount = answers.backup.repository, answers.storage.mount
+    if not folder:
+        return
+    key = "backup.repository"
+    if not re.fullmatch(r"/[A-Za-z0-9._/-]+", folder) or posixpath.normpath(f"/{folder.lstrip('/')}") != folder:
+        yield Fault(key=key, text=f"{folder} is not the plain absolute path of a folder; the daemon has no network")
+    elif folder in _SHARED_FOLDERS | {"/var/backups"} or any(
+        _lies_in(folder, other) for other in _SYSTEM_FOLDERS if other != "/var/backups"
+    ):
+        yield Fault(key=key, text=f"{folder} belongs to the system; give a folder of its own")
+    elif _lies_in(folder, mount) or _lies_in(mount, folder):
+        yield Fault(key=key, text=f"{folder} and {mount}, the data's folder, lie in each other")
+
+
+def _lies_in(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
 
 
 def _texts(answers: Answers) -> Iterator[Fault]:

@@ -156,7 +156,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     enabled: bool = True
     """Whether backups run by themselves."""
     repository: str = ""
-    """restic repository; empty means a folder beside the data."""
+    """Folder of its own for restic's repository, outside `storage.mount`; empty means a folder beside the data."""
     schedule: str = "daily"
     """When, as systemd's `OnCalendar=` takes it."""
 

@@ -180,6 +180,23 @@ def test_keys_that_openssh_makes_are_taken_and_not_those_that_were_cut_off(tmp_p
         ({"lifeline": {"probe_from": "nowhere"}}, "lifeline.probe_from", "nowhere"),
         ({"admin": {"password_hash_file": "hash"}}, "admin.password_hash_file", "not an absolute path"),
         ({"backup": {"repository": "/srv/{{ x }}"}}, "backup.repository", "template"),
+        *(
+            ({"backup": {"repository": folder}}, "backup.repository", "plain absolute path")
+            for folder in ("backups", "sftp:host:/backups", "/mnt/my disk", "/mnt/x/", "/mnt/../etc", "//mnt/x")
+        ),
+        *(
+            ({"backup": {"repository": folder}}, "backup.repository", "belongs to the system")
+            for folder in ("/etc", "/mnt", "/var/backups", "/run/backups", "/opt/intramuros/x")
+        ),
+        *(
+            ({"backup": {"repository": folder}}, "backup.repository", "lie in each other")
+            for folder in ("/srv/intramuros", "/srv/intramuros/authority")
+        ),
+        (
+            {"backup": {"repository": "/data"}, "storage": {"mount": "/data/intramuros"}},
+            "backup.repository",
+            "lie in each other",
+        ),
         ({"backup": {"schedule": "daily\nUser=root"}}, "backup.schedule", "control character"),
         ({"admin": {"authorized_keys": [PUBLIC_KEY + " {{ lookup('pipe', 'id') }}"]}}, "admin", "template"),
     ],
@@ -204,6 +221,12 @@ def test_contradictions_name_the_key(sections: dict[str, Any], key: str, said: s
 def test_fleets_that_are_taken(sections: dict[str, Any]) -> None:
     answers = check_answers(complete_answers(**sections), name="answers.toml")
     assert check_answers(as_document(answers), name="again") == answers
+
+
+@pytest.mark.parametrize("folder", ["", "/mnt/disk/backups", "/var/backups/intramuros", "/srv/intramuros-backups"])
+def test_folders_for_backups_that_are_taken(folder: str) -> None:
+    answers = check_answers(complete_answers(backup={"repository": folder}), name="a")
+    assert answers.backup.repository == folder
 
 
 def test_own_name_in_the_fleet_is_the_host_name_s_first_part() -> None:
