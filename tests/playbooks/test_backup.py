@@ -1,9 +1,11 @@
-"""The backups' folder and timers: there before the daemon that writes to it."""
+"""The backups' folder is there before the daemon that writes to it; what answers no longer ask for is taken away."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.quality.sources import ROOT
@@ -19,6 +21,32 @@ def test_folder_of_the_backups_is_made_before_any_daemon_may_write_to_it_alone()
     assert "when" not in _play()["tasks"][_indices()[folder]], "the settings name it, whether a timer asks or not"
     template = (_PLAYBOOKS / "roles" / "sandbox" / "templates" / "sandbox.conf.j2").read_text()
     assert "ReadWritePaths={{ item.value.writes | join(' ') }}" in template
+
+
+@pytest.mark.parametrize("role", ["backup", "monitor"])
+def test_role_that_the_answers_no_longer_ask_for_takes_all_its_units_away(role: str) -> None:
+    (made, left) = (_when(role, "main"), _when(role, "leave"))
+    assert (made, left) == (f"answers.{role}.enabled", f"not answers.{role}.enabled")
+    tasks = _PLAYBOOKS / "roles" / role / "tasks"
+    texts = [path.read_text() for path in tasks.glob("*.yml") if path.name != "leave.yml"]
+    written = set(re.findall(r"/etc/systemd/system/([\w@.-]+):", "".join(texts)))
+    looked, stopped, removed, _ = yaml.safe_load((tasks / "leave.yml").read_text())
+    assert set(removed["loop"]) == written
+    assert looked["ansible.builtin.stat"]["path"] == f"/etc/systemd/system/{removed['loop'][-1]}"
+    units = str(stopped["loop"]) + str(stopped.get("vars"))
+    assert all(name in units for name in written if not name.endswith(".service"))
+    assert (
+        stopped["ansible.builtin.systemd_service"]["enabled"],
+        stopped["ansible.builtin.systemd_service"]["state"],
+    ) == (
+        False,
+        "stopped",
+    )
+
+
+def _when(role: str, tasks_from: str) -> str:
+    step = _steps().index((role, tasks_from))
+    return str(_play()["tasks"][_indices()[step]]["when"])
 
 
 def _play() -> dict[str, Any]:
