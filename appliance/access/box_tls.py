@@ -138,6 +138,12 @@ def import_provided(
 ) -> bool:
     """Take a certificate of another authority, after every check that can be made here; True when anything changed."""
     now = now or utc_now()
+    if box.mode != "provided":
+        raise Conflict(
+            "tls.internal",
+            "This box issues its certificate itself, and the next renewal would undo an import.",
+            hint='Write mode = "provided" into the answers ([tls]) and install again.',
+        )
     private = _private_key(read_private(key), key)
     certificates = [*_certificates(certificate), *(_certificates(chain) if chain else ())]
     leaf = certificates[0]
@@ -150,7 +156,7 @@ def import_provided(
             f"and this machine's clock says {now:%Y-%m-%d}.",
         )
     _require_server(leaf, certificate)
-    _require_chain(certificates, certificate)
+    _require_chain(certificates, certificate, now)
     if missing := [name for name in box.names if not covers(leaf, name)]:
         raise BadInput(
             "tls.provided",
@@ -259,7 +265,15 @@ def _require_server(leaf: x509.Certificate, path: Path) -> None:
         raise BadInput("tls.provided", f"{path} is not made for servers (its extended key usage says so).")
 
 
-def _require_chain(certificates: list[x509.Certificate], path: Path) -> None:
+def _require_chain(certificates: list[x509.Certificate], path: Path, now: datetime) -> None:
+    for issuer in certificates[1:]:
+        if not issuer.not_valid_before_utc <= now < issuer.not_valid_after_utc:
+            raise BadInput(
+                "tls.provided",
+                f"In the chain of {path}, {issuer.subject.rfc4514_string()} is valid from "
+                f"{issuer.not_valid_before_utc:%Y-%m-%d} to {issuer.not_valid_after_utc:%Y-%m-%d}: clients refuse it.",
+                hint="Ask the authority for its present certificate.",
+            )
     for issued, issuer in pairwise(certificates):
         try:
             issued.verify_directly_issued_by(issuer)

@@ -133,6 +133,11 @@ class Pki:
         self.chain = folder / "chain.pem"
         self.chain.write_bytes(self._pem(self._middle) + self._pem(self._root))
 
+    def end_middle(self, days: int) -> None:
+        """Have the intermediate end so many days from now; its key stays."""
+        middle = self._sign("Middle", self._middle_key, "Root", self._root_key, authority=True, days=days)
+        self.chain.write_bytes(self._pem(middle) + self._pem(self._root))
+
     def leaf(
         self,
         *names: str,
@@ -255,6 +260,24 @@ def test_a_chain_in_the_wrong_order_is_refused(tmp_path: Path, pki: Pki) -> None
     pki.chain.write_text("".join(f"{part}-----END CERTIFICATE-----\n" for part in (root, middle)))
     with pytest.raises(BadInput, match=r"chain of .* is broken"):
         import_provided(box, certificate=certificate, key=key, chain=pki.chain, now=NOW)
+
+
+def test_a_chain_that_has_ended_is_refused(tmp_path: Path, pki: Pki) -> None:
+    box = _box(tmp_path, mode="provided")
+    certificate, key = pki.leaf("box.example.org")
+    pki.end_middle(days=-1)
+    with pytest.raises(BadInput, match=r"CN=Middle is valid from .* to 2026-05-31"):
+        import_provided(box, certificate=certificate, key=key, chain=pki.chain, now=NOW)
+    assert not box.gateway_file.exists()
+
+
+def test_a_box_that_issues_itself_takes_none_since_the_next_renewal_would_undo_it(box: BoxTls, pki: Pki) -> None:
+    renew(box, now=NOW)
+    served, trusted = box.gateway_file.read_bytes(), box.public_authority.read_bytes()
+    certificate, key = pki.leaf("box.example.org")
+    with pytest.raises(Conflict, match="issues its certificate itself"):
+        import_provided(box, certificate=certificate, key=key, chain=pki.chain, now=NOW)
+    assert (box.gateway_file.read_bytes(), box.public_authority.read_bytes()) == (served, trusted)
 
 
 def test_a_key_that_others_read_is_refused(tmp_path: Path, pki: Pki) -> None:
