@@ -84,11 +84,11 @@ def revoke_client(box: BoxTls, name: str, *, now: datetime | None = None) -> tup
 
 
 def publish_revocations(box: BoxTls, *, now: datetime | None = None, force: bool = False) -> bool:
-    """Write the revocation list unless a fresh one is there; True when it was written."""
+    """Write the revocation list unless a fresh one of this authority is there; True when it was written."""
     now = now or utc_now()
-    if not force and _is_fresh(box.revocations_file, now):
-        return False
     authority, signer = _authority(box)
+    if not force and _is_fresh(box.revocations_file, now, signer.public_key()):
+        return False
     began = _next_beginning(box.revocations_file, now)
     builder = (
         x509.CertificateRevocationListBuilder()
@@ -138,9 +138,9 @@ def _next_beginning(path: Path, now: datetime) -> datetime:
     return began if before is None else max(began, min(now, before.last_update_utc + timedelta(seconds=1)))
 
 
-def _is_fresh(path: Path, now: datetime) -> bool:
+def _is_fresh(path: Path, now: datetime, signer: ec.EllipticCurvePublicKey) -> bool:
     found = _present_list(path)
-    if found is None or found.next_update_utc is None:
+    if found is None or found.next_update_utc is None or not found.is_signature_valid(signer):
         return False
     return found.last_update_utc <= now < found.next_update_utc - LIST_LIFETIME + _LIST_RENEWED_AFTER
 

@@ -139,6 +139,19 @@ def test_the_list_is_made_again_each_day_and_keeps_what_was_revoked(tmp_path: Pa
     assert found.get_revoked_certificate_by_serial_number(int(entry.serial)) is not None
 
 
+def test_a_new_authority_comes_with_a_list_of_its_own(tmp_path: Path, box: BoxTls) -> None:
+    """Without one it would let no client in until the old authority's list is a day old."""
+    publish_revocations(box)
+    box.folder.authority_key.unlink()
+    box.folder.authority_certificate.unlink()
+    renew(box)
+    assert publish_revocations(box)
+    assert not publish_revocations(box)
+    shown = tmp_path / "client.pem"
+    issue_client(box, "billing", shown)
+    assert _is_let_in(box, server_context(_listen(box)), shown)
+
+
 def test_a_damaged_register_is_told(box: BoxTls) -> None:
     (Path(box.authority) / "clients.json").write_text("[{")
     with pytest.raises(IntegrityFailure, match="damaged"):
