@@ -26,7 +26,8 @@ def facts(answers: Answers) -> Iterator[tuple[str, str]]:
     """Yield what was installed as label and text."""
     names = answers.tls.names or (answers.hostname,)
     if answers.app.enabled:
-        yield "address", f"https://{names[0]}:{answers.app.port}/v1"
+        name = f"[{names[0]}]" if ":" in names[0] else names[0]  # RFC 3986, 3.2.2
+        yield "address", f"https://{name}:{answers.app.port}/v1"
         yield from _authority()
         if _FIRST_KEY.exists():
             yield "first key", f"{_FIRST_KEY} (root alone can read it)"
@@ -42,7 +43,7 @@ def steps(answers: Answers) -> Iterator[str]:
         yield "Give clients the authority's file, and let them compare its fingerprint with the one above."
     if answers.app.enabled and answers.tls.client_certificates == "required":
         yield "Make a certificate for each client: intramuros tls client NAME --out NAME.pem"
-    if answers.app.enabled:
+    if answers.app.enabled and _FIRST_KEY.exists():
         yield "Hand the first key to the first application, then remove its file."
     if answers.app.enabled and answers.backup.enabled:
         password = StatePaths(Path(answers.storage.mount)).backup_password

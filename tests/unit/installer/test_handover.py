@@ -22,6 +22,8 @@ def test_people_are_told_where_to_connect() -> None:
     assert told["login"] == "ssh ada@box"
     moved = check_answers({**_ANSWERS, "ssh": {"port": 2222}}, name="answers.toml")
     assert dict(handover.facts(moved))["login"] == "ssh -p 2222 ada@box"
+    address = check_answers({**_ANSWERS, "tls": {"names": ["2001:db8::7"]}}, name="answers.toml")
+    assert dict(handover.facts(address))["address"] == "https://[2001:db8::7]:8443/v1"
 
 
 def test_people_are_told_what_no_backup_holds() -> None:
