@@ -151,6 +151,10 @@ def _networks(answers: Answers) -> Iterator[Fault]:
                 parse_network(text)
             except ValueError as error:
                 yield Fault(key=f"network.{name}[{number}]", text=str(error))
+    for name in ("ntp", "syslog"):
+        for number, text in enumerate(getattr(network, name)):
+            if "/" in text:
+                yield Fault(key=f"network.{name}[{number}]", text=f"{text} is no server's own address")
     if (probe := answers.lifeline.probe_from) and (fault := _probe_fault(probe, answers)):
         yield Fault(key="lifeline.probe_from", text=fault)
 

@@ -47,9 +47,9 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     dns: tuple[str, ...] = ()
     """Name servers the box may ask."""
     ntp: tuple[str, ...] = ()
-    """Time servers; without any the box keeps its own time."""
+    """Addresses of time servers; without any the box keeps its own time."""
     syslog: tuple[str, ...] = ()
-    """Log servers that get a copy of the log over TLS."""
+    """Addresses of log servers that get a copy of the log over TLS."""
     syslog_authority: str = ""
     """PEM file of the authority that signed the log servers' certificates; empty means the system's authorities."""
     tang: tuple[str, ...] = ()

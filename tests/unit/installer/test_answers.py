@@ -99,6 +99,8 @@ def test_keys_that_openssh_makes_are_taken_and_not_those_that_were_cut_off(tmp_p
         ({"network": {"admin": []}}, "network.admin", "nobody could log in"),
         ({"network": {"admin": ["10.0.0.1/8"]}}, "network.admin[0]", "host bits"),
         ({"network": {"ntp": ["ntp.example.org"]}}, "network.ntp[0]", "ntp.example.org"),
+        ({"network": {"ntp": ["192.0.2.2", "192.0.2.0/28"]}}, "network.ntp[1]", "no server's own address"),
+        ({"network": {"syslog": ["2001:db8::9/128"]}}, "network.syslog[0]", "no server's own address"),
         ({"admin": {"user": "root"}}, "admin.user", "account of the system"),
         ({"admin": {"user": "intramuros"}}, "admin.user", "account of the system"),
         ({"admin": {"authorized_keys": []}}, "admin.authorized_keys", "nobody could log in"),
