@@ -225,6 +225,12 @@ def _ssh_port(facts: Facts, answers: Answers) -> Iterator[Finding]:
 
 def _gateway_port(facts: Facts, answers: Answers) -> Iterator[Finding]:
     if not answers.app.enabled:
+        if facts.appliance_installed:
+            yield _fail(
+                "app.enabled",
+                "false, and the appliance is installed here: it would run on, and its accounts be kept from no network",
+                "Write enabled = true; systemctl disable --now intramuros.target keeps it from running.",
+            )
         return
     port = answers.app.port
     taken = [each for each in facts.listeners if each.port == port]

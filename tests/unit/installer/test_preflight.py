@@ -208,6 +208,13 @@ def test_schedule_that_systemd_does_not_know_is_refused() -> None:
     assert "'every night'" in failed(findings)["backup.schedule"]
 
 
+def test_appliance_that_is_there_is_not_left_running_by_answers_without_it() -> None:
+    answers = answered(app={"enabled": False}, storage=_LUKS)
+    assert "run on" in failed(preflight(machine("installed"), answers))["app.enabled"]
+    assert "app.enabled" not in failed(preflight(machine("installed"), answers, hardening_only=True))
+    assert "app.enabled" not in failed(preflight(machine("rack_server"), answers))
+
+
 def test_graphics_cards_are_named_and_not_used() -> None:
     (line,) = [finding for finding in preflight(machine("gpu_server")) if finding.what == "graphics"]
     assert line.level is Level.OK
