@@ -33,6 +33,12 @@ def test_firewall_lets_the_box_reach_the_ports_that_tang_is_at(servers: tuple[st
     assert _evaluated("firewall_tang_ports", tang if servers else {}) == ports
 
 
+@pytest.mark.parametrize(("names", "told"), [([], ["box1.example.org"]), (["192.0.2.10"], ["192.0.2.10"])])
+def test_certificate_names_what_clients_use_and_else_the_host(names: list[str], told: list[str]) -> None:
+    """A provided one is refused when it names another, and internally the host's own name is always in."""
+    assert _evaluated("tls_names", {"tls": {"names": names}}) == told
+
+
 def _evaluated(name: str, sections: dict[str, Any]) -> Any:
     answers = as_document(check_answers(complete_answers(**sections), name="answers.toml"))
     return evaluated(f"{{{{ {name} }}}}", {"answers": answers}, file=ROOT / "playbooks" / "group_vars" / "all.yml")
