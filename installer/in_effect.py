@@ -6,20 +6,27 @@ passphrase that opens the volume by now, or a password that the administrator's 
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from pathlib import Path
 
 from appliance.kernel.errors import NotFound
 from installer.answers import Answers
 from installer.places import Places
-from installer.secrets import ADMIN_PASSWORD_HASH, STORAGE_PASSPHRASE
+from installer.secrets import ADMIN_PASSWORD_HASH, STORAGE_PASSPHRASE, TLS_KEY
 
 _SHADOW = Path("/etc/shadow")
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
 
 
 def secrets_in_effect(answers: Answers, places: Places) -> frozenset[str]:
     """Return the names of the secrets that are read only if their files are still there."""
-    taken = {STORAGE_PASSPHRASE: volume_is_ready(places), ADMIN_PASSWORD_HASH: has_password(answers.admin.user) is True}
+    taken = {
+        STORAGE_PASSPHRASE: volume_is_ready(places),
+        ADMIN_PASSWORD_HASH: has_password(answers.admin.user) is True,
+        TLS_KEY: certificate_is_served(answers, places),
+    }
     return frozenset(name for name, known in taken.items() if known)
 
 
@@ -31,6 +38,24 @@ def volume_is_ready(places: Places) -> bool:
         return read_table(places.volume_table).ready
     except NotFound:
         return False
+
+
+def certificate_is_served(answers: Answers, places: Places) -> bool:
+    """Tell whether the gateway has the provided certificate already, and so its key."""
+    if answers.tls.mode != "provided":
+        return False
+    served = places.root / answers.storage.mount.lstrip("/") / "edge" / "gateway.crt"
+    given = _first_certificate(Path(answers.tls.certificate))
+    return given != b"" and given == _first_certificate(served)
+
+
+def _first_certificate(path: Path) -> bytes:
+    """Return the first certificate of a PEM file as it was encoded, or nothing."""
+    try:
+        found = _CERTIFICATE.search(path.read_text(errors="replace"))
+        return base64.b64decode(found[1]) if found else b""
+    except (OSError, ValueError):
+        return b""
 
 
 def has_password(user: str) -> bool | None:

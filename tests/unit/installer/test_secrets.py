@@ -11,7 +11,7 @@ from installer import secrets
 from installer.answers import check_answers
 from installer.in_effect import secrets_in_effect
 from installer.places import Places
-from installer.secrets import STORAGE_PASSPHRASE, STORAGE_RECOVERY_KEY, Scrubber
+from installer.secrets import STORAGE_PASSPHRASE, STORAGE_RECOVERY_KEY, TLS_KEY, Scrubber
 from installer.storage.table import Table, write_table
 from tests.unit.installer.complete_answers import complete_answers
 
@@ -124,6 +124,26 @@ def test_passphrase_is_taken_over_once_the_volume_is_ready(tmp_path: Path) -> No
     assert STORAGE_PASSPHRASE not in secrets_in_effect(answers, places)
     write_table(places.volume_table, msgspec.structs.replace(table, ready=True))
     assert STORAGE_PASSPHRASE in secrets_in_effect(answers, places)
+
+
+def test_key_of_a_provided_certificate_is_taken_over_once_that_is_served(tmp_path: Path) -> None:
+    given = tmp_path / "server.pem"
+    tls = {"mode": "provided", "certificate": str(given), "key": str(tmp_path / "gone.key")}
+    answers = check_answers(complete_answers(tls=tls), name="a")
+    places = Places(root=tmp_path)
+    assert TLS_KEY not in secrets_in_effect(answers, places)
+    served = tmp_path / "srv" / "intramuros" / "edge" / "gateway.crt"
+    served.parent.mkdir(parents=True)
+    block = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
+    given.write_text("subject=box\r\n" + block.format("AAEC\r\nAwQF"))
+    served.write_text(block.format("AAECAwQF") + block.format("BgcI"))
+    assert TLS_KEY in secrets_in_effect(answers, places)
+    assert secrets.source_faults(answers, in_effect=secrets_in_effect(answers, places)) == []
+    given.write_text(block.format("CQoL"))
+    assert TLS_KEY not in secrets_in_effect(answers, places)
+    for path in (given, served):
+        path.write_text("no certificate")
+    assert TLS_KEY not in secrets_in_effect(answers, places)
 
 
 def test_missing_passphrase_has_to_be_asked_for(memory: Path) -> None:
