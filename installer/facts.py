@@ -22,6 +22,7 @@ from appliance.kernel.paths import StatePaths, box_state
 from installer import secrets
 from installer.answers import Answers
 from installer.harden import stakes
+from installer.harden.other_access import other_administrators, other_keys
 from installer.harden.probe_source import session_of_caller
 from installer.harden.way_back import WayBack
 from installer.in_effect import has_password, secrets_in_effect
@@ -105,6 +106,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     data_disk: Disk | None = None
     admin_has_password: bool | None = None
     admin_password_age: int | None = None
+    other_administrators: tuple[str, ...] = ()
+    other_keys: tuple[str, ...] = ()
     timezone_known: bool | None = None
     schedule_known: bool | None = None
     tang_silent: tuple[str, ...] = ()
@@ -156,6 +159,8 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
         data_disk=_disk(answers.storage.device, places) if answers.storage.mode == "luks" else None,
         admin_has_password=has_password(answers.admin.user),
         admin_password_age=stakes.password_age(answers.admin.user, today=datetime.now(UTC).date()),
+        other_administrators=other_administrators(answers.admin.user),
+        other_keys=other_keys(answers.admin.user, answers.admin.authorized_keys),
         timezone_known=knows_zone(Path("/usr/share/zoneinfo"), answers.timezone),
         schedule_known=_knows_schedule(answers.backup.schedule),
         tang_silent=tuple(server.url for server in answers.storage.tang_servers if not _tang_answers(server.url)),

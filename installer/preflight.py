@@ -10,12 +10,13 @@ import ipaddress
 from collections.abc import Iterator
 from datetime import datetime
 
-from appliance.kernel.terminal import size_text
+from appliance.kernel.terminal import counted, size_text
 from installer import secrets
 from installer.answer_rules import contains, doubts
 from installer.answers import Answers
 from installer.facts import GATEWAY, Disk, Facts, Gpu
 from installer.findings import Finding, Level
+from installer.harden.other_access import ADMIN_GROUP
 
 _SYSTEMS = {("debian", "12")}
 _CPU_LEVEL = 3
@@ -57,6 +58,7 @@ def preflight(
             *_way_back(facts, answers),
             *_usb(facts, hardening_only=hardening_only),
             *_admin(facts, answers),
+            *_other_access(facts, answers),
             *_ssh_port(facts, answers),
             *(finding for judge in of_appliance for finding in judge(facts, answers)),
             *_files(facts),
@@ -213,6 +215,23 @@ def _admin(facts: Facts, answers: Answers) -> Iterator[Finding]:
             "admin.user",
             f"{admin.user}'s password is {age} days old",
             f"Hardened, a login by password and sudo ask for a new one. Set it before: sudo passwd {admin.user}",
+        )
+
+
+def _other_access(facts: Facts, answers: Answers) -> Iterator[Finding]:
+    """Tell who gets in beside what the answers say: nobody's access is taken away, or the last one might be."""
+    user = answers.admin.user
+    if facts.other_administrators:
+        yield _warn(
+            "admin.user",
+            f"{', '.join(facts.other_administrators)} may become root, too",
+            f"Where that shall not be: gpasswd -d NAME {ADMIN_GROUP}; and lock the account: usermod -L -e 1 NAME",
+        )
+    if facts.other_keys:
+        yield _warn(
+            "admin.authorized_keys",
+            f"{user} has {counted(len(facts.other_keys), 'key')} that they do not name: {', '.join(facts.other_keys)}",
+            f"Where they shall not let in, take their lines out of ~{user}/.ssh/authorized_keys.",
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ _CHANGED = re.compile(r"^\s+changed ", re.MULTILINE)
 _FEW_PORTS = (
     "T:1-1024,3000,3128,5432,6379,7500,8000,8080,8443,8444,9090-9100,U:53,67,68,69,111,123,137,161,323,500,514,5353"
 )
-_ELSEWHERE = "/data/intramuros"
+_ELSEWHERE, _REPOSITORY = "/data/intramuros", "/data/backups"
 _UNITS = "systemctl list-units --all --plain --no-legend 'intramuros*.service' | cut -d' ' -f1"
 
 _ASK_FOR_CERTIFICATES = r"""set -e
@@ -155,16 +156,31 @@ def test_each_unit_is_sandboxed(box: NspawnBox) -> None:
 def test_data_lies_where_the_answers_put_it(rig: Rig, installed: Installed, bundle: Bundle) -> None:
     """Another folder than the usual one is served from, watched, left out of the daily comparison, and checked."""
     box = rig.box(shared=((bundle.medium, MEDIUM),), memory_bytes=4 << 30, cpus=2)
-    more = f'\n[storage]\nmount = "{_ELSEWHERE}"\n'
+    more = f'\n[storage]\nmount = "{_ELSEWHERE}"\n\n[backup]\nrepository = "{_REPOSITORY}"\n'
     install(box, bundle, Wishes(address=box.address, public_key=rig.public_key, more=more))
     outsider = rig.outsider(layers=installed.client_layers)
     hand_over(box, outsider)
     assert ask(outsider, box.address, "seed").get("tokens", 0) >= 1
     assert box.sh("find /srv -mindepth 1").out == ""
+    assert box.sh(f"stat -c '%U %a' {_REPOSITORY}").out == "intramuros 700\n"
+    assert box.sh(f"find {_REPOSITORY}/snapshots -type f").out, "the first backup is elsewhere"
     assert f"-w {_ELSEWHERE} -p wa" in box.sh("cat /etc/audit/rules.d/50-intramuros.rules").out
     assert f"!{_ELSEWHERE}" in box.sh("cat /etc/aide/aide.conf.d/99_intramuros").out.splitlines()
     (control,) = json.loads(box.sh("intramuros evidence show IM-APP-04 --json").out)
     assert (control["status"], _ELSEWHERE in control["observed"]) == ("pass", True), control
+    said, _ = again(box)
+    assert _changed(said.out + said.err) == []
+
+
+@pytest.mark.boxes
+def test_what_the_answers_no_longer_ask_for_is_taken_away(box: NspawnBox, installed: Installed) -> None:
+    wishes = replace(installed.wishes, more="\n[backup]\nenabled = false\n\n[monitor]\nenabled = false\n")
+    write(box, ANSWERS, answers(wishes), mode="0600")
+    again(box)
+    names = "intramuros-backup* intramuros-metrics* prometheus* alertmanager*"
+    left = f"systemctl list-units --plain --no-legend {names}; systemctl list-timers --no-legend {names}"
+    assert box.sh(left).out == ""
+    assert box.sh("systemctl list-units --failed --plain --no-legend").out == ""
     said, _ = again(box)
     assert _changed(said.out + said.err) == []
 

@@ -39,6 +39,15 @@ def test_certificate_names_what_clients_use_and_else_the_host(names: list[str], 
     assert _evaluated("tls_names", {"tls": {"names": names}}) == told
 
 
+@pytest.mark.parametrize(
+    ("backup", "days"),
+    [({}, 2), ({"schedule": "weekly"}, 8), ({"schedule": "Mon 02:00"}, 8), ({"schedule": "monthly"}, 33),
+     ({"enabled": False}, 0)],
+)  # fmt: skip
+def test_a_backup_is_old_when_the_next_one_was_missed(backup: dict[str, Any], days: int) -> None:
+    assert int(_evaluated("monitor_backup_days", {"backup": backup})) == days
+
+
 def _evaluated(name: str, sections: dict[str, Any]) -> Any:
     answers = as_document(check_answers(complete_answers(**sections), name="answers.toml"))
     return evaluated(f"{{{{ {name} }}}}", {"answers": answers}, file=ROOT / "playbooks" / "group_vars" / "all.yml")

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from installer.evidence.checks.finding import Finding, finding, listed
 from installer.evidence.control import Accounts
 from installer.evidence.machine import CannotTell, Machine
+from installer.harden.other_access import ADMIN_GROUP
 
 _NO_SHELL = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false")
 _FIRST_PERSON, _LAST_PERSON = 1000, 60000
@@ -169,7 +170,7 @@ def _aging(data: _Database) -> Iterable[str]:
 
 def _inactive(data: _Database) -> Iterable[str]:
     """Root and administrators are left out: where theirs lapse nobody becomes root. OpenSCAP passes an empty field."""
-    kept = {name for group in data.groups if group.name == "intramuros-admin" for name in group.members}
+    kept = {name for group in data.groups if group.name == ADMIN_GROUP for name in group.members}
     for user in data.users:
         if user.uid == 0 or (user.name in kept and not user.inactive):
             continue

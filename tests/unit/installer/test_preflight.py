@@ -162,6 +162,17 @@ def test_old_password_of_the_administrator_is_told(age: int | None, warned: bool
     )
 
 
+def test_access_beside_the_answers_is_told_and_stops_nothing() -> None:
+    facts = machine("rack_server", other_administrators=("bob", "eve"), other_keys=("eve@laptop",))
+    found = [
+        each for each in preflight(facts, answered()) if each.level is Level.WARN and each.what.startswith("admin")
+    ]
+    assert [each.what for each in found] == ["admin.user", "admin.authorized_keys"]
+    assert "bob, eve may become root" in found[0].found
+    assert "has 1 key that they do not name: eve@laptop" in found[1].found
+    assert not failed(preflight(facts, answered()))
+
+
 def test_own_address_outside_is_only_a_warning_when_forced() -> None:
     answers = answered(network={"admin": ["10.0.0.0/8"]})
     findings = preflight(machine("rack_server"), answers, force_admin=True)
