@@ -99,7 +99,7 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     key: str = ""
     """PEM file (mode 0600) of its private key."""
     chain: str = ""
-    """PEM file of the intermediate authorities, if there are any."""
+    """PEM file of the authorities above it, in order; the last one is handed out as the one that clients trust."""
     client_certificates: Literal["off", "required"] = "off"
     """`required`: besides its key, a client shows a certificate that `intramuros tls client` made for it."""
 

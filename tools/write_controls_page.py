@@ -27,7 +27,8 @@ def page() -> str:
         "Written by `make docs` from `installer/evidence/controls/`. Do not edit.",
         "",
         f"{len(catalogue.controls)} controls, each checked on the running box by `intramuros evidence collect`; "
-        "`intramuros evidence show ID` prints what was asked for, what was seen and the command that shows it.",
+        "`intramuros evidence show ID` prints what was asked for, what was seen and the command that shows it. "
+        "`{state}` is the folder of the appliance's data.",
         "",
         f"Numbers are those of {table.benchmarks['cis']} and {table.benchmarks['anssi']}, taken from {table.source}. "
         f"Our controls stand for {len(covered & level1)} of the {len(level1)} rules of its profile `cis_level1_server` "
