@@ -50,7 +50,7 @@ def preflight(
         found += _gpus(facts.gpus)
     if bundle_version is not None:
         found.append(_ok("bundle", f"{bundle_version}, every file verified"))
-    of_appliance = () if hardening_only else (_gateway_port, _data, _storage)
+    of_appliance = () if hardening_only else (_appliance, _gateway_port, _data, _storage)
     if answers is not None:
         found += [
             *_reachability(facts, answers, force_admin=force_admin),
@@ -242,14 +242,17 @@ def _ssh_port(facts: Facts, answers: Answers) -> Iterator[Finding]:
             yield _fail("ssh.port", f"{answers.ssh.port} is taken by {other[0].program}", "Choose another ssh.port.")
 
 
+def _appliance(facts: Facts, answers: Answers) -> Iterator[Finding]:
+    if facts.appliance_installed and not answers.app.enabled:
+        yield _fail(
+            "app.enabled",
+            "false, and the appliance is installed here: it would run on, and its accounts be kept from no network",
+            "Write enabled = true; systemctl disable --now intramuros.target keeps it from running.",
+        )
+
+
 def _gateway_port(facts: Facts, answers: Answers) -> Iterator[Finding]:
     if not answers.app.enabled:
-        if facts.appliance_installed:
-            yield _fail(
-                "app.enabled",
-                "false, and the appliance is installed here: it would run on, and its accounts be kept from no network",
-                "Write enabled = true; systemctl disable --now intramuros.target keeps it from running.",
-            )
         return
     port = answers.app.port
     taken = [each for each in facts.listeners if each.port == port]
