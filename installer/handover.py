@@ -43,7 +43,7 @@ def steps(answers: Answers) -> Iterator[str]:
         yield "Give clients the authority's file, and let them compare its fingerprint with the one above."
     if answers.app.enabled and answers.tls.client_certificates == "required":
         yield "Make a certificate for each client: intramuros tls client NAME --out NAME.pem"
-    if answers.app.enabled and _FIRST_KEY.exists():
+    if answers.app.enabled and answers.app.seed_model:
         yield "Hand the first key to the first application, then remove its file."
     if answers.app.enabled and answers.backup.enabled:
         password = StatePaths(Path(answers.storage.mount)).backup_password

@@ -62,6 +62,7 @@ REPORT = Report(
                     "hostname": "box-7",
                     "admin": {"user": "pat", "authorized_keys": [SSH_KEY]},
                     "network": {"admin": ["192.0.2.0/24"]},
+                    "app": {"seed_model": "seed-chat"},
                 },
                 name="answers.toml",
             )

@@ -39,6 +39,12 @@ def test_a_box_that_is_only_hardened_has_no_address_and_no_key_to_hand_over() ->
     assert not any("key" in step for step in handover.steps(answers))
 
 
+def test_a_first_key_is_handed_over_where_a_first_model_makes_one() -> None:
+    for model, told in (("", False), ("seed", True)):
+        answers = check_answers({**_ANSWERS, "app": {"seed_model": model}}, name="answers.toml")
+        assert any("first key" in step for step in handover.steps(answers)) is told
+
+
 def test_clients_that_need_certificates_get_them_next() -> None:
     answers = check_answers(
         {**_ANSWERS, "tls": {**_ANSWERS["tls"], "client_certificates": "required"}}, name="answers.toml"
