@@ -47,10 +47,10 @@ _SYSTEM_FOLDERS = (
     *("/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run"),
     *("/sbin", "/sys", "/tmp", "/usr", "/opt/intramuros"),  # noqa: S108  names alone
     *("/var/backups", "/var/cache", "/var/local", "/var/lock", "/var/log", "/var/mail", "/var/run", "/var/spool"),
-    *("/var/tmp", "/var/lib/apt", "/var/lib/dpkg", "/var/lib/intramuros", "/var/lib/systemd"),  # noqa: S108
+    *("/var/tmp", "/var/lib"),  # noqa: S108
 )
 """No data of the appliance lies in them: they are the system's, other people's, or empty after a boot."""
-_SHARED_FOLDERS = frozenset({"/", "/media", "/mnt", "/opt", "/srv", "/var", "/var/lib"})
+_SHARED_FOLDERS = frozenset({"/", "/media", "/mnt", "/opt", "/srv", "/var"})
 """Others have their folders in them, which a volume that is mounted there would hide."""
 
 

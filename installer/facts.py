@@ -102,7 +102,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     programs_missing: tuple[str, ...] = ()
     appliance_installed: bool = False
     data_at: str = ""
-    data_unencrypted: bool = False
+    data_in_volume: bool = False
     data_disk: Disk | None = None
     admin_has_password: bool | None = None
     admin_password_age: int | None = None
@@ -148,8 +148,8 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
         on_usb=stakes.mounts_on_usb(),
         programs_missing=tuple(name for name in ("apt-get", "dpkg", "systemctl", "ip") if shutil.which(name) is None),
         appliance_installed=Path("/opt/intramuros/current").exists(),
-        data_at=str(box_state(places.box_state) or ""),
-        data_unencrypted=_data_unencrypted(places),
+        data_at=_data_at(places),
+        data_in_volume=places.volume_table.exists(),
         secrets_laid=tuple(secrets.laid(places.secrets)) if os.access(places.memory, os.X_OK) else (),
     )
     if answers is None:
@@ -173,10 +173,11 @@ def gather(answers: Answers | None, *, places: Places | None = None) -> Facts:
     )
 
 
-def _data_unencrypted(places: Places) -> bool:
-    """Tell whether there is an appliance's data that is in no volume of ours."""
+def _data_at(places: Places) -> str:
+    """Return where an appliance's data is, seen or locked in its volume; empty where a first run made none yet."""
     state = box_state(places.box_state)
-    return state is not None and StatePaths(state).database.exists() and not places.volume_table.exists()
+    there = state is not None and (StatePaths(state).database.exists() or places.volume_table.exists())
+    return str(state) if there else ""
 
 
 def _os_release() -> dict[str, str]:

@@ -44,18 +44,17 @@ def certificate_is_served(answers: Answers, places: Places) -> bool:
     """Tell whether the gateway has the provided certificate already, and so its key."""
     if answers.tls.mode != "provided":
         return False
-    served = places.root / answers.storage.mount.lstrip("/") / "edge" / "gateway.crt"
-    given = _first_certificate(Path(answers.tls.certificate))
-    return given != b"" and given == _first_certificate(served)
+    edge = places.root / answers.storage.mount.lstrip("/") / "edge"
+    given = [*_certificates(answers.tls.certificate), *(_certificates(answers.tls.chain) if answers.tls.chain else ())]
+    return given != [] and given == _certificates(edge / "gateway.crt") and (edge / "gateway.pem").is_file()
 
 
-def _first_certificate(path: Path) -> bytes:
-    """Return the first certificate of a PEM file as it was encoded, or nothing."""
+def _certificates(path: Path | str) -> list[bytes]:
+    """Return the certificates of a PEM file as they were encoded."""
     try:
-        found = _CERTIFICATE.search(path.read_text(errors="replace"))
-        return base64.b64decode(found[1]) if found else b""
+        return [base64.b64decode(each) for each in _CERTIFICATE.findall(Path(path).read_text(errors="replace"))]
     except (OSError, ValueError):
-        return b""
+        return []
 
 
 def has_password(user: str) -> bool | None:

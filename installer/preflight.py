@@ -50,7 +50,7 @@ def preflight(
         found += _gpus(facts.gpus)
     if bundle_version is not None:
         found.append(_ok("bundle", f"{bundle_version}, every file verified"))
-    of_appliance = () if hardening_only else (_appliance, _gateway_port, _data, _storage)
+    of_appliance = () if hardening_only else (_gateway_port, _data, _volume, _storage)
     if answers is not None:
         found += [
             *_reachability(facts, answers, force_admin=force_admin),
@@ -59,6 +59,8 @@ def preflight(
             *_usb(facts, hardening_only=hardening_only),
             *_admin(facts, answers),
             *_other_access(facts, answers),
+            *_appliance(facts, answers),
+            *_data_folder(facts, answers),
             *_ssh_port(facts, answers),
             *(finding for judge in of_appliance for finding in judge(facts, answers)),
             *_files(facts),
@@ -247,7 +249,7 @@ def _appliance(facts: Facts, answers: Answers) -> Iterator[Finding]:
         yield _fail(
             "app.enabled",
             "false, and the appliance is installed here: it would run on, and its accounts be kept from no network",
-            "Write enabled = true; systemctl disable --now intramuros.target keeps it from running.",
+            "Write enabled = true; systemctl disable --now intramuros.target stops it until it is installed again.",
         )
 
 
@@ -266,7 +268,7 @@ def _gateway_port(facts: Facts, answers: Answers) -> Iterator[Finding]:
         yield _ok("app.port", f"{port} is free" if not taken else f"{port} is the gateway's")
 
 
-def _data(facts: Facts, answers: Answers) -> Iterator[Finding]:
+def _data_folder(facts: Facts, answers: Answers) -> Iterator[Finding]:
     """Judge where an earlier installation's data is: a new installation serves it, and never moves it."""
     storage = answers.storage
     if facts.data_at not in {"", storage.mount}:
@@ -275,11 +277,24 @@ def _data(facts: Facts, answers: Answers) -> Iterator[Finding]:
             f"this box's data is in {facts.data_at}, not in {storage.mount}",
             f'Write mount = "{facts.data_at}"; the data is not moved.',
         )
-    if facts.data_unencrypted and storage.mode == "luks":
+
+
+def _data(facts: Facts, answers: Answers) -> Iterator[Finding]:
+    storage = answers.storage
+    if facts.data_at and not facts.data_in_volume and storage.mode == "luks":
         yield _fail(
             "storage.mode",
             f"this box's data is in {facts.data_at}, unencrypted; the volume would hide it",
             'Write mode = "none", or install a box anew with luks and restore a backup there.',
+        )
+
+
+def _volume(facts: Facts, answers: Answers) -> Iterator[Finding]:
+    if facts.data_at and facts.data_in_volume and answers.storage.mode == "none":
+        yield _fail(
+            "storage.mode",
+            f"this box's data is in an encrypted volume at {facts.data_at}",
+            'Write mode = "luks" and its device; the volume is kept as it is.',
         )
 
 

@@ -16,11 +16,10 @@ _TYPE_AND_KEY = 2
 
 
 def other_administrators(user: str, *, groups: Path = Path("/etc/group")) -> tuple[str, ...]:
-    """Return the accounts beside the administrator's that may become root."""
+    """Return the members of the administrators' group beside the administrator."""
     for line in _lines(groups):
-        name, *_, members = line.split(":")
-        if name == ADMIN_GROUP:
-            return tuple(sorted({*members.split(",")} - {"", user}))
+        if line.startswith(f"{ADMIN_GROUP}:"):
+            return tuple(sorted({*line.rpartition(":")[2].split(",")} - {"", user}))
     return ()
 
 

@@ -33,15 +33,9 @@ def test_firewall_lets_the_box_reach_the_ports_that_tang_is_at(servers: tuple[st
     assert _evaluated("firewall_tang_ports", tang if servers else {}) == ports
 
 
-@pytest.mark.parametrize(("names", "told"), [([], ["box1.example.org"]), (["192.0.2.10"], ["192.0.2.10"])])
-def test_certificate_names_what_clients_use_and_else_the_host(names: list[str], told: list[str]) -> None:
-    """A provided one is refused when it names another, and internally the host's own name is always in."""
-    assert _evaluated("tls_names", {"tls": {"names": names}}) == told
-
-
 @pytest.mark.parametrize(
     ("backup", "days"),
-    [({}, 2), ({"schedule": "weekly"}, 8), ({"schedule": "Mon 02:00"}, 8), ({"schedule": "monthly"}, 33),
+    [({}, 2), ({"schedule": "weekly"}, 8), ({"schedule": "*-*-01 03:00"}, 33), ({"schedule": "monthly"}, 33),
      ({"enabled": False}, 0)],
 )  # fmt: skip
 def test_a_backup_is_old_when_the_next_one_was_missed(backup: dict[str, Any], days: int) -> None:

@@ -14,7 +14,7 @@ from installer.evidence.machine import CannotTell, Machine
 
 TABLE = ("inet", "intramuros")
 _ARGV = ("nft", "-j", "list", "ruleset")
-_PROTOCOLS = frozenset({"nfproto", "l4proto", "protocol"})
+_PROTOCOLS = frozenset({"nfproto", "l4proto", "protocol", "nexthdr", "version"})
 _ALL_PORTS = ([0, 65535], [1, 65535])
 
 
@@ -70,8 +70,8 @@ def _is_narrow(match: dict[str, Any] | None) -> bool:
     if match is None or match["op"] == "!=":
         return False
     left, right = match["left"], match["right"]
-    if "meta" in left:
-        return left["meta"].get("key") not in _PROTOCOLS
+    if {left.get("meta", {}).get("key"), left.get("payload", {}).get("field")} & _PROTOCOLS:
+        return False
     within = right.get("set", right) if isinstance(right, dict) else right
     values = within if isinstance(within, list) else [within]
     if left.get("ct", {}).get("key") == "state":

@@ -222,7 +222,6 @@ def test_schedule_that_systemd_does_not_know_is_refused() -> None:
 def test_appliance_that_is_there_is_not_left_running_by_answers_without_it() -> None:
     answers = answered(app={"enabled": False}, storage=_LUKS)
     assert "run on" in failed(preflight(machine("installed"), answers))["app.enabled"]
-    assert "app.enabled" not in failed(preflight(machine("installed"), answers, hardening_only=True))
     assert "app.enabled" not in failed(preflight(machine("rack_server"), answers))
 
 
@@ -301,9 +300,10 @@ def test_block_devices_are_told_apart(tmp_path: Path, memory: Path) -> None:
         ({}, {"mount": "/data/im"}, set()),
         ({"data_at": "/data/im"}, {"mount": "/data/im"}, set()),
         ({"data_at": "/srv/intramuros"}, {"mount": "/data/im"}, {"storage.mount"}),
-        ({"data_at": "/srv/intramuros", "data_unencrypted": True}, {}, set()),
-        ({"data_at": "/srv/intramuros", "data_unencrypted": True}, _LUKS, {"storage.mode"}),
-        ({"data_at": "/srv/intramuros"}, _LUKS, set()),
+        ({"data_at": "/srv/intramuros"}, {}, set()),
+        ({"data_at": "/srv/intramuros"}, _LUKS, {"storage.mode"}),
+        ({"data_at": "/srv/intramuros", "data_in_volume": True}, _LUKS, set()),
+        ({"data_at": "/srv/intramuros", "data_in_volume": True}, {}, {"storage.mode"}),
     ],
 )
 def test_data_of_an_earlier_installation_is_neither_left_behind_nor_hidden(
@@ -315,14 +315,20 @@ def test_data_of_an_earlier_installation_is_neither_left_behind_nor_hidden(
 
 def test_data_of_an_earlier_installation_is_found(tmp_path: Path, memory: Path) -> None:
     places = Places(root=memory)
-    assert (gather(None, places=places).data_at, gather(None, places=places).data_unencrypted) == ("", False)
     places.config.mkdir(parents=True)
     places.box_state.write_text(f"{tmp_path}\n")
-    assert (gather(None, places=places).data_at, gather(None, places=places).data_unencrypted) == (str(tmp_path), False)
+    assert gather(None, places=places).data_at == "", "a first run that was cut off made none"
     (tmp_path / "intramuros.sqlite3").touch()
-    assert gather(None, places=places).data_unencrypted
+    assert (gather(None, places=places).data_at, gather(None, places=places).data_in_volume) == (str(tmp_path), False)
+    (tmp_path / "intramuros.sqlite3").unlink()
     places.volume_table.touch()
-    assert not gather(None, places=places).data_unencrypted
+    assert (gather(None, places=places).data_at, gather(None, places=places).data_in_volume) == (str(tmp_path), True)
+
+
+def test_hardening_alone_does_not_turn_from_the_appliance_that_is_here() -> None:
+    facts = machine("installed", data_at="/srv/intramuros")
+    answers = answered(app={"enabled": False}, storage={"mount": "/data/im"})
+    assert set(failed(preflight(facts, answers, hardening_only=True))) == {"app.enabled", "storage.mount"}
 
 
 def test_profile_of_others_that_a_package_would_switch_on_is_refused() -> None:

@@ -136,9 +136,13 @@ def test_key_of_a_provided_certificate_is_taken_over_once_that_is_served(tmp_pat
     served.parent.mkdir(parents=True)
     block = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
     given.write_text("subject=box\r\n" + block.format("AAEC\r\nAwQF"))
-    served.write_text(block.format("AAECAwQF") + block.format("BgcI"))
+    served.write_text(block.format("AAECAwQF"))
+    assert TLS_KEY not in secrets_in_effect(answers, places), "the gateway's file with the key is not there"
+    (served.parent / "gateway.pem").touch()
     assert TLS_KEY in secrets_in_effect(answers, places)
     assert secrets.source_faults(answers, in_effect=secrets_in_effect(answers, places)) == []
+    served.write_text(block.format("AAECAwQF") + block.format("BgcI"))
+    assert TLS_KEY not in secrets_in_effect(answers, places), "the chain was changed"
     given.write_text(block.format("CQoL"))
     assert TLS_KEY not in secrets_in_effect(answers, places)
     for path in (given, served):

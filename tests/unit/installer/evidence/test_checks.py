@@ -357,6 +357,7 @@ _STATE = {"ct": {"key": "state"}}
         ("!=", _SOURCE, "192.0.2.1", False),
         ("==", {"meta": {"key": "nfproto"}}, "ipv4", False),
         ("==", {"meta": {"key": "l4proto"}}, {"set": ["tcp", "udp"]}, False),
+        ("==", {"payload": {"protocol": "ip", "field": "protocol"}}, "tcp", False),
         ("==", _STATE, "new", False),
         ("in", _STATE, ["established", "new"], False),
         ("==", _STATE, {"set": ["invalid", "established", "related", "new", "untracked"]}, False),

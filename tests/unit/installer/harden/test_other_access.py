@@ -18,6 +18,7 @@ _NEW = "ssh-ed25519 AAAAnew ada@desk"
         ("sudo:x:27:eve\nintramuros-admin:x:990:ada\n", ()),
         ("intramuros-admin:x:990:\n", ()),
         ("sudo:x:27:eve\n", ()),
+        ("root:x:0:\n\n+\nintramuros-admin:x:990:eve\n", ("eve",)),
         ("intramuros-admin:x:990:eve,ada,bob\n", ("bob", "eve")),
     ],
 )
