@@ -370,9 +370,9 @@ def _paths(answers: Answers) -> Iterator[Fault]:
         if path and (not path.startswith("/") or "\0" in path):
             yield Fault(key=key, text=f"{path} is not an absolute path")
     mount = answers.storage.mount
-    if (plain := posixpath.normpath(f"/{mount.lstrip('/')}")) != mount:
+    if (plain := _plain(mount)) != mount:
         yield Fault(key="storage.mount", text=f"{mount} is {plain}; write it so")
-    if plain in _SHARED_FOLDERS or any(f"{plain}/".startswith(f"{folder}/") for folder in _SYSTEM_FOLDERS):
+    if _belongs_to_the_system(plain):
         yield Fault(key="storage.mount", text=f"{mount} belongs to the system; give a folder of its own")
 
 
@@ -382,14 +382,22 @@ def _backup(answers: Answers) -> Iterator[Fault]:
     if not folder:
         return
     key = "backup.repository"
-    if not re.fullmatch(r"/[A-Za-z0-9._/-]+", folder) or posixpath.normpath(f"/{folder.lstrip('/')}") != folder:
+    if not re.fullmatch(r"/[A-Za-z0-9._/-]+", folder) or _plain(folder) != folder:
         yield Fault(key=key, text=f"{folder} is not the plain absolute path of a folder; the daemon has no network")
-    elif folder in _SHARED_FOLDERS | {"/var/backups"} or any(
-        _lies_in(folder, other) for other in _SYSTEM_FOLDERS if other != "/var/backups"
-    ):
+    elif _belongs_to_the_system(folder, shared=_SHARED_FOLDERS | {"/var/backups"}):
         yield Fault(key=key, text=f"{folder} belongs to the system; give a folder of its own")
     elif _lies_in(folder, mount) or _lies_in(mount, folder):
         yield Fault(key=key, text=f"{folder} and {mount}, the data's folder, lie in each other")
+
+
+def _plain(path: str) -> str:
+    """Return the one way to write an absolute path."""
+    return posixpath.normpath(f"/{path.lstrip('/')}")
+
+
+def _belongs_to_the_system(path: str, *, shared: frozenset[str] = _SHARED_FOLDERS) -> bool:
+    """Tell whether a folder is one that others have theirs in, or lies in one of the system's that is not shared."""
+    return path in shared or any(_lies_in(path, folder) for folder in _SYSTEM_FOLDERS if folder not in shared)
 
 
 def _lies_in(path: str, folder: str) -> bool:

@@ -50,7 +50,7 @@ def preflight(
         found += _gpus(facts.gpus)
     if bundle_version is not None:
         found.append(_ok("bundle", f"{bundle_version}, every file verified"))
-    of_appliance = () if hardening_only else (_gateway_port, _data, _volume, _storage)
+    of_appliance = () if hardening_only else (_gateway_port, _data_mode, _storage)
     if answers is not None:
         found += [
             *_reachability(facts, answers, force_admin=force_admin),
@@ -270,31 +270,29 @@ def _gateway_port(facts: Facts, answers: Answers) -> Iterator[Finding]:
 
 def _data_folder(facts: Facts, answers: Answers) -> Iterator[Finding]:
     """Judge where an earlier installation's data is: a new installation serves it, and never moves it."""
-    storage = answers.storage
-    if facts.data_at not in {"", storage.mount}:
+    mount = answers.storage.mount
+    if facts.data_at not in {"", mount}:
         yield _fail(
             "storage.mount",
-            f"this box's data is in {facts.data_at}, not in {storage.mount}",
+            f"this box's data is in {facts.data_at}, not in {mount}",
             f'Write mount = "{facts.data_at}"; the data is not moved.',
         )
 
 
-def _data(facts: Facts, answers: Answers) -> Iterator[Finding]:
-    storage = answers.storage
-    if facts.data_at and not facts.data_in_volume and storage.mode == "luks":
-        yield _fail(
-            "storage.mode",
-            f"this box's data is in {facts.data_at}, unencrypted; the volume would hide it",
-            'Write mode = "none", or install a box anew with luks and restore a backup there.',
-        )
-
-
-def _volume(facts: Facts, answers: Answers) -> Iterator[Finding]:
-    if facts.data_at and facts.data_in_volume and answers.storage.mode == "none":
+def _data_mode(facts: Facts, answers: Answers) -> Iterator[Finding]:
+    if not facts.data_at or facts.data_in_volume == (answers.storage.mode == "luks"):
+        return
+    if facts.data_in_volume:
         yield _fail(
             "storage.mode",
             f"this box's data is in an encrypted volume at {facts.data_at}",
             'Write mode = "luks" and its device; the volume is kept as it is.',
+        )
+    else:
+        yield _fail(
+            "storage.mode",
+            f"this box's data is in {facts.data_at}, unencrypted; the volume would hide it",
+            'Write mode = "none", or install a box anew with luks and restore a backup there.',
         )
 
 
